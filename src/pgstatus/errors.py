@@ -30,7 +30,8 @@ class ConfigError(PgStatusError, ValueError):
 class CheckError(PgStatusError):
     """One check of one host failed. The message is for people, ``cause`` for counting.
 
-    ``cause`` is one of ``resolve``, ``connect``, ``timeout``, ``auth``, ``query``, ``protocol``.
+    ``cause`` is one of ``resolve``, ``connect``, ``timeout``, ``rejected`` (the server said no),
+    ``password`` (its file cannot be read), ``query``, ``protocol``.
     """
 
     def __init__(self, cause: str, message: str) -> None:

@@ -1,0 +1,7 @@
+"""``python -m pgstatus`` is the command ``pg-status``."""
+
+import sys
+
+from pgstatus.cli import main
+
+sys.exit(main())

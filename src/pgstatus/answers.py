@@ -1,0 +1,79 @@
+"""How an answer looks, in text and JSON. Pure: hosts in, text or plain JSON values out."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pgstatus.lsn import format_lsn
+from pgstatus.snapshot import HostStatus, Snapshot
+
+Json = Mapping[str, str | int | bool | None]
+
+
+class HostFormat(StrEnum):
+    """``?format=``: how a text answer names the host."""
+
+    HOST = "host"
+    HOSTPORT = "hostport"
+    URI = "uri"
+
+
+def host_text(status: HostStatus | None, form: HostFormat) -> str:
+    """``pg1``, ``pg1:5432`` or ``postgresql://pg1:5432``; empty where there is no host."""
+    if status is None:
+        return ""
+    match form:
+        case HostFormat.HOST:
+            return status.host.name
+        case HostFormat.HOSTPORT:
+            return str(status.host)
+        case HostFormat.URI:
+            return f"postgresql://{status.host}"
+
+
+def selection(status: HostStatus | None, snapshot: Snapshot) -> Json:
+    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; ``reason`` if there is none."""
+    if status is None:
+        nothing = dict.fromkeys(("host", "port", "role", "lag_ms", "lag_bytes", "lsn"))
+        return {**nothing, "reason": snapshot.no_master}
+    return {
+        "host": status.host.name,
+        "port": status.host.port,
+        "role": status.role,
+        "lag_ms": status.lag_ms,
+        "lag_bytes": status.lag_bytes,
+        "lsn": _lsn(status),
+    }
+
+
+def host_entry(status: HostStatus) -> Json:
+    """One entry of ``/hosts``."""
+    return {"host": status.host.name, **host_status(status)}
+
+
+def host_status(status: HostStatus) -> Json:
+    """The answer of ``/status``."""
+    checked_at = status.checked_at
+    return {
+        "port": status.host.port,
+        "dc": status.host.dc,
+        "geo": status.host.geo,
+        "master": status.master,
+        "alive": status.alive,
+        "lag_ms": status.lag_ms,
+        "sync_by_time": status.sync_by_time,
+        "lag_bytes": status.lag_bytes,
+        "sync_by_bytes": status.sync_by_bytes,
+        "lsn": _lsn(status),
+        "role": status.role,
+        "possible_dead": status.possible_dead,
+        "timeline": status.timeline,
+        "checked_at": checked_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if checked_at
+        else None,
+        "error": status.error,
+        "reason": status.reason,
+    }
+
+
+def _lsn(status: HostStatus) -> str | None:
+    return None if status.lsn is None else format_lsn(status.lsn)

@@ -1,0 +1,350 @@
+"""The configuration: environment variables in, one frozen `Settings` out.
+
+`VARIABLES` declares each of them once; ``docs/configuration.md`` is checked against it. All
+mistakes are reported together, and nothing else in the program reads the environment.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from environs import Env, EnvValidationError, validate
+
+from pgstatus.election import SplitBrain
+from pgstatus.errors import ConfigError
+from pgstatus.probe import Target, parse_uri
+from pgstatus.selection import Place, Thresholds
+from pgstatus.snapshot import Host
+from pgstatus.tracker import Rules
+
+PREFIX = "pg_status__"
+_U64 = 2**64 - 1
+_POSITIVE = validate.Range(min=0, min_inclusive=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable. ``kind`` names the environs parser; ``expected`` ends an error's sentence."""
+
+    name: str
+    kind: str
+    default: Any
+    expected: str
+    check: Callable[[Any], Any] | None = None
+    alias: str | None = None
+    """The name that 1.0 gave it."""
+
+
+def _words(*words: str) -> dict[str, Any]:
+    return {"expected": f"one of {', '.join(words)}", "check": validate.OneOf(words)}
+
+
+def _whole(minimum: int, maximum: int = _U64) -> dict[str, Any]:
+    upper = f" up to {maximum}" if maximum != _U64 else ""
+    return {
+        "expected": f"a whole number from {minimum}{upper}",
+        "check": validate.Range(minimum, maximum),
+    }
+
+
+_TEXT = "text"
+
+VARIABLES = (
+    Variable("hosts", "str", None, "host, host:port, [v6]:port or postgresql:// URIs"),
+    Variable("delimiter", "str", ",", _TEXT),
+    Variable("pg_user", "str", "postgres", _TEXT),
+    Variable("pg_password", "str", "postgres", _TEXT),
+    Variable("pg_password_file", "path", None, "the path of a file"),
+    Variable("pg_database", "str", "postgres", _TEXT),
+    Variable("pg_port", "str", "5432", "ports, one for all hosts or one for each", alias="port"),
+    Variable("sleep_ms", "int", 5000, **_whole(1)),
+    Variable("sleep", "float", None, "seconds, more than 0", _POSITIVE),
+    Variable("connect_timeout", "float", 2.0, "seconds, more than 0", _POSITIVE),
+    Variable("query_timeout_ms", "int", 5000, **_whole(1)),
+    Variable("conn_max_age_ms", "int", 300_000, **_whole(0)),
+    Variable("max_fails", "int", 3, **_whole(1)),
+    Variable("sync_max_lag_ms", "int", 1000, **_whole(0)),
+    Variable("sync_max_lag_bytes", "int", 1_000_000, **_whole(0)),
+    Variable("hosts_dc", "str", None, _TEXT),
+    Variable("hosts_geo", "str", None, _TEXT),
+    Variable("current_dc", "str", None, _TEXT),
+    Variable("current_dc_env", "str", None, "the name of a variable"),
+    Variable("current_geo", "str", None, _TEXT),
+    Variable("current_geo_env", "str", None, "the name of a variable"),
+    Variable("http_listen_address", "str", "0.0.0.0", "an IPv4 or IPv6 address or *"),  # noqa: S104
+    Variable("http_port", "int", 8000, **_whole(1, 65535)),
+    Variable("log_level", "str", "info", **_words("debug", "info", "warning", "error", "fatal")),
+    Variable("log_format", "str", "text", **_words("text", "json")),
+    Variable("failover_sleep_ms", "int", 100, **_whole(1)),
+    Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
+    Variable("max_staleness_ms", "int", None, **_whole(0)),
+    Variable("env_file", "str", None, "the path of a file"),
+)
+_BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration, checked. Times in seconds."""
+
+    hosts: tuple[Host, ...]
+    targets: tuple[Target, ...] = field(repr=False)
+    """How to reach each of ``hosts``, in the same order."""
+    rules: Rules
+    thresholds: Thresholds
+    place: Place
+    failover_sleep: float
+    listen_address: str
+    listen_port: int
+    log_level: str
+    log_format: str
+    warnings: tuple[str, ...]
+    """What to tell at the start: it works, but perhaps not as it was meant."""
+
+
+def load_settings() -> Settings:
+    """Read ``os.environ`` (and ``pg_status__env_file`` into it). ConfigError: all that is wrong."""
+    reader = _Reader()
+    reader.read_env_file()
+    raw = {variable.name: reader.read(variable) for variable in VARIABLES}
+    problems = reader.problems()
+    warnings = reader.warnings
+    hosts, targets = _hosts(raw, problems)
+    dc, geo = _place(raw, len(hosts), warnings)
+    address = _listen_address(str(raw["http_listen_address"]), problems)
+    if problems:
+        raise ConfigError(problems)
+    sleep = raw["sleep_ms"] / 1000
+    staleness = raw["max_staleness_ms"]
+    if staleness is None:
+        staleness = 3 * (raw["sleep_ms"] + raw["query_timeout_ms"])
+    return Settings(
+        hosts=tuple(
+            Host(host.name, host.port, dc[1][i] if dc else None, geo[1][i] if geo else None)
+            for i, host in enumerate(hosts)
+        ),
+        targets=tuple(targets),
+        rules=Rules(
+            sleep=sleep,
+            max_fails=raw["max_fails"],
+            sync_max_lag_ms=raw["sync_max_lag_ms"],
+            sync_max_lag_bytes=raw["sync_max_lag_bytes"],
+            split_brain=SplitBrain(raw["split_brain"]),
+            max_staleness=staleness / 1000,
+        ),
+        thresholds=Thresholds(raw["sync_max_lag_ms"], raw["sync_max_lag_bytes"]),
+        place=Place(dc[0] if dc else None, geo[0] if geo else None),
+        failover_sleep=min(raw["failover_sleep_ms"] / 1000, sleep),
+        listen_address=address,
+        listen_port=raw["http_port"],
+        log_level=raw["log_level"],
+        log_format=raw["log_format"],
+        warnings=tuple(warnings),
+    )
+
+
+class _Reader:
+    """Reads variables and gathers what is wrong with them."""
+
+    def __init__(self) -> None:
+        # Not eager: environs keeps every mistake until seal().
+        self._env = Env(eager=False)
+        self._problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def read_env_file(self) -> None:
+        path = os.environ.get(f"{PREFIX}env_file")
+        if path and Path(path).is_file():
+            self._env.read_env(path, recurse=False, override=True)
+        elif path:
+            self._problems.append(f"{PREFIX}env_file={path!r}: no such file")
+
+    def read(self, variable: Variable) -> Any:
+        """The value, or the default where the variable is unset, empty or wrong."""
+        name = PREFIX + variable.name
+        if variable.alias is not None:
+            name = self._older(name, PREFIX + variable.alias)
+        elif variable.name == "sleep_ms":
+            return self._sleep_ms(variable, name)
+        if not os.environ.get(name):
+            return variable.default
+        value = self._parse(variable, name)
+        return variable.default if value is None else value
+
+    def problems(self) -> list[str]:
+        """One sentence for each wrong value. Reads the unknown names into ``warnings``, too."""
+        try:
+            self._env.seal()
+        except EnvValidationError as error:
+            for name in error.error_messages:
+                variable = self._variable(name)
+                self._problems.append(
+                    f"{name}={os.environ.get(name)!r}: expected {variable.expected}"
+                )
+        self._unknown_names()
+        return self._problems
+
+    def _parse(self, variable: Variable, name: str) -> Any:
+        parse = getattr(self._env, variable.kind)
+        return parse(name, validate=variable.check) if variable.check else parse(name)
+
+    def _variable(self, name: str) -> Variable:
+        name = name.removeprefix(PREFIX)
+        return _BY_NAME.get(name) or next(v for v in VARIABLES if v.alias == name)
+
+    def _older(self, name: str, alias: str) -> str:
+        if os.environ.get(name) and os.environ.get(alias):
+            self.warnings.append(f"{name} and {alias} are both set; {alias} is ignored")
+        return name if os.environ.get(name) or not os.environ.get(alias) else alias
+
+    def _sleep_ms(self, variable: Variable, name: str) -> Any:
+        """``sleep`` (1.0) is in seconds, with fractions; everything else of it is ``sleep_ms``."""
+        older = PREFIX + "sleep"
+        if self._older(name, older) == older:
+            seconds = self._parse(_BY_NAME["sleep"], older)
+            return max(1, round(seconds * 1000)) if seconds else variable.default
+        return (os.environ.get(name) and self._parse(variable, name)) or variable.default
+
+    def _unknown_names(self) -> None:
+        known = [PREFIX + v.name for v in VARIABLES]
+        known += [PREFIX + v.alias for v in VARIABLES if v.alias]
+        for name in os.environ:
+            if name.lower().startswith(PREFIX) and name not in known:
+                near = difflib.get_close_matches(name.lower(), known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.warnings.append(f"{name} is not a variable of pg-status{hint}")
+
+
+def _hosts(raw: dict[str, Any], problems: list[str]) -> tuple[list[Host], list[Target]]:
+    entries = _split(raw["hosts"], raw["delimiter"])
+    ports = _ports(_split(raw["pg_port"], raw["delimiter"]), len(entries), problems)
+    if not entries:
+        problems.append(
+            f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
+        )
+    common = {"user": raw["pg_user"], "dbname": raw["pg_database"]}
+    # libpq looks into PGPASSFILE only where it was given no password.
+    if os.environ.get(f"{PREFIX}pg_password") or not os.environ.get("PGPASSFILE"):
+        common["password"] = raw["pg_password"]
+    hosts: list[Host] = []
+    targets: list[Target] = []
+    for number, entry in enumerate(entries):
+        try:
+            params = _entry(entry, ports[min(number, len(ports) - 1)] if ports else 5432)
+        except ValueError as error:
+            problems.append(f"{PREFIX}hosts={_masked(entry)!r}: {error}")
+            continue
+        host = Host(params["host"], int(params["port"]))
+        if host in hosts:
+            problems.append(f"{PREFIX}hosts={_masked(entry)!r}: {host} is listed twice")
+        hosts.append(host)
+        own_password = "password" in params
+        targets.append(
+            Target(
+                common | params,
+                connect_timeout=raw["connect_timeout"],
+                query_timeout=raw["query_timeout_ms"] / 1000,
+                max_age=raw["conn_max_age_ms"] / 1000,
+                password_file=None if own_password else raw["pg_password_file"],
+            )
+        )
+    return hosts, targets
+
+
+def _split(text: str | None, delimiter: str) -> list[str]:
+    return [part.strip() for part in (text or "").split(delimiter) if part.strip()]
+
+
+def _ports(texts: Sequence[str], hosts: int, problems: list[str]) -> list[int]:
+    ports = []
+    for text in texts:
+        try:
+            ports.append(_port(text))
+        except ValueError as error:
+            problems.append(f"{PREFIX}pg_port={text!r}: {error}")
+    if len(texts) > max(hosts, 1):
+        problems.append(
+            f"{PREFIX}pg_port names {len(texts)} ports for {hosts} hosts: expected one for all "
+            "or one for each"
+        )
+    return ports
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError("expected a port, a whole number from 1 to 65535")
+    return int(text)
+
+
+def _entry(entry: str, default_port: int) -> dict[str, str]:
+    """One entry of the list as connection parameters, ``host`` and ``port`` among them."""
+    if re.match(r"postgres(ql)?://", entry):
+        params = parse_uri(entry)
+        if not params.get("host") or "," in params["host"]:
+            raise ValueError("expected a URI with one host; give each host an entry of its own")
+        return params | {"port": str(_port(params.get("port", str(default_port))))}
+    if bracketed := re.fullmatch(r"\[(?P<name>[^\]]+)\](:(?P<port>.*))?", entry):
+        ipaddress.IPv6Address(bracketed["name"])
+        name, port = bracketed["name"], bracketed["port"]
+    elif entry.count(":") > 1:
+        ipaddress.IPv6Address(entry)
+        name, port = entry, None
+    else:
+        name, colon, port = entry.partition(":")
+        port = port if colon else None
+    if not name or re.search(r"[\s@,\[\]]", name):
+        raise ValueError("expected host, host:port, [v6]:port or a postgresql:// URI")
+    return {"host": name, "port": str(_port(port) if port is not None else default_port)}
+
+
+def _masked(entry: str) -> str:
+    return re.sub(r"(?<=://).*", "…", entry)
+
+
+def _place(
+    raw: dict[str, Any], hosts: int, warnings: list[str]
+) -> tuple[tuple[str, list[str]] | None, tuple[str, list[str]] | None]:
+    return (
+        _dimension(raw, "dc", hosts, warnings),
+        _dimension(raw, "geo", hosts, warnings),
+    )
+
+
+def _dimension(
+    raw: dict[str, Any], name: str, hosts: int, warnings: list[str]
+) -> tuple[str, list[str]] | None:
+    """This instance's value and each host's, or None where the dimension is off."""
+    values = _split(raw[f"hosts_{name}"], raw["delimiter"])
+    other = raw[f"current_{name}_env"]
+    current = raw[f"current_{name}"] or (os.environ.get(other) if other else None)
+    if not values and not current and not other:
+        return None
+    if not current:
+        where = f", {other} is not set" if other else ""
+        warnings.append(f"{PREFIX}hosts_{name} is ignored: no {PREFIX}current_{name}{where}")
+    elif len(values) != hosts:
+        warnings.append(
+            f"{PREFIX}current_{name} is ignored: {PREFIX}hosts_{name} has {len(values)} values "
+            f"for {hosts} hosts"
+        )
+    else:
+        return current, values
+    return None
+
+
+def _listen_address(text: str, problems: list[str]) -> str:
+    address = text.strip("[]")
+    if address not in {"*", "localhost"}:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            problems.append(
+                f"{PREFIX}http_listen_address={text!r}: expected "
+                f"{_BY_NAME['http_listen_address'].expected}"
+            )
+    return address

@@ -1,0 +1,74 @@
+"""Logs on stderr, as text or JSON, one line each, RFC 3339 in UTC.
+
+Written by a thread of their own: a reader of stderr that stalls holds up nobody who watches hosts
+or answers requests.
+"""
+
+import json
+import logging
+import logging.handlers
+import queue
+import sys
+from datetime import UTC, datetime
+
+# Of our own lines there are a few a minute; this many unread ones mean that nobody reads.
+_MAX_UNREAD = 10_000
+
+_LEVELS = {"fatal": logging.CRITICAL}
+
+
+class _Rfc3339(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        time = datetime.fromtimestamp(record.created, UTC)
+        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Text(_Rfc3339):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-8s %(message)s")
+
+
+class _Json(_Rfc3339):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _Unblocking(logging.handlers.QueueHandler):
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            return
+
+
+def set_up_logs(level: str, form: str) -> None:
+    """Write all logs to stderr. ``level`` and ``form`` as in the configuration."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS.get(level, level.upper()))
+    # psycopg tells of every connection attempt at debug, with its parameters.
+    logging.getLogger("psycopg").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def write_in_background() -> logging.handlers.QueueListener:
+    """From now on log through a thread; ``stop()`` of the result writes what is left.
+
+    To be called after a fork: threads do not survive one.
+    """
+    root = logging.getLogger()
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_UNREAD)
+    listener = logging.handlers.QueueListener(lines, *root.handlers)
+    root.handlers[:] = [_Unblocking(lines)]
+    listener.start()
+    return listener

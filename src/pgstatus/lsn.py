@@ -1,0 +1,23 @@
+"""Log sequence numbers as PostgreSQL writes them: two hexadecimal halves with a slash between.
+
+Inside the program an LSN is the plain 64-bit integer, so that byte lag is a subtraction.
+Source: PostgreSQL manual, "pg_lsn Type".
+"""
+
+import re
+
+# `\Z`, not `$`: the latter also matches before a final newline.
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
+
+
+def parse_lsn(text: str) -> int:
+    """``"0/3000060"`` → bytes from the start of the log. ValueError for anything else."""
+    match = _LSN.match(text)
+    if match is None:
+        raise ValueError("expected HEX/HEX, as in 0/3000060")
+    return int(match[1], 16) << 32 | int(match[2], 16)
+
+
+def format_lsn(lsn: int) -> str:
+    """Bytes from the start of the log → ``"0/3000060"``."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

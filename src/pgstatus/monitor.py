@@ -1,0 +1,199 @@
+"""The one thread that watches: starts the checks, folds their results, publishes snapshots.
+
+Inside the thread runs an asyncio loop, so that the checks of all hosts run at once and a dead
+host delays no other. All decisions are pure functions of `tracker`, `view` and `rhythm`; this
+module only says when.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pgstatus import clock
+from pgstatus.changes import events
+from pgstatus.errors import CheckError
+from pgstatus.rhythm import Rhythm
+from pgstatus.snapshot import Failure, Host, Observation, Snapshot
+from pgstatus.tracker import Rules, State, expire, fold
+from pgstatus.view import view
+
+log = logging.getLogger(__name__)
+
+# After a round in which a replica looked late: long enough for log written just before the round
+# to arrive, short enough that nobody waits for the answer.
+_LOOK_AGAIN_AFTER = 0.05
+# A master that has not answered for this long is treated as missing when the pause is chosen: a
+# frozen host says nothing, and its deadline is seconds away.
+_OVERDUE = 0.5
+
+
+class Prober(Protocol):
+    """What the monitor needs of a probe; see `probe.Probe`."""
+
+    async def check(self) -> Observation:
+        """One check within its own deadline; CheckError when it failed."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+ProbeFactory = Callable[[int, Callable[[], None]], Prober]
+"""(index of the host, called on the loop when its connection breaks) → probe."""
+
+
+class Board:
+    """Where the newest snapshot hangs. Safe to use from any thread."""
+
+    def __init__(self, hosts: Sequence[Host], rules: Rules) -> None:
+        self._lock = threading.Lock()
+        self._snapshot = view(State.of(hosts), rules)
+
+    def read(self) -> Snapshot:
+        with self._lock:
+            return self._snapshot
+
+    def publish(self, snapshot: Snapshot) -> Snapshot:
+        """Hang the new one up; the one before is returned."""
+        with self._lock:
+            before, self._snapshot = self._snapshot, snapshot
+        return before
+
+
+class Monitor:
+    """The monitoring thread. ``on_death`` is called, in the thread, if a defect ends it."""
+
+    def __init__(
+        self,
+        *,
+        hosts: Sequence[Host],
+        probes: ProbeFactory,
+        board: Board,
+        rules: Rules,
+        rhythm: Rhythm,
+        on_death: Callable[[], None],
+    ) -> None:
+        self._state = State.of(hosts)
+        self._board = board
+        self._rules = rules
+        self._rhythm = rhythm
+        self._on_death = on_death
+        self._probes = [probes(index, self._connection_lost) for index in range(len(hosts))]
+        self._running: dict[int, float] = {}
+        """When the check under way of a host began."""
+        self._missing_since: float | None = None
+        """Since when there has been no healthy master."""
+        self._lost = False
+        self._nudge = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End the thread and its connections; waits ``timeout`` seconds for it at the most."""
+        self._stopping.set()
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._nudge.set)
+            except RuntimeError:
+                log.debug("the monitor's loop was closed already")
+        self._thread.join(timeout)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException:
+            log.critical("the monitor died of a defect", exc_info=True)
+            self._on_death()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.TaskGroup() as checks:
+                while not self._stopping.is_set():
+                    began = clock.now()
+                    self._lost = False
+                    self._keep(expire(self._state, began, self._rules))
+                    for index in range(len(self._probes)):
+                        if index not in self._running:
+                            checks.create_task(self._check(index))
+                    await self._pause(began)
+                raise _Stop
+        except* _Stop:
+            pass
+        finally:
+            for probe in self._probes:
+                probe.close()
+
+    async def _check(self, index: int) -> None:
+        self._running[index] = clock.now()
+        try:
+            await self._ask(index)
+            if index in self._state.unsettled:
+                await asyncio.sleep(_LOOK_AGAIN_AFTER)
+                if index in self._state.unsettled:
+                    await self._ask(index, again=True)
+        finally:
+            del self._running[index]
+
+    async def _ask(self, index: int, *, again: bool = False) -> None:
+        started = clock.now()
+        result: Observation | Failure
+        try:
+            result = await self._probes[index].check()
+        except CheckError as error:
+            result = Failure(error.cause, str(error), started, clock.now())
+        log.debug("%s: %s", self._state.hosts[index], result)
+        self._keep(fold(self._state, index, result, clock.wall(), self._rules, again=again))
+        self._nudge.set()
+
+    def _keep(self, state: State) -> None:
+        if state is self._state:
+            return
+        self._state = state
+        after = view(state, self._rules)
+        before = self._board.publish(after)
+        for event in events(before, after):
+            log.log(event.level, "%s", event.text)
+
+    async def _pause(self, began: float) -> None:
+        """Wait until the next round is due; what happens meanwhile can bring it forward."""
+        while not self._stopping.is_set():
+            now = clock.now()
+            left = began + self._pause_now(now) - now
+            if left <= 0:
+                return
+            master = self._state.master
+            asked = self._running.get(master) if master is not None else None
+            if asked is not None and asked + _OVERDUE > now:
+                left = min(left, asked + _OVERDUE - now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._nudge.wait()
+            self._nudge.clear()
+
+    def _pause_now(self, now: float) -> float:
+        asked = None if self._state.master is None else self._running.get(self._state.master)
+        overdue = asked is not None and now - asked >= _OVERDUE
+        if self._state.has_healthy_master and not overdue:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = now
+        missing = None if self._missing_since is None else now - self._missing_since
+        pause = self._rhythm.pause(missing)
+        return min(pause, self._rhythm.failover_sleep) if self._lost else pause
+
+    def _connection_lost(self) -> None:
+        """A connection broke: look at all hosts now, but no more often than in a failover."""
+        self._lost = True
+        self._nudge.set()
+
+
+class _Stop(Exception):  # noqa: N818  # it ends the task group; nothing went wrong
+    pass

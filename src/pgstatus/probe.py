@@ -1,0 +1,282 @@
+"""One host, asked with psycopg: a kept connection, one round trip a check, one hard deadline.
+
+Everything that PostgreSQL's client library can say is translated here into an `Observation` or a
+`CheckError`. PgBouncer and Odyssey are hosts too, so: no start-up ``options``, no prepared
+statements, no transaction around the query.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import waiting
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgstatus.clock import now
+from pgstatus.errors import CheckError
+from pgstatus.lsn import parse_lsn
+from pgstatus.resolver import Resolver
+from pgstatus.snapshot import Observation
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+# One row, for any role and both kinds of host, PostgreSQL 10 and newer. The sub-select with OFFSET
+# keeps pg_is_in_recovery() from being asked twice, with a promotion between the two answers.
+# pg_walfile_name() carries the timeline that is being written from the moment of a promotion,
+# while the control file's is that of the last checkpoint.
+_QUERY = """
+SELECT in_recovery,
+       CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
+       CASE WHEN NOT in_recovery THEN pg_walfile_name(pg_current_wal_lsn()) END,
+       (SELECT count(*) FROM pg_stat_wal_receiver),
+       (SELECT received_tli FROM pg_stat_wal_receiver),
+       extract(epoch FROM clock_timestamp())::float8,
+       extract(epoch FROM pg_last_xact_replay_timestamp())::float8,
+       {control}
+  FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS role
+"""
+_FULL = _QUERY.format(
+    control="""(SELECT system_identifier FROM pg_control_system()),
+       CASE WHEN in_recovery THEN (
+         SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)
+           FROM pg_control_recovery() AS r, pg_control_checkpoint() AS c) END"""
+)
+# Where an administrator has revoked the control functions from PUBLIC.
+_REDUCED = _QUERY.format(control="NULL::bigint, NULL::integer")
+
+_PREFIX = re.compile(
+    r"^(connection failed: |connection is bad: )?(connection to server [^\n]*? failed: )?",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How to reach one host.
+
+    ``params`` are libpq connection parameters; what they leave out libpq takes from its own
+    ``PG*`` variables. ``password_file`` is read at every connect and wins over ``params``.
+    """
+
+    params: Mapping[str, str] = field(repr=False)
+    connect_timeout: float
+    """Seconds for resolve, connect and authenticate."""
+    query_timeout: float
+    """Seconds for the whole check."""
+    max_age: float
+    """Seconds after which a kept connection is replaced; 0: a fresh one for every check."""
+    password_file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.params['host']}:{self.params.get('port', '5432')}"
+
+
+def parse_uri(uri: str) -> dict[str, str]:
+    """A ``postgresql://`` URI as libpq understands it → connection parameters.
+
+    ValueError, without the URI in its text, where libpq does not.
+    """
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(uri).items()}
+    except psycopg.ProgrammingError:
+        # libpq's own words repeat the URI, and with it a password.
+        raise ValueError("libpq cannot read it") from None
+
+
+class _Connection(psycopg.AsyncConnection[Row]):
+    async def wait(  # type: ignore[override]  # the timeout of the original is not used here
+        self, gen: PQGen[T], interval: float = 1.0
+    ) -> T:
+        """Give a connection up on which a deadline passed.
+
+        The original sends a cancel request first and waits for it: on a host that does not
+        answer, that is another hang.
+        """
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
+
+
+class Probe:
+    """Checks one host; not to be called again while a check is under way.
+
+    ``on_lost`` is called, on the event loop, when the kept connection breaks between two checks.
+    """
+
+    def __init__(self, target: Target, on_lost: Callable[[], None]) -> None:
+        self._target = target
+        self._on_lost = on_lost
+        self._resolver = Resolver(target.params["host"])
+        self._connection: _Connection | None = None
+        self._connected = 0.0
+        self._watched: int | None = None
+        self._query = _FULL
+        self._warned: set[str] = set()
+
+    async def check(self) -> Observation:
+        """Ask the host. CheckError says in words what went wrong, within the deadline."""
+        self._unwatch()
+        try:
+            async with asyncio.timeout(self._target.query_timeout):
+                observation = await self._ask()
+        except TimeoutError:
+            self._drop()
+            limit = self._target.query_timeout
+            raise CheckError("timeout", f"no answer to the query within {limit:g} s") from None
+        except psycopg.Error as error:
+            self._drop()
+            cause = "query" if error.sqlstate else "connect"
+            raise CheckError(cause, _words(error)) from None
+        except BaseException:
+            self._drop()
+            raise
+        if self._target.max_age:
+            self._watch()
+        else:
+            self._drop()
+        return observation
+
+    def close(self) -> None:
+        """Give the connection back. The probe may be used again."""
+        self._unwatch()
+        self._drop()
+
+    async def _ask(self) -> Observation:
+        kept = self._connection
+        if kept is not None and now() - self._connected < self._target.max_age:
+            try:
+                return await self._observe(kept)
+            except psycopg.OperationalError:
+                if not kept.closed:
+                    raise
+                # It broke since the last check; whether the host did too, a new one will show.
+        self._drop()
+        self._connection = await self._connect()
+        self._connected = now()
+        return await self._observe(self._connection)
+
+    async def _connect(self) -> _Connection:
+        target = self._target
+        try:
+            async with asyncio.timeout(target.connect_timeout):
+                addresses = await self._resolver.addresses()
+                return await _Connection.connect(
+                    self._conninfo(addresses), autocommit=True, prepare_threshold=None
+                )
+        except TimeoutError:
+            limit = target.connect_timeout
+            raise CheckError("timeout", f"no connection within {limit:g} s") from None
+        except psycopg.Error as error:
+            words = _words(error)
+            # A host that answers at all, if only to refuse, does so with a severity.
+            raise CheckError("rejected" if "FATAL" in words else "connect", words) from None
+        except OSError as error:
+            name = target.params["host"]
+            raise CheckError("resolve", f"cannot resolve {name}: {error}") from None
+
+    def _conninfo(self, addresses: tuple[str, ...]) -> str:
+        params = {"application_name": "pg-status", **self._target.params}
+        if not params["host"].startswith("/"):
+            params["host"] = ",".join(params["host"] for _ in addresses)
+            params["hostaddr"] = ",".join(addresses)
+        if self._target.password_file is not None:
+            try:
+                params["password"] = self._target.password_file.read_text().rstrip("\r\n")
+            except (OSError, UnicodeError) as error:
+                raise CheckError("password", f"cannot read the password file: {error}") from None
+        return make_conninfo("", **params)
+
+    async def _observe(self, connection: _Connection) -> Observation:
+        while True:
+            started = now()
+            try:
+                row = await (await connection.execute(self._query)).fetchone()
+                break
+            except psycopg.errors.InsufficientPrivilege as error:
+                if self._query is _REDUCED:
+                    raise
+                self._query = _REDUCED
+                self._warn(f"{_words(error)}; hosts of another cluster cannot be told apart")
+        try:
+            return self._read(row, started)
+        except (TypeError, ValueError) as error:
+            raise CheckError("protocol", f"answered something unexpected: {error}") from None
+
+    def _read(self, row: Row | None, started: float) -> Observation:
+        if row is None:
+            raise ValueError("no row")
+        in_recovery, lsn, wal_file, receivers, received, host_time, replayed_at = row[:7]
+        system_identifier, restart_timeline = row[7:]
+        if in_recovery:
+            # A receiver whose details are hidden leaves the timeline unknown, not wrong.
+            timeline = received if receivers else restart_timeline
+            if receivers and received is None:
+                self._warn(
+                    "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown; "
+                    "GRANT pg_monitor TO the monitoring role"
+                )
+        else:
+            timeline = int(wal_file[:8], 16)
+        return Observation(
+            in_recovery=bool(in_recovery),
+            lsn=None if lsn is None else parse_lsn(lsn),
+            timeline=timeline or None,
+            receiving=bool(receivers),
+            system_identifier=system_identifier,
+            host_time=host_time,
+            replayed_at=replayed_at,
+            started=started,
+            finished=now(),
+        )
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s: %s", self._target, text)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    def _watch(self) -> None:
+        if self._connection is not None:
+            self._watched = self._connection.pgconn.socket
+            asyncio.get_running_loop().add_reader(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
+
+    def _readable(self) -> None:
+        """The host said something unasked: a changed parameter, or that it is going away."""
+        if self._connection is None:
+            return
+        pgconn = self._connection.pgconn
+        try:
+            pgconn.consume_input()
+            lost = pgconn.status == psycopg.pq.ConnStatus.BAD
+        except psycopg.OperationalError:
+            lost = True
+        if lost:
+            self._unwatch()
+            self._drop()
+            self._on_lost()
+
+
+def _words(error: psycopg.Error) -> str:
+    """libpq's message on one line, without the address that the reader knows already."""
+    text = _PREFIX.sub("", str(error).strip()).split("\nMultiple connection attempts failed")[0]
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,174 @@
+"""Who is named for a question. Pure: a snapshot and a question in, the equally good hosts out.
+
+The order of preference, for every question about replicas:
+
+1. healthy replicas that satisfy the question's limits,
+2. the healthy master,
+3. the same two again among the possibly dead.
+
+Among replicas of one step those in the asker's data centre (``dc``) come first, else those in its
+region (``geo``), else all. `Turns` then names the equals one after the other.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from threading import Lock
+
+from pgstatus.lsn import format_lsn
+from pgstatus.snapshot import HostStatus, Role, Snapshot
+
+# Questions with limits of their own (`min_lsn` above all) are without number; a turn that is
+# forgotten begins anew, which nobody can notice.
+_MAX_QUESTIONS = 1024
+
+
+class Kind(StrEnum):
+    """What is asked for; the value is the endpoint's path without the slash."""
+
+    MASTER = "master"
+    REPLICA = "replica"
+    SYNC_BY_TIME = "sync_by_time"
+    SYNC_BY_BYTES = "sync_by_bytes"
+    SYNC_BY_TIME_OR_BYTES = "sync_by_time_or_bytes"
+    SYNC_BY_TIME_AND_BYTES = "sync_by_time_and_bytes"
+    MOST_SYNC_BY_BYTES = "most_sync_by_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; a limit that is None does not matter. `Thresholds.question` makes them."""
+
+    kind: Kind
+    lag_ms: int | None = None
+    lag_bytes: int | None = None
+    min_lsn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The limits of a ``/sync_by_*`` question that names none."""
+
+    lag_ms: int = 1000
+    lag_bytes: int = 1_000_000
+
+    def question(
+        self,
+        kind: Kind,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        min_lsn: int | None = None,
+    ) -> Question:
+        """The question with the limits that its kind looks at, and no others."""
+        if kind is Kind.MASTER:
+            return Question(kind)
+        if kind is Kind.REPLICA:
+            return Question(kind, lag_ms, lag_bytes, min_lsn)
+        return Question(
+            kind,
+            (self.lag_ms if lag_ms is None else lag_ms) if kind in _BY_TIME else None,
+            (self.lag_bytes if lag_bytes is None else lag_bytes) if kind in _BY_BYTES else None,
+            min_lsn,
+        )
+
+
+_BY_TIME = {Kind.SYNC_BY_TIME, Kind.SYNC_BY_TIME_OR_BYTES, Kind.SYNC_BY_TIME_AND_BYTES}
+_BY_BYTES = set(Kind) - {Kind.MASTER, Kind.REPLICA, Kind.SYNC_BY_TIME}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this instance stands; None: it does not matter."""
+
+    dc: str | None = None
+    geo: str | None = None
+
+
+def choose(snapshot: Snapshot, question: Question, place: Place) -> tuple[HostStatus, ...]:
+    """The hosts that answer the question equally well, in list order; empty where none does."""
+    master = [status for status in snapshot.hosts if status.master]
+    if question.kind is Kind.MASTER:
+        return tuple(master)
+    fitting = [s for s in snapshot.hosts if objection(s, question) is None]
+    for possible_dead in (False, True):
+        replicas = [s for s in fitting if s.possible_dead is possible_dead]
+        if replicas:
+            return _nearest(replicas, question, place)
+        if master and master[0].possible_dead is possible_dead:
+            return tuple(master)
+    return ()
+
+
+def objection(status: HostStatus, question: Question) -> str | None:
+    """Why this host is no answer to a question about replicas, in words; None: it is one."""
+    if status.role is not Role.REPLICA or not status.alive or status.excluded:
+        return status.reason or "is not a live replica"
+    by_time = _over(status, status.lag_ms, question.lag_ms, "ms")
+    by_bytes = _over(status, status.lag_bytes, question.lag_bytes, "bytes")
+    if question.kind is Kind.SYNC_BY_TIME_OR_BYTES:
+        late = f"{by_time}; {by_bytes}" if by_time and by_bytes else None
+    else:
+        late = by_time or by_bytes
+    return late or _behind(status, question.min_lsn)
+
+
+def _over(status: HostStatus, lag: int | None, limit: int | None, unit: str) -> str | None:
+    if limit is None:
+        return None
+    if not status.same_history:
+        return status.reason or "follows another history"
+    if lag is None:
+        return f"its lag in {unit} is not known"
+    return f"{lag} {unit} behind, more than {limit}" if lag > limit else None
+
+
+def _behind(status: HostStatus, min_lsn: int | None) -> str | None:
+    if min_lsn is None:
+        return None
+    if not status.same_history:
+        return status.reason or "follows another history"
+    if status.lsn is None or status.lsn < min_lsn:
+        reached = "nothing" if status.lsn is None else format_lsn(status.lsn)
+        return f"has replayed {reached}, not {format_lsn(min_lsn)}"
+    return None
+
+
+def _nearest(
+    replicas: Sequence[HostStatus], question: Question, place: Place
+) -> tuple[HostStatus, ...]:
+    if question.kind is Kind.MOST_SYNC_BY_BYTES:
+        return (min(replicas, key=lambda s: s.lag_bytes or 0),)
+    for mine, theirs in (
+        (place.dc, [s for s in replicas if s.host.dc == place.dc]),
+        (place.geo, [s for s in replicas if s.host.geo == place.geo]),
+    ):
+        if mine is not None and theirs:
+            return tuple(theirs)
+    return tuple(replicas)
+
+
+class Turns:
+    """Round robin: each distinct question keeps its own even turn. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._turns: OrderedDict[Question, Iterator[int]] = OrderedDict()
+        self._begin = count()
+
+    def next(self, question: Question) -> int:
+        """A number one higher than this question's last; take it modulo the number of hosts.
+
+        New questions begin at different hosts: where every request is a new question (a fresh
+        ``min_lsn``), the hosts still share the load.
+        """
+        with self._lock:
+            turn = self._turns.get(question)
+            if turn is None:
+                turn = self._turns[question] = count(next(self._begin))
+                if len(self._turns) > _MAX_QUESTIONS:
+                    self._turns.popitem(last=False)
+            else:
+                self._turns.move_to_end(question)
+            return next(turn)

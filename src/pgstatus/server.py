@@ -1,0 +1,153 @@
+"""The process: gunicorn, embedded, with exactly one worker that holds the monitor and the API.
+
+gunicorn's arbiter only watches: a worker that dies, by a signal or because its monitor died of a
+defect, is replaced, so that nobody is served old news.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from pgstatus import clock, logs
+from pgstatus.api import create_app
+from pgstatus.config import Settings
+from pgstatus.errors import StartError
+from pgstatus.monitor import Board, Monitor
+from pgstatus.probe import Probe
+from pgstatus.rhythm import Rhythm
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+# The fall of the monitor ends the worker with this (EX_SOFTWARE); gunicorn's own 3 and 4 would
+# stop the arbiter.
+_EXIT_DEFECT = 70
+# A worker that dies at once is replaced at once, and so on: not more than about once a second.
+_MIN_LIFE = 1.0
+
+_OPTIONS = {
+    # Set here and not left to WEB_CONCURRENCY: a second worker would be a second monitor.
+    "workers": 1,
+    "worker_class": "gthread",
+    "threads": 4,
+    "worker_connections": 1000,
+    "keepalive": 75,
+    # Of the 2 s in which the process must stop when connections are open.
+    "graceful_timeout": 1,
+    "control_socket_disable": True,
+    "proc_name": "pg-status",
+}
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; ends with SystemExit. StartError where the port is taken."""
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    listener = _listen(settings.listen_address, settings.listen_port)
+    _Application(settings, listener.detach()).run()
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    everywhere = address == "*"
+    dual = everywhere and socket.has_dualstack_ipv6()
+    host = ("::" if dual else "") if everywhere else address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
+        )
+    except OSError as error:
+        shown = f"[{address}]" if ":" in address else address
+        raise StartError(f"cannot listen on {shown}:{port}: {error.strerror or error}") from None
+
+
+class _Worker:
+    """What lives in the worker process: made after the fork, ended with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._began = time.monotonic()
+        self._listener = logs.write_in_background()
+        board = Board(settings.hosts, settings.rules)
+        self._monitor = Monitor(
+            hosts=settings.hosts,
+            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
+            board=board,
+            rules=settings.rules,
+            rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
+            on_death=self._die,
+        )
+        self.wsgi = create_app(board.read, clock.now, settings.thresholds, settings.place)
+        self._monitor.start()
+
+    def stop(self) -> None:
+        self._monitor.stop()
+        self._listener.stop()
+
+    def _die(self) -> None:
+        time.sleep(max(0.0, self._began + _MIN_LIFE - time.monotonic()))
+        # Whoever reads the log may have stalled; the end does not wait for them.
+        flush = threading.Thread(target=self._listener.stop, daemon=True)
+        flush.start()
+        flush.join(0.5)
+        os._exit(_EXIT_DEFECT)
+
+
+class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    def __init__(self, settings: Settings, listener_fd: int) -> None:
+        self._settings = settings
+        self._listener_fd = listener_fd
+        self._worker: _Worker | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        shared_memory = Path("/dev/shm")  # noqa: S108
+        options: dict[str, Any] = {
+            **_OPTIONS,
+            "bind": f"fd://{self._listener_fd}",
+            "logger_class": _Logger,
+            "loglevel": "critical" if (level := self._settings.log_level) == "fatal" else level,
+            "worker_exit": lambda server, worker: self._stop(),
+            # The worker's sign of life is a file's time stamp: in memory it works on a read-only
+            # file system and never waits for a disk.
+            "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        self._worker = _Worker(self._settings)
+        return self._worker.wsgi
+
+    def run(self) -> None:
+        _OneWorkerArbiter(self).run()
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+
+
+class _OneWorkerArbiter(Arbiter):  # type: ignore[misc]
+    """Deaf to the signals that would change the number of workers."""
+
+    def _not_here(self) -> None:
+        log.warning("there is always exactly one worker; the signal is ignored")
+
+    handle_ttin = handle_ttou = handle_usr2 = handle_winch = _not_here
+
+
+class _Logger(Logger):  # type: ignore[misc]
+    """gunicorn's lines go the way of ours."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True

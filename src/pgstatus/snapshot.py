@@ -1,0 +1,116 @@
+"""The frozen values that travel between the layers: what one check saw, and what is served.
+
+Nothing here can change after it was made, so any thread may keep and read it without a lock.
+Moments called ``started``, ``finished`` or ``now`` are seconds of one monotonic clock of ours.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a host says of itself (``pg_is_in_recovery()``)."""
+
+    MASTER = "master"
+    REPLICA = "replica"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A configured host: its name and port as clients shall hear them, and where it stands."""
+
+    name: str
+    port: int
+    dc: str | None = None
+    geo: str | None = None
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return f"{name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A check that succeeded: one row that the host returned in one round trip."""
+
+    in_recovery: bool
+    lsn: int | None
+    """Replica: replayed up to here. Master: written up to here. Bytes; None before any replay."""
+    timeline: int | None
+    """Master: the timeline it writes. Replica: the one it receives, or, without a receiver, that
+    of its last restart point; None where it may not be read."""
+    receiving: bool
+    """Replica: its WAL receiver is running."""
+    system_identifier: int | None
+    host_time: float
+    """The host's own clock, Unix seconds."""
+    replayed_at: float | None
+    """Commit time of the last replayed transaction by its master's clock, Unix seconds."""
+    started: float
+    finished: float
+
+    @property
+    def role(self) -> Role:
+        return Role.REPLICA if self.in_recovery else Role.MASTER
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A check that failed: ``cause`` as in `errors.CheckError`, ``message`` for people."""
+
+    cause: str
+    message: str
+    started: float
+    finished: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host as it is served."""
+
+    host: Host
+    role: Role = Role.UNKNOWN
+    master: bool = False
+    """It is the host that ``/master`` names."""
+    alive: bool = False
+    possible_dead: bool = False
+    timeline: int | None = None
+    lsn: int | None = None
+    lag_ms: int | None = None
+    """Upper bound of how far behind the master, milliseconds; None is unknown."""
+    lag_bytes: int | None = None
+    sync_by_time: bool = False
+    sync_by_bytes: bool = False
+    same_history: bool = False
+    """Its LSN can be compared with the master's."""
+    checked_at: datetime | None = None
+    """End of the last check, UTC."""
+    error: str | None = None
+    """Why the last check failed."""
+    reason: str | None = None
+    """Why it is not eligible, or not eligible where freshness is asked for."""
+    excluded: bool = False
+    """Never to be named, whatever is asked: it belongs to another cluster or history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that is known at one moment; answers are made from it alone."""
+
+    hosts: tuple[HostStatus, ...]
+    ready: bool = False
+    """Every host has had its first check, good or bad."""
+    masters: tuple[HostStatus, ...] = ()
+    """All live hosts of this cluster that say they are master; two or more is a split brain."""
+    no_master: str | None = None
+    """Why there is no master to name, in words."""
+    split_brain: bool = False
+    """No master is named *because* several claim to be it."""
+    stale_after: float = field(default=float("inf"))
+    """The moment from which this snapshot must not be served any more."""
+
+    @property
+    def master(self) -> HostStatus | None:
+        return next((status for status in self.hosts if status.master), None)

@@ -1,0 +1,244 @@
+"""What the result of a check means for what we know. Pure: state in, state out.
+
+* A good check makes a host alive and healthy, whatever it was.
+* A failed check makes a host that was alive *possibly dead*: what was last known of it still
+  counts, but anything healthy is preferred. ``max_fails`` failures in a row make it dead. Failures
+  in quick succession (the fast rhythm of a failover) count once per ``sleep``, so that the time
+  that a host is given does not depend on how often it was asked.
+* A good check that contradicts what was known (another role, timeline or cluster) replaces it;
+  `election` then says who the master is.
+* A replica that looks late was perhaps only asked in a bad moment. Its lag stays as it was until
+  it was looked at again, or until the master's check of the same round has come in.
+* Evidence that is older than ``max_staleness`` is forgotten: the host is unknown until asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from math import inf
+
+from pgstatus.election import Candidate, Election, SplitBrain, cluster_identifier, elect
+from pgstatus.lag import WalHistory, byte_lag, is_conclusive, time_lag
+from pgstatus.snapshot import Failure, Host, Observation
+
+# A lag below this is told without a second look, seconds. Checks of one round are this far apart
+# at the most on a network that is in order.
+LOOK_AGAIN_OVER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The limits that decide; times in seconds."""
+
+    sleep: float = 5.0
+    max_fails: int = 3
+    sync_max_lag_ms: int = 1000
+    sync_max_lag_bytes: int = 1_000_000
+    split_brain: SplitBrain = SplitBrain.NEWEST_TIMELINE
+    max_staleness: float = 30.0
+    """0 is: however old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """A lag as it is told; None is unknown."""
+
+    seconds: float | None = None
+    size: int | None = None
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of one host."""
+
+    seen: Observation | None = None
+    """The last good check; None: never, or dead, or too long ago."""
+    fails: int = 0
+    counted: float = -inf
+    """When the last counted failure ended."""
+    failure: Failure | None = None
+    """The last check, if it failed."""
+    checked: float | None = None
+    checked_at: datetime | None = None
+    lag: Lag = field(default_factory=Lag)
+    unsettled: bool = False
+    """It looked late in its last check and should be looked at once more."""
+    system_identifier: int | None = None
+    """Remembered also while the host is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the monitor remembers. Begin with `State.of` and fold results in."""
+
+    hosts: tuple[Host, ...]
+    records: tuple[Record, ...]
+    history: WalHistory = field(default_factory=WalHistory)
+    master: int | None = None
+    newest_timeline: int | None = None
+    system_identifier: int | None = None
+    ready: bool = False
+    """Every host has had its first check."""
+
+    @classmethod
+    def of(cls, hosts: Sequence[Host]) -> "State":
+        return cls(tuple(hosts), tuple(Record() for _ in hosts))
+
+    @property
+    def has_healthy_master(self) -> bool:
+        return self.master is not None and self.records[self.master].failure is None
+
+    @property
+    def unsettled(self) -> tuple[int, ...]:
+        """The hosts to look at once more."""
+        return tuple(i for i, record in enumerate(self.records) if record.unsettled)
+
+
+def fold(
+    state: State,
+    index: int,
+    result: Observation | Failure,
+    checked_at: datetime,
+    rules: Rules,
+    *,
+    again: bool = False,
+) -> State:
+    """The state after one more result for host ``index``.
+
+    ``again``: it comes from a second look, so what it says of the lag is final.
+    """
+    before = state.records[index]
+    record = replace(before, checked=result.finished, checked_at=checked_at)
+    if isinstance(result, Observation):
+        record = _succeeded(record, result, again=again)
+    else:
+        record = _failed(record, result, rules)
+    records = (*state.records[:index], record, *state.records[index + 1 :])
+    ready = state.ready or all(record.checked is not None for record in records)
+    state = _decide(replace(state, records=records, ready=ready), rules)
+    if state.master == index and isinstance(result, Observation):
+        return _sharpen(_measure(replace(state, history=state.history.add(result)), index))
+    return _measure(state, index)
+
+
+def expire(state: State, now: float, rules: Rules) -> State:
+    """The state without what is too old to be believed (this process was frozen, say)."""
+    if not rules.max_staleness:
+        return state
+    records = tuple(
+        Record(system_identifier=record.system_identifier)
+        if record.checked is not None and now - record.checked > rules.max_staleness
+        else record
+        for record in state.records
+    )
+    return state if records == state.records else _decide(replace(state, records=records), rules)
+
+
+def _succeeded(before: Record, seen: Observation, *, again: bool) -> Record:
+    known = before.seen
+    if known is not None and known.in_recovery and seen.in_recovery and not seen.receiving:
+        # A replica without a receiver knows its timeline only as of its last restart point, which
+        # can be older than what it was seen to receive; a data directory never goes back.
+        timelines = [t for t in (known.timeline, seen.timeline) if t is not None]
+        seen = replace(seen, timeline=max(timelines, default=None))
+    same_role = known is not None and known.in_recovery == seen.in_recovery
+    return replace(
+        before,
+        seen=seen,
+        fails=0,
+        counted=-inf,
+        failure=None,
+        lag=before.lag if same_role else Lag(),
+        unsettled=seen.in_recovery and not again,
+        system_identifier=seen.system_identifier or before.system_identifier,
+    )
+
+
+def _failed(before: Record, failure: Failure, rules: Rules) -> Record:
+    # A round that a busy loop begins a moment early is still the next round.
+    counts = failure.started - before.counted >= 0.98 * rules.sleep
+    fails = before.fails + counts
+    dead = fails >= rules.max_fails
+    return replace(
+        before,
+        seen=None if dead else before.seen,
+        fails=fails,
+        counted=failure.started if counts else before.counted,
+        failure=failure,
+        lag=Lag() if dead else before.lag,
+        unsettled=False,
+    )
+
+
+def _decide(state: State, rules: Rules) -> State:
+    """Which cluster this is, which timeline is its newest, who is its master."""
+    identifier = cluster_identifier(
+        [record.system_identifier for record in state.records], state.system_identifier
+    )
+    if identifier != state.system_identifier:
+        # Another cluster altogether: its timelines and positions have nothing to do with these.
+        state = replace(
+            state, system_identifier=identifier, newest_timeline=None, history=WalHistory()
+        )
+    seen = [c.timeline for c in candidates(state) if c.timeline is not None]
+    if state.newest_timeline is not None:
+        seen.append(state.newest_timeline)
+    state = replace(state, newest_timeline=max(seen, default=None))
+    return replace(state, master=hold_election(state, rules).winner)
+
+
+def candidates(state: State) -> list[Candidate]:
+    """The live hosts of this cluster that say they are its master, in list order."""
+    return [
+        Candidate(index, str(state.hosts[index]), record.seen.timeline, record.failure is None)
+        for index, record in enumerate(state.records)
+        if record.seen is not None and not record.seen.in_recovery and not is_foreign(state, record)
+    ]
+
+
+def is_foreign(state: State, record: Record) -> bool:
+    """It belongs to another cluster than most of the hosts."""
+    return record.system_identifier not in (None, state.system_identifier)
+
+
+def hold_election(state: State, rules: Rules) -> Election:
+    """Who is the master of this state."""
+    return elect(
+        candidates(state),
+        newest_timeline=state.newest_timeline,
+        current=state.master,
+        policy=rules.split_brain,
+    )
+
+
+def _measure(state: State, checked: int) -> State:
+    """Settle the lag of the host just checked and of those that waited, where it can be."""
+
+    def measured(index: int, record: Record) -> Record:
+        seen = record.seen
+        if seen is None or not seen.in_recovery or record.failure is not None:
+            return record
+        if not (record.unsettled or index == checked):
+            return record
+        if record.unsettled and not is_conclusive(state.history, seen, LOOK_AGAIN_OVER):
+            return record
+        lag = Lag(time_lag(state.history, seen), byte_lag(state.history, seen))
+        return replace(record, lag=lag, unsettled=False)
+
+    records = tuple(measured(index, record) for index, record in enumerate(state.records))
+    return replace(state, records=records)
+
+
+def _sharpen(state: State) -> State:
+    """After a new sample of the master: older checks of replicas may now say more."""
+
+    def sharpened(record: Record) -> Record:
+        seen = record.seen
+        if seen is None or not seen.in_recovery or record.unsettled:
+            return record
+        # Not the byte lag: compared with a later position of the master it would only grow.
+        size = byte_lag(state.history, seen) if record.lag.size is None else record.lag.size
+        return replace(record, lag=Lag(time_lag(state.history, seen), size))
+
+    return replace(state, records=tuple(sharpened(record) for record in state.records))

@@ -1,0 +1,128 @@
+"""What the tracker knows, as it is served: each host with its health, lag and reasons in words.
+
+Pure: a state in, a snapshot out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, inf
+
+from pgstatus.election import Election
+from pgstatus.lag import is_ahead
+from pgstatus.snapshot import HostStatus, Observation, Snapshot
+from pgstatus.tracker import Lag, Record, Rules, State, candidates, hold_election, is_foreign
+
+
+def view(state: State, rules: Rules) -> Snapshot:
+    """What is served of this state."""
+    election = hold_election(state, rules)
+    hosts = tuple(_status(state, i, election, rules) for i in range(len(state.hosts)))
+    checked = [record.checked for record in state.records if record.checked is not None]
+    return Snapshot(
+        hosts=hosts,
+        ready=state.ready,
+        masters=tuple(hosts[candidate.index] for candidate in candidates(state)),
+        no_master=_no_master(hosts, election) if election.winner is None else None,
+        split_brain=election.split_brain,
+        stale_after=min(checked) + rules.max_staleness if checked and rules.max_staleness else inf,
+    )
+
+
+def _status(state: State, index: int, election: Election, rules: Rules) -> HostStatus:
+    record, seen = state.records[index], state.records[index].seen
+    status = HostStatus(
+        host=state.hosts[index],
+        checked_at=record.checked_at,
+        error=record.failure.message if record.failure else None,
+    )
+    if seen is None:
+        return replace(status, reason=_absent(record))
+    status = replace(
+        status,
+        role=seen.role,
+        alive=True,
+        possible_dead=record.failure is not None,
+        timeline=seen.timeline,
+        lsn=seen.lsn,
+    )
+    if is_foreign(state, record):
+        return replace(status, excluded=True, reason=_foreign(state, record))
+    if index == election.winner:
+        return replace(
+            status,
+            master=True,
+            lag_ms=0,
+            lag_bytes=0,
+            sync_by_time=True,
+            sync_by_bytes=True,
+            same_history=True,
+        )
+    if not seen.in_recovery:
+        return replace(status, reason=election.reasons.get(index))
+    return _replica(status, state, seen, record.lag, rules)
+
+
+def _replica(
+    status: HostStatus, state: State, seen: Observation, lag: Lag, rules: Rules
+) -> HostStatus:
+    lag_ms = None if lag.seconds is None else ceil(lag.seconds * 1000)
+    # Where the master ends is known only as long as it answers.
+    lag_bytes = lag.size if state.has_healthy_master else None
+    strange = _other_history(state, seen)
+    return replace(
+        status,
+        lag_ms=lag_ms,
+        lag_bytes=lag_bytes,
+        same_history=strange is None,
+        sync_by_time=strange is None and lag_ms is not None and lag_ms <= rules.sync_max_lag_ms,
+        sync_by_bytes=strange is None
+        and lag_bytes is not None
+        and lag_bytes <= rules.sync_max_lag_bytes,
+        reason=strange or _late(lag_ms, lag_bytes, rules),
+    )
+
+
+def _other_history(state: State, seen: Observation) -> str | None:
+    """Why this replica's LSN cannot be compared with the master's; None where it can."""
+    master = None if state.master is None else state.records[state.master].seen
+    current = master.timeline if master else state.newest_timeline
+    if seen.timeline is not None and current is not None and seen.timeline != current:
+        return f"follows timeline {seen.timeline}; the newest is {current}"
+    if is_ahead(state.history, seen):
+        return "has replayed log that the master never wrote: it follows another history"
+    if seen.timeline is None and len(candidates(state)) > 1:
+        return "its timeline cannot be read (pg_monitor is missing) and there are two masters"
+    return None
+
+
+def _late(lag_ms: int | None, lag_bytes: int | None, rules: Rules) -> str | None:
+    if lag_ms is None:
+        return "lag unknown: has replayed nothing that was written since we saw the master"
+    late = []
+    if lag_ms > rules.sync_max_lag_ms:
+        late.append(f"{lag_ms} ms behind, more than {rules.sync_max_lag_ms}")
+    if lag_bytes is None:
+        late.append("byte lag unknown: the master does not answer")
+    elif lag_bytes > rules.sync_max_lag_bytes:
+        late.append(f"{lag_bytes} bytes behind, more than {rules.sync_max_lag_bytes}")
+    return "; ".join(late) or None
+
+
+def _absent(record: Record) -> str:
+    if record.failure is None:
+        return "not checked yet"
+    return f"dead: {record.fails} failed checks in a row" if record.fails else "not checked lately"
+
+
+def _foreign(state: State, record: Record) -> str:
+    return (
+        f"belongs to another cluster: its system identifier is {record.system_identifier}, "
+        f"the others have {state.system_identifier}"
+    )
+
+
+def _no_master(hosts: Sequence[HostStatus], election: Election) -> str:
+    if election.split_brain:
+        return next(iter(election.reasons.values()))
+    rejected = [f"{hosts[index].host} {reason}" for index, reason in election.reasons.items()]
+    return "; ".join(rejected) or "no live host says that it is the master"
