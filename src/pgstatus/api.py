@@ -165,7 +165,7 @@ def create_app(
     app = falcon.App(middleware=[_NoStore()])
     # An answer without a body has no type either.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
-    app.set_error_serializer(lambda req, resp, exception: None)  # noqa: ARG005
+    app.set_error_serializer(lambda req, resp, exception: None)
     app.add_error_handler(_Refused, _refuse)
     service = Service(read, now, thresholds, place)
     for kind in Kind:

