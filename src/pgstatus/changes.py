@@ -50,7 +50,7 @@ def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:
         text = "split brain: " + ", ".join(
             f"{s.host} (timeline {s.timeline})" for s in after.masters
         )
-        yield Event(Change.SPLIT_BRAIN, None, f"{text} all say they are the master", logging.ERROR)
+        yield Event(Change.SPLIT_BRAIN, None, f"{text} say they are the master", logging.ERROR)
     elif len(before.masters) > 1 and len(after.masters) <= 1:
         yield Event(Change.SPLIT_BRAIN, None, "split brain is over")
 

@@ -9,7 +9,8 @@
 4. On the same timeline the healthy one, then the one already named, then the first in the list.
 
 ``split_brain`` changes rules 2 and 3: ``first`` is list order (as pg-status 2.2 does), ``none``
-names nobody while two claim it.
+names nobody while two that answer claim it. (One that has stopped answering claims nothing: an
+ordinary failover is no split brain.)
 
 Source: PostgreSQL manual, "Continuous Archiving and Point-in-Time Recovery", Timelines.
 """
@@ -67,10 +68,11 @@ def elect(
     policy: SplitBrain,
 ) -> Election:
     """Choose among ``candidates`` (list order); ``newest_timeline`` is the highest ever seen."""
-    if policy is SplitBrain.NONE and len(candidates) > 1:
-        names = " and ".join(f"{c.name} (timeline {c.timeline})" for c in candidates)
-        reason = f"split brain: {names} all say they are the master"
-        return Election(None, {c.index: reason for c in candidates}, split_brain=True)
+    contested = [c for c in candidates if c.healthy]
+    if policy is SplitBrain.NONE and len(contested) > 1:
+        names = " and ".join(f"{c.name} (timeline {c.timeline})" for c in contested)
+        reason = f"split brain: {names} say they are the master"
+        return Election(None, {c.index: reason for c in contested}, split_brain=True)
 
     def preference(candidate: Candidate) -> tuple[bool, bool, int]:
         return (not candidate.healthy, candidate.index != current, candidate.index)

@@ -83,8 +83,8 @@ class Monitor:
         self._probes = [probes(index, self._connection_lost) for index in range(len(hosts))]
         self._running: dict[int, float] = {}
         """When the check under way of a host began."""
-        self._missing_since: float | None = None
-        """Since when there has been no healthy master."""
+        self._restless_since: float | None = None
+        """Since when a failover has been under way."""
         self._lost = False
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,12 +181,12 @@ class Monitor:
     def _pause_now(self, now: float) -> float:
         asked = None if self._state.master is None else self._running.get(self._state.master)
         overdue = asked is not None and now - asked >= _OVERDUE
-        if self._state.has_healthy_master and not overdue:
-            self._missing_since = None
-        elif self._missing_since is None:
-            self._missing_since = now
-        missing = None if self._missing_since is None else now - self._missing_since
-        pause = self._rhythm.pause(missing)
+        if not self._state.in_transition and not overdue:
+            self._restless_since = None
+        elif self._restless_since is None:
+            self._restless_since = now
+        since = self._restless_since
+        pause = self._rhythm.pause(None if since is None else now - since)
         return min(pause, self._rhythm.failover_sleep) if self._lost else pause
 
     def _connection_lost(self) -> None:

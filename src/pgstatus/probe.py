@@ -277,6 +277,6 @@ class Probe:
 
 
 def _words(error: psycopg.Error) -> str:
-    """libpq's message on one line, without the address that the reader knows already."""
-    text = _PREFIX.sub("", str(error).strip()).split("\nMultiple connection attempts failed")[0]
-    return " ".join(text.split()) or type(error).__name__
+    """libpq's first line, without the address that the reader knows already and without advice."""
+    text = _PREFIX.sub("", str(error).strip())
+    return text.partition("\n")[0].strip() or type(error).__name__

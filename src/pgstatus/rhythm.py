@@ -1,8 +1,9 @@
-"""When to check next. Pure: how long there has been no healthy master in, a pause out.
+"""When to check next. Pure: how long a failover has been under way in, a pause out.
 
 Normally every ``sleep``. Without a healthy master every ``failover_sleep``, because the next
-thing to happen is a promotion; easing off to the normal pause when it lasts, because then it is
-no failover but the state of things (all hosts down, or a list of replicas alone).
+thing to happen is a promotion, and on until the replicas follow the new master; easing off to the
+normal pause when it lasts, because then it is no failover but the state of things (all hosts
+down, or a list of replicas alone).
 """
 
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ class Rhythm:
     sleep: float
     failover_sleep: float
 
-    def pause(self, without_master: float | None) -> float:
-        """The pause after ``without_master`` seconds without a healthy master; None: there is."""
-        if without_master is None:
+    def pause(self, restless: float | None) -> float:
+        """The pause after ``restless`` seconds of a failover; None: all is quiet."""
+        if restless is None:
             return self.sleep
-        doublings = min(64.0, max(0.0, without_master - _FAST_FOR) / _DOUBLES_EVERY)
+        doublings = min(64.0, max(0.0, restless - _FAST_FOR) / _DOUBLES_EVERY)
         return min(self.sleep, self.failover_sleep * 2**doublings)

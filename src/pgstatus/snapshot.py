@@ -103,7 +103,7 @@ class Snapshot:
     ready: bool = False
     """Every host has had its first check, good or bad."""
     masters: tuple[HostStatus, ...] = ()
-    """All live hosts of this cluster that say they are master; two or more is a split brain."""
+    """The healthy hosts of this cluster that say they are master; two or more: split brain."""
     no_master: str | None = None
     """Why there is no master to name, in words."""
     split_brain: bool = False

@@ -90,6 +90,20 @@ class State:
         return self.master is not None and self.records[self.master].failure is None
 
     @property
+    def in_transition(self) -> bool:
+        """A failover is under way: the master does not answer, or a replica is not with it yet."""
+        if self.master is None or self.records[self.master].failure is not None:
+            return True
+        master = self.records[self.master].seen
+        return master is not None and any(
+            record.failure is None
+            and record.seen is not None
+            and record.seen.in_recovery
+            and (record.seen.timeline or inf) < (master.timeline or 0)
+            for record in self.records
+        )
+
+    @property
     def unsettled(self) -> tuple[int, ...]:
         """The hosts to look at once more."""
         return tuple(i for i, record in enumerate(self.records) if record.unsettled)

@@ -21,7 +21,7 @@ def view(state: State, rules: Rules) -> Snapshot:
     return Snapshot(
         hosts=hosts,
         ready=state.ready,
-        masters=tuple(hosts[candidate.index] for candidate in candidates(state)),
+        masters=tuple(hosts[c.index] for c in candidates(state) if c.healthy),
         no_master=_no_master(hosts, election) if election.winner is None else None,
         split_brain=election.split_brain,
         stale_after=min(checked) + rules.max_staleness if checked and rules.max_staleness else inf,
