@@ -1,0 +1,105 @@
+"""Real clusters and real daemons for every test that wants them.
+
+``PGSTATUS_TEST_POSTGRES`` chooses the PostgreSQL servers: a comma-separated list of 16, 18 (from
+the extra ``demo``) and of directories with the programs of another one.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.binaries import bundled
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+from tests.support.daemon import Daemon
+
+POSTGRES = os.environ.get("PGSTATUS_TEST_POSTGRES", "16,18").split(",")
+
+ClusterFactory = Callable[..., Cluster]
+DaemonFactory = Callable[..., Daemon]
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """Loopback addresses that no other test run uses; .1 is the daemon's, .2 on the hosts'."""
+    network = Network()
+    yield network
+    network.release()
+
+
+def _bindir(name: str) -> Path:
+    return Path(name) if name.startswith("/") else bundled(name)
+
+
+class _Clusters:
+    """Makes clusters on ever new addresses, and takes them all down in the end."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._next = 10
+        self._undo = ExitStack()
+
+    def make(self, postgres: str = POSTGRES[-1], replicas: int = 2) -> Cluster:
+        addresses = []
+        for _ in range(1 + replicas):
+            addresses.append(self._network.address(self._next))
+            self._next += 1
+        directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
+        self._undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        cluster = Cluster(_bindir(postgres), directory, addresses, free_port(addresses, 5432))
+        self._undo.callback(cluster.stop)
+        cluster.start()
+        return cluster
+
+    def close(self) -> None:
+        self._undo.close()
+
+
+@pytest.fixture(scope="session")
+def _session_clusters(network: Network) -> Iterator[_Clusters]:
+    clusters = _Clusters(network)
+    yield clusters
+    clusters.close()
+
+
+@pytest.fixture(scope="session", params=POSTGRES)
+def cluster(request: pytest.FixtureRequest, _session_clusters: _Clusters) -> Cluster:
+    """A primary and two replicas that tests may ask but leave as they found them."""
+    return _session_clusters.make(request.param)
+
+
+@pytest.fixture
+def make_cluster(network: Network) -> Iterator[ClusterFactory]:
+    """Make a cluster that the test may break: ``make_cluster(replicas=2)``."""
+    clusters = _Clusters(network)
+    # Addresses of the session's clusters stay theirs.
+    clusters._next = 100
+    yield clusters.make
+    clusters.close()
+
+
+@pytest.fixture
+def make_daemon(network: Network, tmp_path: Path) -> Iterator[DaemonFactory]:
+    """Start a daemon: ``make_daemon(cluster, sleep_ms=200)``; it is stopped after the test."""
+    with ExitStack() as undo:
+        count = 0
+
+        def make(cluster: Cluster | None = None, **variables: object) -> Daemon:
+            nonlocal count
+            count += 1
+            if cluster is not None:
+                variables.setdefault("hosts", ",".join(s.address for s in cluster.servers))
+                variables.setdefault("pg_port", cluster.primary.port)
+            variables.setdefault("sleep_ms", 200)
+            address = network.address(1)
+            port = free_port([address], 8000)
+            log = tmp_path / f"daemon{count}.log"
+            daemon = Daemon(log, variables, address=address, port=port)
+            return undo.enter_context(daemon)
+
+        yield make

@@ -1,0 +1,64 @@
+"""Every endpoint of the contract, asked of a real daemon that watches a real cluster."""
+
+from collections import Counter
+
+import pytest
+
+from pgstatus import __version__
+from pgstatus.demo.cluster import Cluster
+from tests.conftest import DaemonFactory
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def daemon(cluster: Cluster, make_daemon: DaemonFactory) -> Daemon:
+    daemon = make_daemon(cluster)
+    wait_until("the replicas are in sync", lambda: _in_sync(daemon) == 3)
+    return daemon
+
+
+def _in_sync(daemon: Daemon) -> int:
+    return sum(host["sync_by_time"] and host["sync_by_bytes"] for host in daemon.json("/hosts"))
+
+
+def test_master_is_the_primary(daemon: Daemon, cluster: Cluster) -> None:
+    assert daemon.text("/master") == cluster.primary.address
+    assert daemon.json("/master")["role"] == "master"
+
+
+@pytest.mark.parametrize(
+    "path", ["/replica", "/sync_by_time", "/sync_by_bytes", "/replica?lag_ms=60000&lag_bytes=0"]
+)
+def test_replicas_take_turns(daemon: Daemon, cluster: Cluster, path: str) -> None:
+    named = Counter(daemon.text(path) for _ in range(20))
+    assert named == {replica.address: 10 for replica in cluster.replicas}
+
+
+def test_most_sync_is_the_first_of_equals(daemon: Daemon, cluster: Cluster) -> None:
+    assert daemon.text("/most_sync_by_bytes") == cluster.replicas[0].address
+
+
+def test_host_entry_has_every_field_of_the_contract(daemon: Daemon, cluster: Cluster) -> None:
+    entry = daemon.host(cluster.replicas[0].address)
+    assert list(entry) == [
+        "host", "port", "dc", "geo", "master", "alive", "lag_ms", "sync_by_time", "lag_bytes",
+        "sync_by_bytes", "lsn", "role", "possible_dead", "timeline", "checked_at", "error",
+        "reason",
+    ]  # fmt: skip
+    status = daemon.json(f"/status?host={cluster.replicas[0].address}")
+    assert list(status) == list(entry)[1:]
+    assert entry["role"] == "replica"
+    assert entry["timeline"] == 1
+    assert 0 <= entry["lag_ms"] < 1000
+
+
+def test_min_lsn_is_satisfied_by_what_was_replayed(daemon: Daemon, cluster: Cluster) -> None:
+    lsn = daemon.json("/replica")["lsn"]
+    assert daemon.json(f"/replica?min_lsn={lsn}")["role"] == "replica"
+    assert daemon.json("/replica?min_lsn=FFFFFFFF/0")["role"] == "master"
+
+
+def test_version_live_ready_health(daemon: Daemon) -> None:
+    assert daemon.text("/version") == __version__
+    assert [daemon.text(path) for path in ("/live", "/ready", "/health")] == ["OK"] * 3
