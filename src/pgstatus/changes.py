@@ -93,5 +93,5 @@ def _sync(old: HostStatus, new: HostStatus, name: str) -> Iterator[Event]:
 
 def _health(status: HostStatus) -> str:
     if not status.alive:
-        return "dead" if status.checked_at else "unknown"
+        return "dead" if status.error else "unknown"
     return "possibly dead" if status.possible_dead else "alive"

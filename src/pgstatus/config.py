@@ -7,17 +7,18 @@ mistakes are reported together, and nothing else in the program reads the enviro
 import difflib
 import ipaddress
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
 from environs import Env, EnvValidationError, validate
 
 from pgstatus.election import SplitBrain
 from pgstatus.errors import ConfigError
-from pgstatus.probe import Target, parse_uri
+from pgstatus.hostlist import Params, parse_hosts, split_list
+from pgstatus.probe import Target
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Host
 from pgstatus.tracker import Rules
@@ -113,10 +114,16 @@ def load_settings() -> Settings:
     reader.read_env_file()
     raw = {variable.name: reader.read(variable) for variable in VARIABLES}
     problems = reader.problems()
-    warnings = reader.warnings
-    hosts, targets = _hosts(raw, problems)
-    dc, geo = _place(raw, len(hosts), warnings)
-    address = _listen_address(str(raw["http_listen_address"]), problems)
+    entries = split_list(raw["hosts"], raw["delimiter"])
+    if not entries:
+        problems.append(
+            f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
+        )
+    found, wrong = parse_hosts(entries, split_list(raw["pg_port"], raw["delimiter"]))
+    problems += [PREFIX + problem for problem in wrong]
+    dc = _dimension(raw, "dc", len(found), reader.warnings)
+    geo = _dimension(raw, "geo", len(found), reader.warnings)
+    address = _listen_address(raw["http_listen_address"], problems)
     if problems:
         raise ConfigError(problems)
     sleep = raw["sleep_ms"] / 1000
@@ -125,10 +132,10 @@ def load_settings() -> Settings:
         staleness = 3 * (raw["sleep_ms"] + raw["query_timeout_ms"])
     return Settings(
         hosts=tuple(
-            Host(host.name, host.port, dc[1][i] if dc else None, geo[1][i] if geo else None)
-            for i, host in enumerate(hosts)
+            Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])
+            for i, params in enumerate(found)
         ),
-        targets=tuple(targets),
+        targets=tuple(_target(params, raw) for params in found),
         rules=Rules(
             sleep=sleep,
             max_fails=raw["max_fails"],
@@ -138,13 +145,13 @@ def load_settings() -> Settings:
             max_staleness=staleness / 1000,
         ),
         thresholds=Thresholds(raw["sync_max_lag_ms"], raw["sync_max_lag_bytes"]),
-        place=Place(dc[0] if dc else None, geo[0] if geo else None),
+        place=Place(dc.current, geo.current),
         failover_sleep=min(raw["failover_sleep_ms"] / 1000, sleep),
         listen_address=address,
         listen_port=raw["http_port"],
         log_level=raw["log_level"],
         log_format=raw["log_format"],
-        warnings=tuple(warnings),
+        warnings=tuple(reader.warnings),
     )
 
 
@@ -160,7 +167,9 @@ class _Reader:
     def read_env_file(self) -> None:
         path = os.environ.get(f"{PREFIX}env_file")
         if path and Path(path).is_file():
-            self._env.read_env(path, recurse=False, override=True)
+            # Not Env.read_env(), which lets the environment win over the file. libpq, too, shall
+            # find its PG* variables.
+            os.environ.update({k: v for k, v in dotenv_values(path).items() if v is not None})
         elif path:
             self._problems.append(f"{PREFIX}env_file={path!r}: no such file")
 
@@ -220,121 +229,43 @@ class _Reader:
                 self.warnings.append(f"{name} is not a variable of pg-status{hint}")
 
 
-def _hosts(raw: dict[str, Any], problems: list[str]) -> tuple[list[Host], list[Target]]:
-    entries = _split(raw["hosts"], raw["delimiter"])
-    ports = _ports(_split(raw["pg_port"], raw["delimiter"]), len(entries), problems)
-    if not entries:
-        problems.append(
-            f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
-        )
+def _target(params: Params, raw: dict[str, Any]) -> Target:
     common = {"user": raw["pg_user"], "dbname": raw["pg_database"]}
     # libpq looks into PGPASSFILE only where it was given no password.
     if os.environ.get(f"{PREFIX}pg_password") or not os.environ.get("PGPASSFILE"):
         common["password"] = raw["pg_password"]
-    hosts: list[Host] = []
-    targets: list[Target] = []
-    for number, entry in enumerate(entries):
-        try:
-            params = _entry(entry, ports[min(number, len(ports) - 1)] if ports else 5432)
-        except ValueError as error:
-            problems.append(f"{PREFIX}hosts={_masked(entry)!r}: {error}")
-            continue
-        host = Host(params["host"], int(params["port"]))
-        if host in hosts:
-            problems.append(f"{PREFIX}hosts={_masked(entry)!r}: {host} is listed twice")
-        hosts.append(host)
-        own_password = "password" in params
-        targets.append(
-            Target(
-                common | params,
-                connect_timeout=raw["connect_timeout"],
-                query_timeout=raw["query_timeout_ms"] / 1000,
-                max_age=raw["conn_max_age_ms"] / 1000,
-                password_file=None if own_password else raw["pg_password_file"],
-            )
-        )
-    return hosts, targets
-
-
-def _split(text: str | None, delimiter: str) -> list[str]:
-    return [part.strip() for part in (text or "").split(delimiter) if part.strip()]
-
-
-def _ports(texts: Sequence[str], hosts: int, problems: list[str]) -> list[int]:
-    ports = []
-    for text in texts:
-        try:
-            ports.append(_port(text))
-        except ValueError as error:
-            problems.append(f"{PREFIX}pg_port={text!r}: {error}")
-    if len(texts) > max(hosts, 1):
-        problems.append(
-            f"{PREFIX}pg_port names {len(texts)} ports for {hosts} hosts: expected one for all "
-            "or one for each"
-        )
-    return ports
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ValueError("expected a port, a whole number from 1 to 65535")
-    return int(text)
-
-
-def _entry(entry: str, default_port: int) -> dict[str, str]:
-    """One entry of the list as connection parameters, ``host`` and ``port`` among them."""
-    if re.match(r"postgres(ql)?://", entry):
-        params = parse_uri(entry)
-        if not params.get("host") or "," in params["host"]:
-            raise ValueError("expected a URI with one host; give each host an entry of its own")
-        return params | {"port": str(_port(params.get("port", str(default_port))))}
-    if bracketed := re.fullmatch(r"\[(?P<name>[^\]]+)\](:(?P<port>.*))?", entry):
-        ipaddress.IPv6Address(bracketed["name"])
-        name, port = bracketed["name"], bracketed["port"]
-    elif entry.count(":") > 1:
-        ipaddress.IPv6Address(entry)
-        name, port = entry, None
-    else:
-        name, colon, port = entry.partition(":")
-        port = port if colon else None
-    if not name or re.search(r"[\s@,\[\]]", name):
-        raise ValueError("expected host, host:port, [v6]:port or a postgresql:// URI")
-    return {"host": name, "port": str(_port(port) if port is not None else default_port)}
-
-
-def _masked(entry: str) -> str:
-    return re.sub(r"(?<=://).*", "…", entry)
-
-
-def _place(
-    raw: dict[str, Any], hosts: int, warnings: list[str]
-) -> tuple[tuple[str, list[str]] | None, tuple[str, list[str]] | None]:
-    return (
-        _dimension(raw, "dc", hosts, warnings),
-        _dimension(raw, "geo", hosts, warnings),
+    return Target(
+        common | params,
+        connect_timeout=raw["connect_timeout"],
+        query_timeout=raw["query_timeout_ms"] / 1000,
+        max_age=raw["conn_max_age_ms"] / 1000,
+        password_file=None if "password" in params else raw["pg_password_file"],
     )
 
 
-def _dimension(
-    raw: dict[str, Any], name: str, hosts: int, warnings: list[str]
-) -> tuple[str, list[str]] | None:
-    """This instance's value and each host's, or None where the dimension is off."""
-    values = _split(raw[f"hosts_{name}"], raw["delimiter"])
+@dataclass(frozen=True, slots=True)
+class _Dimension:
+    """Data centre or region: this instance's, and each host's. All None where it is off."""
+
+    current: str | None
+    hosts: Sequence[str | None]
+
+
+def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) -> _Dimension:
+    values = split_list(raw[f"hosts_{name}"], raw["delimiter"])
     other = raw[f"current_{name}_env"]
     current = raw[f"current_{name}"] or (os.environ.get(other) if other else None)
-    if not values and not current and not other:
-        return None
-    if not current:
-        where = f", {other} is not set" if other else ""
-        warnings.append(f"{PREFIX}hosts_{name} is ignored: no {PREFIX}current_{name}{where}")
-    elif len(values) != hosts:
+    if current and len(values) == hosts:
+        return _Dimension(current, values)
+    if current:
         warnings.append(
             f"{PREFIX}current_{name} is ignored: {PREFIX}hosts_{name} has {len(values)} values "
             f"for {hosts} hosts"
         )
-    else:
-        return current, values
-    return None
+    elif values or other:
+        where = f", {other} is not set" if other else ""
+        warnings.append(f"{PREFIX}hosts_{name} is ignored: no {PREFIX}current_{name}{where}")
+    return _Dimension(None, [None] * hosts)
 
 
 def _listen_address(text: str, problems: list[str]) -> str:

@@ -141,7 +141,7 @@ def expire(state: State, now: float, rules: Rules) -> State:
     if not rules.max_staleness:
         return state
     records = tuple(
-        Record(system_identifier=record.system_identifier)
+        Record(system_identifier=record.system_identifier, checked_at=record.checked_at)
         if record.checked is not None and now - record.checked > rules.max_staleness
         else record
         for record in state.records

@@ -36,7 +36,7 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
         error=record.failure.message if record.failure else None,
     )
     if seen is None:
-        return replace(status, reason=_absent(record))
+        return replace(status, reason=_absent(record, rules))
     status = replace(
         status,
         role=seen.role,
@@ -108,10 +108,14 @@ def _late(lag_ms: int | None, lag_bytes: int | None, rules: Rules) -> str | None
     return "; ".join(late) or None
 
 
-def _absent(record: Record) -> str:
-    if record.failure is None:
+def _absent(record: Record, rules: Rules) -> str:
+    if record.checked_at is None:
         return "not checked yet"
-    return f"dead: {record.fails} failed checks in a row" if record.fails else "not checked lately"
+    if record.failure is None:
+        return "not checked lately"
+    if record.fails < rules.max_fails:
+        return "has not answered yet"
+    return f"dead: {record.fails} failed checks in a row"
 
 
 def _foreign(state: State, record: Record) -> str:

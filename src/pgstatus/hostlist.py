@@ -1,0 +1,82 @@
+"""The list of hosts as an administrator writes it: names, ports and URIs into connection
+parameters. What cannot be read is told in words, with secrets masked.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from pgstatus.probe import parse_uri
+
+Params = dict[str, str]
+"""libpq connection parameters; ``host`` and ``port`` are always among them."""
+
+
+def split_list(text: str | None, delimiter: str) -> list[str]:
+    """The items of a list variable, without the white space around them."""
+    return [item.strip() for item in (text or "").split(delimiter) if item.strip()]
+
+
+def parse_hosts(entries: Sequence[str], ports: Sequence[str]) -> tuple[list[Params], list[str]]:
+    """``(parameters, problems)``, the former in list order.
+
+    ``ports`` are for the entries that name none: one for all, or one each in order; a list that
+    is too short repeats its last port.
+    """
+    numbers, problems = _ports(ports, len(entries))
+    found: list[Params] = []
+    for index, entry in enumerate(entries):
+        try:
+            params = _entry(entry, numbers[min(index, len(numbers) - 1)] if numbers else 5432)
+        except ValueError as error:
+            problems.append(f"hosts={_masked(entry)!r}: {error}")
+            continue
+        if any((params["host"], params["port"]) == (p["host"], p["port"]) for p in found):
+            problems.append(f"hosts={_masked(entry)!r}: the same host and port are listed twice")
+        found.append(params)
+    return found, problems
+
+
+def _ports(texts: Sequence[str], hosts: int) -> tuple[list[int], list[str]]:
+    ports: list[int] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            ports.append(_port(text))
+        except ValueError as error:
+            problems.append(f"pg_port={text!r}: {error}")
+    if len(texts) > max(hosts, 1):
+        problems.append(
+            f"pg_port names {len(texts)} ports for {hosts} hosts: expected one for all or one each"
+        )
+    return ports, problems
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError("expected a port, a whole number from 1 to 65535")
+    return int(text)
+
+
+def _entry(entry: str, default_port: int) -> Params:
+    if re.match(r"postgres(ql)?://", entry):
+        params = parse_uri(entry)
+        if not params.get("host") or "," in params["host"]:
+            raise ValueError("expected a URI with one host; give each host an entry of its own")
+        return params | {"port": str(_port(params.get("port", str(default_port))))}
+    port: str | None
+    if bracketed := re.fullmatch(r"\[(?P<name>[^\]]+)\](:(?P<port>.*))?", entry):
+        name, port = str(ipaddress.IPv6Address(bracketed["name"])), bracketed["port"]
+    elif entry.count(":") > 1:
+        name, port = str(ipaddress.IPv6Address(entry)), None
+    else:
+        name, colon, port = entry.partition(":")
+        port = port if colon else None
+    unfit = r"[\s@,\[\]]" if name.startswith("/") else r"[\s@,\[\]/]"
+    if not name or re.search(unfit, name):
+        raise ValueError("expected host, host:port, [v6]:port or a postgresql:// URI")
+    return {"host": name, "port": str(_port(port) if port is not None else default_port)}
+
+
+def _masked(entry: str) -> str:
+    return re.sub(r"(?<=://).*", "…", entry)

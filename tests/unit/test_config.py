@@ -1,0 +1,199 @@
+"""Configuration: both generations of names, and what bad input is told."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pgstatus.config import PREFIX, VARIABLES, Settings, load_settings
+from pgstatus.errors import ConfigError
+
+Load = Callable[..., Settings]
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """``load(hosts="a,b", sleep_ms=5)``; other environment as ``env={…}``."""
+
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # a file's variables go there, too
+
+    def load(env: dict[str, str] | None = None, **variables: object) -> Settings:
+        for name, value in {"hosts": "a,b,c", **variables}.items():
+            if value is not None:
+                monkeypatch.setenv(PREFIX + name, str(value))
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return load
+
+
+def problems(load: Load, **variables: object) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(**variables)
+    return str(error.value)
+
+
+def test_defaults(load: Load) -> None:
+    settings = load()
+    assert [str(host) for host in settings.hosts] == ["a:5432", "b:5432", "c:5432"]
+    target = settings.targets[0]
+    assert target.params == {
+        "host": "a", "port": "5432", "user": "postgres", "password": "postgres",
+        "dbname": "postgres",
+    }  # fmt: skip
+    assert (target.connect_timeout, target.query_timeout, target.max_age) == (2, 5, 300)
+    rules = settings.rules
+    assert (rules.sleep, rules.max_fails, rules.max_staleness) == (5, 3, 30)
+    assert (settings.thresholds.lag_ms, settings.thresholds.lag_bytes) == (1000, 1_000_000)
+    assert (settings.listen_address, settings.listen_port) == ("0.0.0.0", 8000)
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ports", "expected"),
+    [
+        ("a", "7000", ["a:7000"]),
+        ("a,b:1,c", "7000", ["a:7000", "b:1", "c:7000"]),
+        ("a,b,c", "1,2,3", ["a:1", "b:2", "c:3"]),
+        ("a,b,c", "1,2", ["a:1", "b:2", "c:2"]),
+        ("[::1]:77,::2,10.0.0.1", "5", ["[::1]:77", "[::2]:5", "10.0.0.1:5"]),
+        ("postgresql://u@h:9/d, postgres://i", "5", ["h:9", "i:5"]),
+        (" a , b ", "5", ["a:5", "b:5"]),
+        ("/run/postgresql", "5", ["/run/postgresql:5"]),
+        ("a:1,a:2", "5", ["a:1", "a:2"]),
+    ],
+)
+def test_hosts_and_ports(load: Load, hosts: str, ports: str, expected: list[str]) -> None:
+    settings = load(hosts=hosts, pg_port=ports)
+    assert [str(host) for host in settings.hosts] == expected
+
+
+def test_a_uri_wins_over_the_common_variables(load: Load) -> None:
+    settings = load(hosts="a,postgresql://me:p%40ss@b/own?sslmode=require", pg_user="common")
+    assert settings.targets[0].params["user"] == "common"
+    assert settings.targets[1].params == {
+        "host": "b", "port": "5432", "user": "me", "password": "p@ss", "dbname": "own",
+        "sslmode": "require",
+    }  # fmt: skip
+
+
+def test_names_of_1_0(load: Load) -> None:
+    settings = load(hosts="a;b", delimiter=";", port="1;2", sleep="0.25")
+    assert [host.port for host in settings.hosts] == [1, 2]
+    assert settings.rules.sleep == 0.25
+
+
+def test_a_newer_name_wins_with_a_warning(load: Load) -> None:
+    settings = load(sleep_ms=700, sleep=9, pg_port=1, port=2)
+    assert settings.rules.sleep == 0.7
+    assert settings.hosts[0].port == 1
+    assert sorted(settings.warnings) == [
+        "pg_status__pg_port and pg_status__port are both set; pg_status__port is ignored",
+        "pg_status__sleep_ms and pg_status__sleep are both set; pg_status__sleep is ignored",
+    ]
+
+
+def test_an_empty_value_is_as_none(load: Load) -> None:
+    assert load(sleep_ms="", max_fails="", sleep="").rules.sleep == 5
+
+
+def test_staleness_follows_the_rhythm_unless_set(load: Load) -> None:
+    assert load(sleep_ms=1000, query_timeout_ms=500).rules.max_staleness == 4.5
+    assert load(max_staleness_ms=0).rules.max_staleness == 0
+
+
+def test_pgpassfile_is_left_to_libpq(load: Load) -> None:
+    assert "password" not in load(env={"PGPASSFILE": "/x"}).targets[0].params
+    assert load(env={"PGPASSFILE": "/x"}, pg_password="p").targets[0].params["password"] == "p"
+
+
+def test_a_password_file_does_not_replace_the_password_of_a_uri(load: Load) -> None:
+    settings = load(hosts="a,postgresql://u:p@b", pg_password_file="/run/secret")
+    assert [t.password_file for t in settings.targets] == [Path("/run/secret"), None]
+
+
+def test_place(load: Load) -> None:
+    settings = load(hosts_dc="1,2,3", current_dc_env="DC", env={"DC": "2"}, hosts_geo="e,e,u",
+                    current_geo="e")  # fmt: skip
+    assert (settings.place.dc, settings.place.geo) == ("2", "e")
+    assert [(h.dc, h.geo) for h in settings.hosts] == [("1", "e"), ("2", "e"), ("3", "u")]
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({"hosts_dc": "1,2,3"}, "pg_status__hosts_dc is ignored: no pg_status__current_dc"),
+        ({"current_dc": "1"}, "has 0 values for 3 hosts"),
+        ({"current_dc": "1", "hosts_dc": "1,2"}, "has 2 values for 3 hosts"),
+        ({"current_geo_env": "NOPE", "hosts_geo": "1,2,3"}, "NOPE is not set"),
+    ],
+)
+def test_half_a_place_is_off_with_a_warning(
+    load: Load, variables: dict[str, str], warning: str
+) -> None:
+    settings = load(**variables)
+    assert (settings.place.dc, settings.place.geo) == (None, None)
+    assert warning in settings.warnings[0]
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(load: Load) -> None:
+    assert load(max_fail=3).warnings == (
+        "pg_status__max_fail is not a variable of pg-status; did you mean pg_status__max_fails?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sleep_ms", "0"), ("sleep_ms", "fast"), ("sleep", "-1"), ("sleep", "nan"),
+        ("connect_timeout", "0"), ("query_timeout_ms", "1.5"), ("max_fails", "0"),
+        ("sync_max_lag_ms", "-1"), ("sync_max_lag_bytes", str(2**64)), ("http_port", "65536"),
+        ("http_listen_address", "nowhere.example"), ("log_level", "loud"), ("log_format", "xml"),
+        ("split_brain", "random"), ("pg_port", "5432,x"), ("pg_port", "1,2,3,4"),
+        ("hosts", "a,,b:x"), ("hosts", "a,a"), ("hosts", "a b"), ("hosts", "[x]:1"),
+        ("hosts", "postgresql://a,b/x"), ("hosts", "postgresql:///x"), ("hosts", "a:0"),
+        ("env_file", "/nowhere"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_named_with_what_was_expected(load: Load, name: str, value: str) -> None:
+    text = problems(load, **{name: value})
+    assert PREFIX + name in text
+    assert re.search(r"expected|twice|no such file", text)
+
+
+def test_all_mistakes_are_told_at_once(load: Load) -> None:
+    text = problems(load, hosts="", sleep_ms="x", http_port="y", log_level="z")
+    assert len(text.splitlines()) == 4
+    assert "pg_status__hosts is not set" in text
+
+
+def test_secrets_are_masked(load: Load) -> None:
+    text = problems(load, hosts="postgresql://u:s3cret@h:x/d,postgresql://u:s3cret@h/%zz")
+    assert "s3cret" not in text
+    assert "s3cret" not in repr(load(hosts="postgresql://u:s3cret@h", pg_password="s3cret"))
+
+
+def test_a_file_of_variables(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "pg-status.env"
+    file.write_text("# comment\npg_status__hosts=x,y\npg_status__sleep_ms='250'\n")
+    settings = load(env_file=file)
+    assert [host.name for host in settings.hosts] == ["x", "y"]
+    assert settings.rules.sleep == 0.25
+
+
+def test_the_documentation_names_every_variable_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `pg_status__(\w+)` \| (.*?) \|", (DOCS / "configuration.md").read_text(), re.MULTILINE
+    )
+    documented = {name: default.strip("`") for name, default in rows}
+    declared = {v.name: v.default for v in VARIABLES}
+    declared |= {v.alias: None for v in VARIABLES if v.alias}
+    assert documented.keys() == declared.keys()
+    for name, default in declared.items():
+        shown = documented[name]
+        if default is not None:
+            assert shown == str(default if default != 2.0 else 2), name

@@ -1,0 +1,245 @@
+"""What a check's result means: the rules at the top of ``tracker.py``, one by one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgstatus.election import SplitBrain
+from pgstatus.selection import Kind, Place, Thresholds, choose
+from pgstatus.snapshot import Failure, Observation
+from pgstatus.tracker import Rules
+from tests.support.world import World, master, refused, replica
+
+
+def healthy(at: float = 0.0, **rules: object) -> World:
+    world = World(rules=Rules(**rules))  # type: ignore[arg-type]
+    return world.see_all(a=master(at), b=replica(at), c=replica(at))
+
+
+class TestHealth:
+    def test_before_its_first_check_a_host_is_unknown(self) -> None:
+        status = World()["a"]
+        assert (status.role, status.alive, status.checked_at) == ("unknown", False, None)
+
+    def test_ready_when_every_host_had_its_first_check_good_or_bad(self) -> None:
+        world = World().see_all(a=master(0), b=replica(0))
+        assert not world.snapshot.ready
+        assert world.see("c", refused(2)).snapshot.ready
+
+    def test_a_host_that_never_answered_is_not_alive(self) -> None:
+        assert not World().see("a", refused(0))["a"].alive
+
+    def test_one_failure_makes_it_possibly_dead_and_keeps_what_was_known(self) -> None:
+        world = healthy().see("b", refused(5))
+        status = world["b"]
+        assert (status.alive, status.possible_dead, status.lsn) == (True, True, 1000)
+        assert status.error == "Connection refused"
+        assert status.lag_ms is not None
+
+    def test_max_fails_in_a_row_make_it_dead_and_forget_it(self) -> None:
+        world = healthy(max_fails=3)
+        for at in (5, 10):
+            assert world.see("b", refused(at))["b"].alive
+        status = world.see("b", refused(15))["b"]
+        assert not status.alive
+        assert (status.role, status.lag_ms, status.lag_bytes, status.lsn) == (
+            "unknown", None, None, None,
+        )  # fmt: skip
+        assert not status.sync_by_time
+        assert not status.sync_by_bytes
+
+    def test_a_good_check_between_failures_starts_the_count_anew(self) -> None:
+        world = healthy(max_fails=2).see("b", refused(5)).see("b", replica(10))
+        assert not world["b"].possible_dead
+        assert world.see("b", refused(15))["b"].alive
+
+    def test_quick_failures_count_once_per_pause(self) -> None:
+        world = healthy(max_fails=3, sleep=5.0)
+        for tenth in range(1, 99):
+            world.see("a", refused(tenth / 10))
+        assert world["a"].alive
+        assert not world.see("a", refused(10.1))["a"].alive
+
+
+class TestMaster:
+    def test_a_possibly_dead_master_is_still_named(self) -> None:
+        assert healthy().see("a", refused(5)).master == "a"
+
+    def test_a_dead_one_is_not(self) -> None:
+        world = healthy(max_fails=1).see("a", refused(5))
+        assert world.master is None
+        assert world.snapshot.no_master == "no live host says that it is the master"
+
+    def test_a_promoted_replica_is_named_at_once(self) -> None:
+        world = healthy().see("a", refused(5)).see("b", master(5, 1100, timeline=2))
+        assert world.master == "b"
+
+    def test_the_returning_old_master_is_not_named_even_when_the_new_one_is_dead(self) -> None:
+        world = healthy(max_fails=1).see("b", master(5, 1100, timeline=2)).see("a", master(6, 5000))
+        assert world.master == "b"
+        assert "timeline 2 has been seen" in str(world["a"].reason)
+        assert world.see("b", refused(10)).master is None
+        assert "a:5432 says it is the master on timeline 1" in str(world.snapshot.no_master)
+
+    def test_it_heals_when_the_old_master_is_rebuilt(self) -> None:
+        world = healthy().see("b", master(5, 1100, timeline=2)).see("a", master(6, 5000))
+        world.see("a", replica(10, 1100, timeline=2)).see("b", master(10, 1100, timeline=2))
+        assert world["a"].reason is None
+        assert world["a"].sync_by_time
+
+    def test_list_order_is_obeyed_where_it_is_asked_for(self) -> None:
+        world = healthy(split_brain=SplitBrain.FIRST).see("b", master(5, 1100, timeline=2))
+        assert world.master == "a"
+
+    def test_nobody_is_named_where_that_is_asked_for(self) -> None:
+        world = healthy(split_brain=SplitBrain.NONE).see("b", master(5, 1100, timeline=2))
+        assert world.master is None
+        assert world.snapshot.split_brain
+        assert [s.host.name for s in world.snapshot.masters] == ["a", "b"]
+
+    def test_a_host_of_another_cluster_is_shut_out(self) -> None:
+        world = healthy().see("c", master(5, 9_999_999, timeline=9, system_identifier=42))
+        assert world.master == "a"
+        assert world["c"].excluded
+        assert "belongs to another cluster" in str(world["c"].reason)
+
+    def test_a_wrong_first_host_does_not_decide_which_cluster_it_is(self) -> None:
+        world = World().see("a", master(0, timeline=7, system_identifier=42))
+        world.see_all(b=master(0, timeline=3), c=replica(0, timeline=3))
+        assert world.master == "b"
+        assert world["a"].excluded
+
+    def test_a_switchover_to_replica_and_back_leaves_no_old_lag(self) -> None:
+        world = healthy().see("b", master(5, 1100, timeline=2)).see("a", replica(5, 1000))
+        assert (world["a"].lag_ms, world["a"].sync_by_time) == (None, False)
+
+
+class TestLag:
+    def test_the_master_has_none(self) -> None:
+        status = healthy()["a"]
+        assert (status.lag_ms, status.lag_bytes, status.sync_by_time) == (0, 0, True)
+
+    def test_an_idle_cluster_is_in_sync_in_whichever_order_its_answers_come(self) -> None:
+        world = healthy()
+        for at in (5, 10, 15):
+            for name, result in (("b", replica(at)), ("a", master(at)), ("c", replica(at))):
+                world.see(name, result)
+                assert [world[n].sync_by_time for n in "bc"] == [True, True]
+
+    def test_one_write_after_a_quiet_time_is_no_alarm(self) -> None:
+        world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
+        assert world["b"].sync_by_time
+        assert 1 in world.state.unsettled
+        world.see("b", replica(5.05, 1200), again=True)
+        assert world.state.unsettled == ()
+        assert world["b"].lag_ms == pytest.approx(50, abs=2)
+
+    def test_still_late_at_the_second_look_is_late(self) -> None:
+        world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
+        world.see("b", replica(5.05, 1000), again=True)
+        assert not world["b"].sync_by_time
+        assert world["b"].lag_ms == pytest.approx(5051, abs=2)
+        assert world["b"].lag_bytes == 200
+
+    def test_a_slow_first_check_of_the_master_settles_its_replicas_when_it_comes(self) -> None:
+        world = World().see("b", replica(0)).see("b", replica(0.05), again=True)
+        assert world["b"].lag_ms is None
+        world.see("a", master(0.2))
+        assert world["b"].lag_ms == 0
+
+    def test_with_the_master_out_of_sight_time_grows_and_bytes_are_unknown(self) -> None:
+        world = healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), again=True)
+        status = world["b"]
+        assert status.lag_ms == pytest.approx(5001, abs=1)
+        assert status.lag_bytes is None
+        assert not status.sync_by_bytes
+
+    def test_a_replica_on_the_old_timeline_is_never_in_sync(self) -> None:
+        world = healthy().see("b", master(5, 1100, timeline=2))
+        world.see("c", replica(5.01, 9999, timeline=1), again=True)
+        status = world["c"]
+        assert not status.sync_by_time
+        assert not status.sync_by_bytes
+        assert not status.same_history
+        assert status.reason == "follows timeline 1; the newest is 2"
+        question = Thresholds().question(Kind.REPLICA, min_lsn=1)
+        assert [s.host.name for s in choose(world.snapshot, question, Place())] == ["b"]
+
+    def test_a_replica_of_unknown_timeline_ahead_of_its_master_is_not_in_sync(self) -> None:
+        world = healthy().see("b", replica(5, 2000, timeline=None)).see("a", master(5.1, 1500))
+        assert "another history" in str(world["b"].reason)
+
+    def test_a_replica_of_unknown_timeline_cannot_be_trusted_beside_two_masters(self) -> None:
+        world = healthy().see("b", master(5, 1100, timeline=2))
+        world.see("c", replica(5, 1000, timeline=None), again=True)
+        assert "its timeline cannot be read" in str(world["c"].reason)
+
+    def test_a_restart_point_does_not_take_a_received_timeline_back(self) -> None:
+        world = healthy().see("a", master(5, timeline=2)).see("b", replica(5, timeline=2))
+        world.see("b", replica(10, timeline=1, receiving=False))
+        assert world["b"].timeline == 2
+
+
+class TestStaleness:
+    def test_a_snapshot_says_until_when_it_may_be_served(self) -> None:
+        assert healthy(max_staleness=30.0).snapshot.stale_after == pytest.approx(30.001)
+
+    def test_old_evidence_is_forgotten_but_readiness_is_not(self) -> None:
+        world = healthy(max_staleness=30.0).see("a", master(100)).expire(101)
+        assert world.master == "a"
+        assert (world["b"].alive, world["b"].reason) == (False, "not checked lately")
+        assert world.snapshot.ready
+        assert world.snapshot.stale_after == pytest.approx(130.001)
+
+    def test_nothing_is_forgotten_without_a_limit(self) -> None:
+        assert healthy(max_staleness=0).expire(1e9)["b"].alive
+
+
+RESULTS = st.one_of(
+    st.builds(
+        lambda lsn, timeline: (True, lsn, timeline),
+        st.integers(0, 50),
+        st.one_of(st.none(), st.integers(1, 3)),
+    ),
+    st.builds(lambda lsn, timeline: (False, lsn, timeline), st.integers(0, 50), st.integers(1, 3)),
+    st.none(),
+)
+
+
+@given(
+    story=st.lists(
+        st.tuples(st.sampled_from("abc"), RESULTS, st.floats(0, 20), st.booleans()), max_size=40
+    )
+)
+def test_no_story_of_checks_yields_a_wrong_answer(
+    story: list[tuple[str, tuple[bool, int, int | None] | None, float, bool]],
+) -> None:
+    """Never a dead host, a negative lag, a lag of an unknown, or an outdated master."""
+    world, at, newest, last = World(), 0.0, 0, dict[str, Observation | Failure]()
+    for name, outcome, pause, again in story:
+        at += pause
+        result: Observation | Failure
+        if outcome is None:
+            result = refused(at)
+        else:
+            in_recovery, lsn, timeline = outcome
+            result = replica(at, lsn, timeline) if in_recovery else master(at, lsn, timeline or 1)
+        world.see(name, result, again=again)
+        last[name] = result
+        snapshot = world.snapshot
+        if isinstance(result, Observation) and not result.in_recovery:
+            newest = max(newest, result.timeline or 0)
+        if snapshot.master:
+            assert (snapshot.master.timeline or newest) == newest
+        for kind in Kind:
+            for status in choose(snapshot, Thresholds().question(kind), Place()):
+                assert status.alive
+                assert status.role in {"master", "replica"}
+                assert status.master or status.role == "replica"
+        for status in snapshot.hosts:
+            assert status.lag_ms is None or status.lag_ms >= 0
+            assert status.lag_bytes is None or status.lag_bytes >= 0
+            assert status.sync_by_time <= (status.alive and status.lag_ms is not None)
+            assert status.sync_by_bytes <= (status.alive and status.lag_bytes is not None)
+            if status.error is None and status.checked_at:
+                assert isinstance(last[status.host.name], Observation)
