@@ -213,9 +213,13 @@ def _is_live_replica(status: HostStatus) -> bool:
 
 def _wants_json(req: falcon.Request) -> bool:
     """Text is the default; of two types that are equally welcome the one that was named wins."""
-    named = "application/json" in req.accept and "text/plain" not in req.accept
+    accept = req.accept.lower()  # falcon compares types letter by letter
+    named = "application/json" in accept and "text/plain" not in accept
     choices = (_JSON, "text/plain") if named else ("text/plain", _JSON)
-    return req.client_prefers(choices) == _JSON
+    try:
+        return falcon.mediatypes.best_match(choices, accept) == _JSON
+    except ValueError:
+        return False
 
 
 def _host_format(req: falcon.Request) -> HostFormat:

@@ -1,0 +1,220 @@
+"""Paths, parameters and representations, asked of the Falcon app over a snapshot made by hand."""
+
+import json
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from pgstatus.api import create_app
+from pgstatus.selection import Kind, Place, Thresholds
+from pgstatus.snapshot import Snapshot
+from tests.support.world import World, master, refused, replica
+
+SELECTIONS = [f"/{kind}" for kind in Kind]
+ABOUT_HOSTS = [*SELECTIONS, "/hosts", "/status?host=a", "/replicas_info", "/health"]
+ALL = [*ABOUT_HOSTS, "/version", "/live", "/ready"]
+
+
+class Asked:
+    """The app over one snapshot at one moment."""
+
+    def __init__(self, snapshot: Snapshot, now: float = 0.0) -> None:
+        app = create_app(lambda: snapshot, lambda: now, Thresholds(), Place())
+        # Not falcon.testing: its validator insists on a Content-Type where there is no content.
+        self.client = httpx.Client(
+            transport=httpx.WSGITransport(app), base_url="http://pg-status", headers={"Accept": ""}
+        )
+        del self.client.headers["Accept"]
+
+    def __call__(self, path: str, accept: str | None = None, method: str = "GET") -> httpx.Response:
+        headers = {} if accept is None else {"Accept": accept}
+        return self.client.request(method, path, headers=headers)
+
+
+CLUSTER = World().see_all(a=master(0), b=replica(0, 0x3000060), c=replica(0)).snapshot
+ask = Asked(CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        (None, False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("application/json", True),
+        ("application/*", True),
+        ("APPLICATION/JSON", True),
+        ("application/json;q=0.5, text/plain;q=0.4", True),
+        ("application/json;q=0.4, text/plain;q=0.5", False),
+        ("application/json;q=0", False),
+        ("text/html, application/json", True),
+        ("application/json, */*", True),
+        ("application/json, */*;q=0.1", True),
+        ("text/plain, application/json", False),
+        ("application/jsonp", False),
+        ("text/html", False),
+        ("", False),
+        (";;;", False),
+    ],
+)
+def test_accept_is_parsed(accept: str | None, is_json: bool) -> None:
+    result = ask("/master", accept)
+    expected = "application/json" if is_json else "text/plain; charset=utf-8"
+    assert result.headers["content-type"] == expected
+    assert result.status_code == 200
+
+
+def test_selection_in_json() -> None:
+    assert ask("/replica?min_lsn=0/3000060", "application/json").json() == {
+        "host": "b", "port": 5432, "role": "replica", "lag_ms": 1, "lag_bytes": 0,
+        "lsn": "0/3000060",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("", "a"),
+        ("?format=host", "a"),
+        ("?format=hostport", "a:5432"),
+        ("?format=uri", "postgresql://a:5432"),
+    ],
+)
+def test_formats_of_text(query: str, text: str) -> None:
+    assert ask(f"/master{query}").text == text
+
+
+@pytest.mark.parametrize("path", SELECTIONS)
+def test_nobody_is_404(path: str) -> None:
+    nobody = Asked(World(1).see("a", refused(0)).snapshot)
+    result = nobody(path)
+    assert (result.status_code, result.text) == (404, "")
+    assert "content-type" not in result.headers
+    result = nobody(path, "application/json")
+    assert result.status_code == 404
+    assert result.json()["host"] is None
+    assert result.json()["reason"] == "no live host says that it is the master"
+
+
+@pytest.mark.parametrize("path", [path for path in SELECTIONS if path != "/master"])
+@pytest.mark.parametrize("name", ["lag_ms", "lag_bytes"])
+@pytest.mark.parametrize(
+    "value", ["", "-1", "%2B1", "1.0", "ten", "0x1", "1_0", "%201", "18446744073709551616", "٣"]
+)
+def test_a_bad_limit_is_400(path: str, name: str, value: str) -> None:
+    result = ask(f"{path}?{name}={value}")
+    assert (result.status_code, result.json()) == (400, {"error_text": f"Invalid {name}"})
+
+
+@pytest.mark.parametrize("value", ["", "1", "1/2/3", "G/0", "-1/0", "0/123456789", "%200/1"])
+def test_a_bad_min_lsn_is_400(value: str) -> None:
+    result = ask(f"/replica?min_lsn={value}")
+    assert (result.status_code, result.json()) == (400, {"error_text": "Invalid min_lsn"})
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["lag_ms=0", "lag_ms=18446744073709551615", "min_lsn=0%2F1", "unknown=1", "lag_bytes=007"],
+)
+def test_good_limits(query: str) -> None:
+    assert ask(f"/replica?{query}").status_code == 200
+
+
+def test_a_limit_given_twice_is_400() -> None:
+    assert ask("/replica?lag_ms=1&lag_ms=2").json() == {"error_text": "Invalid lag_ms"}
+
+
+def test_a_bad_format_is_400() -> None:
+    assert ask("/master?format=xml").json() == {"error_text": "Invalid format"}
+
+
+def test_status_of_a_host() -> None:
+    assert ask("/status?host=b").json()["role"] == "replica"
+    assert ask("/status?host=b:5432").json()["role"] == "replica"
+    assert "host" not in ask("/status?host=b").json()
+    result = ask("/status")
+    assert (result.status_code, result.json()) == (
+        400, {"error_text": "Get parameter 'host' wasn't passed"},
+    )  # fmt: skip
+    for unknown in ("z", "", "b:1"):
+        result = ask(f"/status?host={unknown}")
+        assert (result.status_code, result.text) == (404, "")
+        assert "content-type" not in result.headers
+
+
+def test_replicas_info_lists_live_replicas() -> None:
+    assert ask("/replicas_info").json() == [{"host": "b"}, {"host": "c"}]
+
+
+@pytest.mark.parametrize("path", ["/hosts", "/status?host=b", "/replicas_info"])
+def test_always_json(path: str) -> None:
+    assert ask(path, "text/plain").headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ABOUT_HOSTS)
+def test_not_ready_is_503(path: str) -> None:
+    result = Asked(World().snapshot)(path)
+    assert (result.status_code, result.json()) == (503, {"error_text": "pg_monitor is not ready"})
+
+
+def test_live_and_version_do_not_wait() -> None:
+    starting = Asked(World().snapshot)
+    assert [starting(p).status_code for p in ("/live", "/version", "/ready")] == [200, 200, 503]
+
+
+@pytest.mark.parametrize("path", ABOUT_HOSTS)
+def test_old_news_are_not_served(path: str) -> None:
+    assert Asked(CLUSTER, now=30)(path).status_code == 200
+    result = Asked(CLUSTER, now=31)(path)
+    assert result.status_code == 503
+    assert "too old" in result.json()["error_text"]
+
+
+def test_health() -> None:
+    replicas_only = World().see_all(a=refused(0), b=replica(0), c=refused(0)).snapshot
+    nobody = World().see_all(a=refused(0), b=refused(0), c=refused(0)).snapshot
+    assert [Asked(s)("/health").status_code for s in (CLUSTER, replicas_only, nobody)] == [
+        200, 200, 503,
+    ]  # fmt: skip
+
+
+def test_split_brain_of_policy_none_is_503_that_names_both() -> None:
+    snapshot = replace(CLUSTER, hosts=(), split_brain=True, no_master="split brain: a and b …")
+    result = Asked(snapshot)("/master")
+    assert (result.status_code, result.json()) == (503, {"error_text": "split brain: a and b …"})
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_methods(path: str) -> None:
+    get, head = ask(path), ask(path, method="HEAD")
+    assert head.text == ""
+    assert head.status_code == get.status_code
+    assert head.headers["content-length"] == get.headers["content-length"]
+    assert head.headers["content-type"] == get.headers["content-type"]
+    options = ask(path, method="OPTIONS")
+    assert (options.status_code, options.text) == (204, "")
+    assert options.headers["allow"] == "GET, HEAD, OPTIONS"
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        other = ask(path, method=method)
+        assert (other.status_code, other.text) == (405, "")
+        assert set(other.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+        assert "content-type" not in other.headers
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/master/", "/Master", "//master", "/masters"])
+def test_unknown_paths(path: str) -> None:
+    result = ask(path)
+    assert (result.status_code, result.text) == (404, "")
+    assert "content-type" not in result.headers
+
+
+@pytest.mark.parametrize("path", [*ALL, "/nothing", "/status"])
+def test_nothing_is_to_be_stored(path: str) -> None:
+    assert ask(path).headers["cache-control"] == "no-store"
+
+
+def test_json_is_what_json_says() -> None:
+    hosts = json.loads(ask("/hosts").text)
+    assert [host["host"] for host in hosts] == ["a", "b", "c"]
+    assert hosts[0]["checked_at"] == "2026-01-01T12:00:00.000Z"

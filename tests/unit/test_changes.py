@@ -1,0 +1,48 @@
+"""What is told about a change, and that silence is told of none."""
+
+from pgstatus.changes import Change, events
+from tests.support.world import World, master, refused, replica
+
+
+def told(world: World, *steps: tuple[str, object]) -> list[str]:
+    before = world.snapshot
+    for name, result in steps:
+        world.see(name, result)  # type: ignore[arg-type]
+    return [event.text for event in events(before, world.snapshot)]
+
+
+def quiet() -> World:
+    return World().see_all(a=master(0), b=replica(0), c=replica(0))
+
+
+def test_nothing_changed_nothing_told() -> None:
+    assert told(quiet(), ("a", master(5)), ("b", replica(5)), ("c", replica(5))) == []
+
+
+def test_a_failover() -> None:
+    world = quiet()
+    assert told(world, ("a", refused(5))) == [
+        "a:5432 is possibly dead: Connection refused",
+        "b:5432 is late by bytes (lag unknown)",
+        "c:5432 is late by bytes (lag unknown)",
+    ]
+    assert told(world, ("b", master(6, 1100, timeline=2)))[:2] == [
+        "master is b:5432 (timeline 2, before it was a:5432)",
+        "b:5432 says it is a master",
+    ]
+
+
+def test_a_split_brain_begins_and_ends() -> None:
+    world = quiet()
+    text = "split brain: a:5432 (timeline 1), b:5432 (timeline 2) say they are the master"
+    assert text in told(world, ("b", master(5, 1100, timeline=2)))
+    assert "split brain is over" in told(world, ("a", replica(6, 1100, timeline=2)))
+
+
+def test_losing_the_last_master_is_a_warning() -> None:
+    world = World(1).see("a", master(0))
+    before = world.snapshot
+    for at in (5, 10, 15):
+        world.see("a", refused(at))
+    event = next(e for e in events(before, world.snapshot) if e.change is Change.MASTER)
+    assert event.text == "no master: no live host says that it is the master"
