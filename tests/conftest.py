@@ -17,6 +17,7 @@ from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
 
 POSTGRES = os.environ.get("PGSTATUS_TEST_POSTGRES", "16,18").split(",")
 
@@ -83,23 +84,65 @@ def make_cluster(network: Network) -> Iterator[ClusterFactory]:
     clusters.close()
 
 
+class Daemons:
+    """Starts daemons on the run's own address, each on a free port."""
+
+    def __init__(self, network: Network, logs: Path) -> None:
+        self._address = network.address(1)
+        self._logs = logs
+        self._undo = ExitStack()
+        self._count = 0
+
+    def prepare(self, cluster: Cluster | None = None, **variables: object) -> Daemon:
+        """A daemon that is not started yet."""
+        if cluster is not None:
+            variables.setdefault("hosts", ",".join(s.address for s in cluster.servers))
+            variables.setdefault("pg_port", cluster.primary.port)
+        variables.setdefault("sleep_ms", 200)
+        self._count += 1
+        log = self._logs / f"daemon{self._count}.log"
+        port = free_port([self._address], 8000)
+        return Daemon(log, variables, address=self._address, port=port)
+
+    def start(self, cluster: Cluster | None = None, **variables: object) -> Daemon:
+        """A daemon that is ready."""
+        return self._undo.enter_context(self.prepare(cluster, **variables))
+
+    def close(self) -> None:
+        self._undo.close()
+
+
 @pytest.fixture
-def make_daemon(network: Network, tmp_path: Path) -> Iterator[DaemonFactory]:
+def daemons(network: Network, tmp_path: Path) -> Iterator[Daemons]:
+    """Daemons by the test's own wishes; they are stopped after it."""
+    daemons = Daemons(network, tmp_path)
+    yield daemons
+    daemons.close()
+
+
+@pytest.fixture
+def make_daemon(daemons: Daemons) -> DaemonFactory:
     """Start a daemon: ``make_daemon(cluster, sleep_ms=200)``; it is stopped after the test."""
-    with ExitStack() as undo:
-        count = 0
+    return daemons.start
 
-        def make(cluster: Cluster | None = None, **variables: object) -> Daemon:
-            nonlocal count
-            count += 1
-            if cluster is not None:
-                variables.setdefault("hosts", ",".join(s.address for s in cluster.servers))
-                variables.setdefault("pg_port", cluster.primary.port)
-            variables.setdefault("sleep_ms", 200)
-            address = network.address(1)
-            port = free_port([address], 8000)
-            log = tmp_path / f"daemon{count}.log"
-            daemon = Daemon(log, variables, address=address, port=port)
-            return undo.enter_context(daemon)
 
-        yield make
+@pytest.fixture(scope="session")
+def _session_daemons(
+    network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemons]:
+    daemons = Daemons(network, tmp_path_factory.mktemp("daemons"))
+    yield daemons
+    daemons.close()
+
+
+@pytest.fixture(scope="session")
+def daemon(cluster: Cluster, _session_daemons: Daemons) -> Daemon:
+    """A daemon that watches ``cluster``, all of it in sync."""
+    daemon = _session_daemons.start(cluster)
+
+    def all_in_sync() -> bool:
+        hosts = daemon.json("/hosts")
+        return all(host["sync_by_time"] and host["sync_by_bytes"] for host in hosts)
+
+    wait_until("all hosts are in sync", all_in_sync)
+    return daemon

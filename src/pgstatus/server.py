@@ -67,7 +67,9 @@ def _listen(address: str, port: int) -> socket.socket:
         )
     except OSError as error:
         shown = f"[{address}]" if ":" in address else address
-        raise StartError(f"cannot listen on {shown}:{port}: {error.strerror or error}") from None
+        # Python adds the address to the words of some errors.
+        words = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(f"cannot listen on {shown}:{port}: {words}") from None
 
 
 class _Worker:

@@ -39,6 +39,9 @@ class Daemon:
             **(environment or {}),
         }
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+        self.address = address
+        self.port = port
+        self.command = [sys.executable, "-m", "pgstatus"]
         self._log = log
         self.client = httpx.Client(base_url=self.url, timeout=5)
 
@@ -60,9 +63,7 @@ class Daemon:
     def launch(self) -> None:
         """Start, without waiting for it to be ready."""
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pgstatus"], env=self.environment, stderr=log
-            )
+            self.process = subprocess.Popen(self.command, env=self.environment, stderr=log)
 
     @property
     def log(self) -> str:

@@ -6,20 +6,7 @@ import pytest
 
 from pgstatus import __version__
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import DaemonFactory
 from tests.support.daemon import Daemon
-from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def daemon(cluster: Cluster, make_daemon: DaemonFactory) -> Daemon:
-    daemon = make_daemon(cluster)
-    wait_until("the replicas are in sync", lambda: _in_sync(daemon) == 3)
-    return daemon
-
-
-def _in_sync(daemon: Daemon) -> int:
-    return sum(host["sync_by_time"] and host["sync_by_bytes"] for host in daemon.json("/hosts"))
 
 
 def test_master_is_the_primary(daemon: Daemon, cluster: Cluster) -> None:

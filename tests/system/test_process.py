@@ -1,0 +1,159 @@
+"""The process: how it starts, stops, survives and refuses."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pgstatus.demo.binaries import children_of
+from pgstatus.demo.cluster import Cluster
+from tests.conftest import DaemonFactory, Daemons
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_within_two_seconds_with_connections_open(
+    cluster: Cluster, make_daemon: DaemonFactory, how: signal.Signals
+) -> None:
+    daemon = make_daemon(cluster)
+    with socket.create_connection((daemon.address, daemon.port)) as idle:
+        idle.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        worker = daemon.worker_pid
+        began = time.monotonic()
+        assert daemon.stop(how) == 0
+        assert time.monotonic() - began < 2
+    wait_until("the worker is gone", lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_a_killed_worker_is_replaced(cluster: Cluster, make_daemon: DaemonFactory) -> None:
+    daemon = make_daemon(cluster)
+    killed = daemon.worker_pid
+    os.kill(killed, signal.SIGKILL)
+    wait_until(
+        "another worker", lambda: [p for p in children_of(daemon.process.pid) if p != killed]
+    )
+    wait_until("it answers", daemon.is_ready)
+    assert daemon.text("/master") == cluster.primary.address
+
+
+def test_there_is_one_worker_whatever_the_environment_says(
+    cluster: Cluster, daemons: Daemons
+) -> None:
+    daemon = daemons.prepare(cluster)
+    daemon.environment |= {"WEB_CONCURRENCY": "4", "GUNICORN_CMD_ARGS": "--workers 3"}
+    with daemon:
+        assert len(children_of(daemon.process.pid)) == 1
+        daemon.process.send_signal(signal.SIGTTIN)
+        wait_until("it is told", lambda: "always exactly one worker" in daemon.log)
+        assert len(children_of(daemon.process.pid)) == 1
+
+
+# Run in the worker's place: the same program with a defect in its monitor.
+DEFECT = """
+import pathlib, sys
+from pgstatus import monitor
+from pgstatus.cli import main
+good = monitor.fold
+def fold(state, index, result, *rest, **options):
+    if pathlib.Path(sys.argv[1]).exists():
+        raise ZeroDivisionError("a defect")
+    return good(state, index, result, *rest, **options)
+monitor.fold = fold
+sys.exit(main([]))
+"""
+
+
+def test_a_monitor_that_dies_of_a_defect_takes_the_worker_along(
+    cluster: Cluster, daemons: Daemons, tmp_path: Path
+) -> None:
+    daemon = daemons.prepare(cluster)
+    trigger = tmp_path / "defect"
+    daemon.command = [sys.executable, "-c", DEFECT, str(trigger)]
+    with daemon:
+        worker = daemon.worker_pid
+        trigger.touch()
+        wait_until("it is told", lambda: "the monitor died of a defect" in daemon.log)
+        assert "ZeroDivisionError: a defect" in daemon.log
+        trigger.unlink()
+        wait_until(
+            "another worker", lambda: [p for p in children_of(daemon.process.pid) if p != worker]
+        )
+        wait_until("it answers", daemon.is_ready)
+
+
+def test_a_taken_port_is_one_sentence(daemon: Daemon, daemons: Daemons) -> None:
+    second = daemons.prepare(hosts="127.0.0.1")
+    second.environment["pg_status__http_port"] = str(daemon.port)
+    second.launch()
+    assert second.process.wait(10) == 1
+    complaints = [line for line in second.log.splitlines() if "INFO" not in line]
+    assert complaints == [
+        f"pg-status: cannot listen on {daemon.address}:{daemon.port}: Address already in use"
+    ]
+
+
+def test_bad_configuration_is_told_whole_with_status_78(daemons: Daemons) -> None:
+    daemon = daemons.prepare(hosts="postgresql://u:s3cret@a:x/d", sleep_ms="soon", log_level="loud")
+    daemon.launch()
+    assert daemon.process.wait(10) == os.EX_CONFIG == 78
+    lines = daemon.log.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("pg-status: pg_status__") for line in lines)
+    assert "s3cret" not in daemon.log
+
+
+def test_without_hosts_it_says_what_to_set(daemons: Daemons) -> None:
+    daemon = daemons.prepare()
+    daemon.launch()
+    assert daemon.process.wait(10) == 78
+    assert "pg_status__hosts is not set" in daemon.log
+
+
+def test_json_logs(cluster: Cluster, make_daemon: DaemonFactory) -> None:
+    daemon = make_daemon(cluster, log_format="json", log_level="debug")
+    daemon.stop()
+    lines = [json.loads(line) for line in daemon.log.splitlines()]
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines
+    )
+    primary = f"{cluster.primary.address}:{cluster.primary.port}"
+    assert f"master is {primary} (timeline 1)" in [line["message"] for line in lines]
+    assert {"debug", "info"} <= {line["level"] for line in lines}
+    assert "password" not in daemon.log
+
+
+def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons) -> None:
+    daemon = daemons.prepare(cluster)
+    for address in ("::1", "*"):
+        daemon.environment["pg_status__http_listen_address"] = address
+        daemon.launch()
+        urls = [f"http://[::1]:{daemon.port}/live"]
+        if address == "*":
+            urls.append(f"http://127.0.0.1:{daemon.port}/live")
+        for url in urls:
+            wait_until(f"{url} answers", lambda url=url: _answers(url))  # type: ignore[misc]
+        assert daemon.stop() == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).text == "OK"
+    except httpx.TransportError:
+        return False
+
+
+def test_the_version_is_told_without_any_configuration() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pgstatus", "--version"], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
