@@ -7,17 +7,33 @@ for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods 
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import falcon
 
 from pgstatus import __version__
 from pgstatus.answers import HostFormat, host_entry, host_status, host_text, selection
-from pgstatus.lsn import parse_lsn
-from pgstatus.selection import Kind, Place, Thresholds, Turns, choose
+from pgstatus.lsn import parse_position
+from pgstatus.parking import Parking
+from pgstatus.selection import (
+    Kind,
+    Place,
+    Question,
+    Thresholds,
+    Turns,
+    choose,
+    is_reached,
+    may_be_reached,
+)
 from pgstatus.snapshot import HostStatus, Role, Snapshot
+
+T = TypeVar("T")
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
+# A request that waits holds a thread.
+_MAX_WAIT_MS = 10_000
 _METHODS = "GET, HEAD, OPTIONS"
 
 
@@ -30,34 +46,33 @@ class _Refused(Exception):  # noqa: N818  # an answer, not a defect
         self.error_text = error_text
 
 
+@dataclass(kw_only=True)
 class Service:
-    """What the resources share: the snapshot, the clock, this instance's place and turns."""
+    """What the resources share."""
 
-    def __init__(
-        self,
-        read: Callable[[], Snapshot],
-        now: Callable[[], float],
-        thresholds: Thresholds,
-        place: Place,
-    ) -> None:
-        self._read = read
-        self._now = now
-        self.thresholds = thresholds
-        self.place = place
-        self.turns = Turns()
+    read: Callable[[], Snapshot]
+    """The newest snapshot."""
+    now: Callable[[], float]
+    """The moment, on the snapshot's clock."""
+    thresholds: Thresholds
+    place: Place
+    parking: Parking
+    min_lsn_wait: float
+    """Seconds that a ``min_lsn`` request waits which does not say how long."""
+    turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:
-        return self._read().ready
+        return self.read().ready
 
     def is_fresh(self) -> bool:
-        return self._now() <= self._read().stale_after
+        return self.now() <= self.read().stale_after
 
     def snapshot(self) -> Snapshot:
         """The snapshot to answer from; `_Refused` while there is none that may be served."""
-        snapshot = self._read()
+        snapshot = self.read()
         if not snapshot.ready:
             raise _Refused(falcon.HTTP_503, "pg_monitor is not ready")
-        if self._now() > snapshot.stale_after:
+        if self.now() > snapshot.stale_after:
             raise _Refused(falcon.HTTP_503, "what is known of the hosts is too old to be served")
         return snapshot
 
@@ -86,10 +101,13 @@ class _Selection(_Resource):
         self._kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        limits = {} if self._kind is Kind.MASTER else _limits(req)
         form = _host_format(req)
+        question = self._question(req)
+        wait = 0.0 if question.min_lsn is None else _wait(req, self.service.min_lsn_wait)
         snapshot = self.service.snapshot()
-        question = self.service.thresholds.question(self._kind, **limits)
+        if wait and not is_reached(snapshot, question) and may_be_reached(snapshot):
+            self.service.parking.wait(question, wait)
+            snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
             raise _Refused(falcon.HTTP_503, snapshot.no_master or "")
@@ -102,6 +120,19 @@ class _Selection(_Resource):
         elif chosen:
             resp.content_type = _TEXT
             resp.text = host_text(chosen, form)
+
+    def _question(self, req: falcon.Request) -> Question:
+        if self._kind is Kind.MASTER:
+            return self.service.thresholds.question(self._kind)
+        position = _parameter(req, "min_lsn", parse_position)
+        timeline, min_lsn = position or (None, None)
+        return self.service.thresholds.question(
+            self._kind,
+            _parameter(req, "lag_ms", _unsigned),
+            _parameter(req, "lag_bytes", _unsigned),
+            min_lsn,
+            timeline,
+        )
 
 
 class _Hosts(_Resource):
@@ -155,19 +186,13 @@ class _Health(_Resource):
         _send_text(resp, "OK")
 
 
-def create_app(
-    read: Callable[[], Snapshot],
-    now: Callable[[], float],
-    thresholds: Thresholds,
-    place: Place,
-) -> "falcon.App[falcon.Request, falcon.Response]":
-    """The WSGI app. ``read`` returns the newest snapshot, ``now`` the moment on its clock."""
+def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
+    """The WSGI app."""
     app = falcon.App(middleware=[_NoStore()])
     # An answer without a body has no type either.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.set_error_serializer(lambda req, resp, exception: None)
     app.add_error_handler(_Refused, _refuse)
-    service = Service(read, now, thresholds, place)
     for kind in Kind:
         app.add_route(f"/{kind}", _Selection(service, kind))
     app.add_route("/hosts", _Hosts(service))
@@ -229,15 +254,15 @@ def _host_format(req: falcon.Request) -> HostFormat:
         raise _Refused(falcon.HTTP_400, "Invalid format") from None
 
 
-def _limits(req: falcon.Request) -> dict[str, int | None]:
-    return {
-        "lag_ms": _parameter(req, "lag_ms", _unsigned),
-        "lag_bytes": _parameter(req, "lag_bytes", _unsigned),
-        "min_lsn": _parameter(req, "min_lsn", parse_lsn),
-    }
+def _wait(req: falcon.Request, default: float) -> float:
+    """How long the request may wait for a replica, seconds."""
+    wait_ms = _parameter(req, "wait_ms", _unsigned)
+    if wait_ms is not None and wait_ms > _MAX_WAIT_MS:
+        raise _Refused(falcon.HTTP_400, "Invalid wait_ms")
+    return default if wait_ms is None else wait_ms / 1000
 
 
-def _parameter(req: falcon.Request, name: str, parse: Callable[[str], int]) -> int | None:
+def _parameter(req: falcon.Request, name: str, parse: Callable[[str], T]) -> T | None:
     values = req.get_param_as_list(name)
     if values is None:
         return None

@@ -83,6 +83,7 @@ VARIABLES = (
     Variable("log_format", "str", "text", **_words("text", "json")),
     Variable("failover_sleep_ms", "int", 100, **_whole(1)),
     Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
+    Variable("min_lsn_wait_ms", "int", 20, **_whole(0, 10_000)),
     Variable("max_staleness_ms", "int", None, **_whole(0)),
     Variable("env_file", "str", None, "the path of a file"),
 )
@@ -100,6 +101,7 @@ class Settings:
     thresholds: Thresholds
     place: Place
     failover_sleep: float
+    min_lsn_wait: float
     listen_address: str
     listen_port: int
     log_level: str
@@ -147,6 +149,7 @@ def load_settings() -> Settings:
         thresholds=Thresholds(raw["sync_max_lag_ms"], raw["sync_max_lag_bytes"]),
         place=Place(dc.current, geo.current),
         failover_sleep=min(raw["failover_sleep_ms"] / 1000, sleep),
+        min_lsn_wait=raw["min_lsn_wait_ms"] / 1000,
         listen_address=address,
         listen_port=raw["http_port"],
         log_level=raw["log_level"],

@@ -18,6 +18,17 @@ def parse_lsn(text: str) -> int:
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
+def parse_position(text: str) -> tuple[int | None, int]:
+    """``"2:0/3000060"`` → (timeline, LSN); without the timeline, None for it.
+
+    The timeline is decimal, as PostgreSQL shows it (``received_tli``). ValueError for the rest.
+    """
+    timeline, colon, lsn = text.rpartition(":")
+    if colon and not (re.fullmatch(r"[0-9]{1,10}", timeline) and 0 < int(timeline) < 2**32):
+        raise ValueError("expected HEX/HEX or TIMELINE:HEX/HEX")
+    return int(timeline) if colon else None, parse_lsn(lsn)
+
+
 def format_lsn(lsn: int) -> str:
     """Bytes from the start of the log → ``"0/3000060"``."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

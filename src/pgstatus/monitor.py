@@ -15,9 +15,10 @@ from typing import Protocol
 from pgstatus import clock
 from pgstatus.changes import events
 from pgstatus.errors import CheckError
+from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
-from pgstatus.snapshot import Failure, Host, Observation, Snapshot
-from pgstatus.tracker import Rules, State, expire, fold
+from pgstatus.snapshot import Failure, Host, Observation, Role, Snapshot
+from pgstatus.tracker import Look, Rules, State, expire, fold
 from pgstatus.view import view
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ _LOOK_AGAIN_AFTER = 0.05
 # A master that has not answered for this long is treated as missing when the pause is chosen: a
 # frozen host says nothing, and its deadline is seconds away.
 _OVERDUE = 0.5
+# Between two glances at a replica for whose position somebody waits. It replays within a
+# millisecond or two on a network that is in order.
+_GLANCE_EVERY = 0.001
 
 
 class Prober(Protocol):
@@ -55,11 +59,9 @@ class Board:
         with self._lock:
             return self._snapshot
 
-    def publish(self, snapshot: Snapshot) -> Snapshot:
-        """Hang the new one up; the one before is returned."""
+    def publish(self, snapshot: Snapshot) -> None:
         with self._lock:
-            before, self._snapshot = self._snapshot, snapshot
-        return before
+            self._snapshot = snapshot
 
 
 class Monitor:
@@ -71,16 +73,21 @@ class Monitor:
         hosts: Sequence[Host],
         probes: ProbeFactory,
         board: Board,
+        parking: Parking,
         rules: Rules,
         rhythm: Rhythm,
         on_death: Callable[[], None],
     ) -> None:
         self._state = State.of(hosts)
         self._board = board
+        self._parking = parking
+        parking.look = self._glance_from_any_thread
         self._rules = rules
         self._rhythm = rhythm
         self._on_death = on_death
         self._probes = [probes(index, self._connection_lost) for index in range(len(hosts))]
+        self._shown = board.read()
+        self._glancing: set[int] = set()
         self._running: dict[int, float] = {}
         """When the check under way of a host began."""
         self._restless_since: float | None = None
@@ -120,6 +127,7 @@ class Monitor:
                     began = clock.now()
                     self._lost = False
                     self._keep(expire(self._state, began, self._rules))
+                    self._checks = checks
                     for index in range(len(self._probes)):
                         if index not in self._running:
                             checks.create_task(self._check(index))
@@ -134,15 +142,15 @@ class Monitor:
     async def _check(self, index: int) -> None:
         self._running[index] = clock.now()
         try:
-            await self._ask(index)
+            await self._ask(index, Look.ROUND)
             if index in self._state.unsettled:
                 await asyncio.sleep(_LOOK_AGAIN_AFTER)
                 if index in self._state.unsettled:
-                    await self._ask(index, again=True)
+                    await self._ask(index, Look.AGAIN)
         finally:
             del self._running[index]
 
-    async def _ask(self, index: int, *, again: bool = False) -> None:
+    async def _ask(self, index: int, look: Look) -> None:
         started = clock.now()
         result: Observation | Failure
         try:
@@ -150,17 +158,51 @@ class Monitor:
         except CheckError as error:
             result = Failure(error.cause, str(error), started, clock.now())
         log.debug("%s: %s", self._state.hosts[index], result)
-        self._keep(fold(self._state, index, result, clock.wall(), self._rules, again=again))
+        self._keep(fold(self._state, index, result, clock.wall(), self._rules, look), look)
         self._nudge.set()
 
-    def _keep(self, state: State) -> None:
+    def _keep(self, state: State, look: Look = Look.ROUND) -> None:
         if state is self._state:
             return
         self._state = state
         after = view(state, self._rules)
-        before = self._board.publish(after)
-        for event in events(before, after):
+        told = list(events(self._shown, after))
+        # Every new snapshot has its answers made anew; a position that nobody waits for is not
+        # worth that.
+        if look is Look.GLANCE and not told and not self._parking.is_awaited(after):
+            return
+        self._shown = after
+        self._board.publish(after)
+        self._parking.release(after)
+        for event in told:
             log.log(event.level, "%s", event.text)
+
+    def _glance_from_any_thread(self) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: we are stopping
+                self._loop.call_soon_threadsafe(self._begin_glances)
+
+    def _begin_glances(self) -> None:
+        for index, status in enumerate(self._shown.hosts):
+            if index not in self._glancing and status.role is Role.REPLICA:
+                self._glancing.add(index)
+                self._checks.create_task(self._glance(index))
+
+    async def _glance(self, index: int) -> None:
+        """Ask one replica again and again while somebody waits for what it replays."""
+        try:
+            while not self._parking.is_empty and self._shown.hosts[index].role is Role.REPLICA:
+                if index not in self._running:
+                    self._running[index] = clock.now()
+                    try:
+                        await self._ask(index, Look.GLANCE)
+                    finally:
+                        del self._running[index]
+                    if self._shown.hosts[index].error is not None:
+                        return
+                await asyncio.sleep(_GLANCE_EVERY)
+        finally:
+            self._glancing.discard(index)
 
     async def _pause(self, began: float) -> None:
         """Wait until the next round is due; what happens meanwhile can bring it forward."""

@@ -45,6 +45,8 @@ class Question:
     lag_ms: int | None = None
     lag_bytes: int | None = None
     min_lsn: int | None = None
+    timeline: int | None = None
+    """The one that ``min_lsn`` is on; None: whichever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,19 @@ class Thresholds:
         lag_ms: int | None = None,
         lag_bytes: int | None = None,
         min_lsn: int | None = None,
+        timeline: int | None = None,
     ) -> Question:
         """The question with the limits that its kind looks at, and no others."""
         if kind is Kind.MASTER:
             return Question(kind)
         if kind is Kind.REPLICA:
-            return Question(kind, lag_ms, lag_bytes, min_lsn)
+            return Question(kind, lag_ms, lag_bytes, min_lsn, timeline)
         return Question(
             kind,
             (self.lag_ms if lag_ms is None else lag_ms) if kind in _BY_TIME else None,
             (self.lag_bytes if lag_bytes is None else lag_bytes) if kind in _BY_BYTES else None,
             min_lsn,
+            timeline,
         )
 
 
@@ -91,6 +95,8 @@ def choose(snapshot: Snapshot, question: Question, place: Place) -> tuple[HostSt
     master = [status for status in snapshot.hosts if status.master]
     if question.kind is Kind.MASTER:
         return tuple(master)
+    if master and _is_outdated(master[0], question):
+        master = []
     fitting = [s for s in snapshot.hosts if objection(s, question) is None]
     for possible_dead in (False, True):
         replicas = [s for s in fitting if s.possible_dead is possible_dead]
@@ -99,6 +105,27 @@ def choose(snapshot: Snapshot, question: Question, place: Place) -> tuple[HostSt
         if master and master[0].possible_dead is possible_dead:
             return tuple(master)
     return ()
+
+
+def is_reached(snapshot: Snapshot, question: Question) -> bool:
+    """A healthy replica answers the question: nobody needs to wait for one."""
+    return any(
+        not status.possible_dead and objection(status, question) is None
+        for status in snapshot.hosts
+    )
+
+
+def may_be_reached(snapshot: Snapshot) -> bool:
+    """There is a healthy replica to wait for."""
+    return any(s.role is Role.REPLICA and not s.possible_dead for s in snapshot.hosts)
+
+
+def _is_outdated(master: HostStatus, question: Question) -> bool:
+    """The asker has written on a newer timeline: this master was replaced, we are the last to know.
+
+    To name it would be to lose sight of what they wrote.
+    """
+    return (master.timeline or 0) < (question.timeline or 0)
 
 
 def objection(status: HostStatus, question: Question) -> str | None:
@@ -111,7 +138,7 @@ def objection(status: HostStatus, question: Question) -> str | None:
         late = f"{by_time}; {by_bytes}" if by_time and by_bytes else None
     else:
         late = by_time or by_bytes
-    return late or _behind(status, question.min_lsn)
+    return late or _behind(status, question)
 
 
 def _over(status: HostStatus, lag: int | None, limit: int | None, unit: str) -> str | None:
@@ -124,14 +151,16 @@ def _over(status: HostStatus, lag: int | None, limit: int | None, unit: str) -> 
     return f"{lag} {unit} behind, more than {limit}" if lag > limit else None
 
 
-def _behind(status: HostStatus, min_lsn: int | None) -> str | None:
-    if min_lsn is None:
+def _behind(status: HostStatus, question: Question) -> str | None:
+    if question.min_lsn is None:
         return None
     if not status.same_history:
         return status.reason or "follows another history"
-    if status.lsn is None or status.lsn < min_lsn:
+    if question.timeline is not None and question.timeline != status.timeline:
+        return f"follows timeline {status.timeline}, not {question.timeline}"
+    if status.lsn is None or status.lsn < question.min_lsn:
         reached = "nothing" if status.lsn is None else format_lsn(status.lsn)
-        return f"has replayed {reached}, not {format_lsn(min_lsn)}"
+        return f"has replayed {reached}, not {format_lsn(question.min_lsn)}"
     return None
 
 

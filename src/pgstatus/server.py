@@ -18,10 +18,11 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from pgstatus import clock, logs
-from pgstatus.api import create_app
+from pgstatus.api import Service, create_app
 from pgstatus.config import Settings
 from pgstatus.errors import StartError
 from pgstatus.monitor import Board, Monitor
+from pgstatus.parking import Parking
 from pgstatus.probe import Probe
 from pgstatus.rhythm import Rhythm
 
@@ -34,12 +35,16 @@ _EXIT_DEFECT = 70
 # A worker that dies at once is replaced at once, and so on: not more than about once a second.
 _MIN_LIFE = 1.0
 
+_PARKING = 240
+"""So many requests may wait for a replica at a time; further ones are answered at once."""
+
 _OPTIONS = {
     # Set here and not left to WEB_CONCURRENCY: a second worker would be a second monitor.
     "workers": 1,
     "worker_class": "gthread",
-    "threads": 4,
-    "worker_connections": 1000,
+    # Started as they are needed. Those beyond `_PARKING` answer while others wait for `min_lsn`.
+    "threads": _PARKING + 16,
+    "worker_connections": 2000,
     "keepalive": 75,
     # Of the 2 s in which the process must stop when connections are open.
     "graceful_timeout": 1,
@@ -79,15 +84,26 @@ class _Worker:
         self._began = time.monotonic()
         self._listener = logs.write_in_background()
         board = Board(settings.hosts, settings.rules)
+        parking = Parking(_PARKING)
         self._monitor = Monitor(
             hosts=settings.hosts,
             probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
             board=board,
+            parking=parking,
             rules=settings.rules,
             rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
             on_death=self._die,
         )
-        self.wsgi = create_app(board.read, clock.now, settings.thresholds, settings.place)
+        self.wsgi = create_app(
+            Service(
+                read=board.read,
+                now=clock.now,
+                thresholds=settings.thresholds,
+                place=settings.place,
+                parking=parking,
+                min_lsn_wait=settings.min_lsn_wait,
+            )
+        )
         self._monitor.start()
 
     def stop(self) -> None:

@@ -8,13 +8,16 @@
 * A good check that contradicts what was known (another role, timeline or cluster) replaces it;
   `election` then says who the master is.
 * A replica that looks late was perhaps only asked in a bad moment. Its lag stays as it was until
-  it was looked at again, or until the master's check of the same round has come in.
+  it was looked at again, or until the master's check of the same round has come in. A glance
+  between two rounds (somebody waits for its position) says nothing bad of its lag at all: the
+  master was not asked with it.
 * Evidence that is older than ``max_staleness`` is forgotten: the host is unknown until asked.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import Enum, auto
 from math import inf
 
 from pgstatus.election import Candidate, Election, SplitBrain, cluster_identifier, elect
@@ -24,6 +27,17 @@ from pgstatus.snapshot import Failure, Host, Observation
 # A lag below this is told without a second look, seconds. Checks of one round are this far apart
 # at the most on a network that is in order.
 LOOK_AGAIN_OVER = 0.1
+
+
+class Look(Enum):
+    """On what occasion a host was checked."""
+
+    ROUND = auto()
+    """With all the others."""
+    AGAIN = auto()
+    """Once more, because it looked late: this one is final."""
+    GLANCE = auto()
+    """For its position alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +129,21 @@ def fold(
     result: Observation | Failure,
     checked_at: datetime,
     rules: Rules,
-    *,
-    again: bool = False,
+    look: Look = Look.ROUND,
 ) -> State:
-    """The state after one more result for host ``index``.
-
-    ``again``: it comes from a second look, so what it says of the lag is final.
-    """
+    """The state after one more result for host ``index``."""
     before = state.records[index]
     record = replace(before, checked=result.finished, checked_at=checked_at)
     if isinstance(result, Observation):
-        record = _succeeded(record, result, again=again)
+        record = _succeeded(record, result, look)
     else:
         record = _failed(record, result, rules)
     records = (*state.records[:index], record, *state.records[index + 1 :])
     ready = state.ready or all(record.checked is not None for record in records)
     state = _decide(replace(state, records=records, ready=ready), rules)
     if state.master == index and isinstance(result, Observation):
-        return _sharpen(_measure(replace(state, history=state.history.add(result)), index))
-    return _measure(state, index)
+        return _sharpen(_measure(replace(state, history=state.history.add(result)), index, look))
+    return _measure(state, index, look)
 
 
 def expire(state: State, now: float, rules: Rules) -> State:
@@ -149,7 +159,7 @@ def expire(state: State, now: float, rules: Rules) -> State:
     return state if records == state.records else _decide(replace(state, records=records), rules)
 
 
-def _succeeded(before: Record, seen: Observation, *, again: bool) -> Record:
+def _succeeded(before: Record, seen: Observation, look: Look) -> Record:
     known = before.seen
     if known is not None and known.in_recovery and seen.in_recovery and not seen.receiving:
         # A replica without a receiver knows its timeline only as of its last restart point, which
@@ -164,7 +174,8 @@ def _succeeded(before: Record, seen: Observation, *, again: bool) -> Record:
         counted=-inf,
         failure=None,
         lag=before.lag if same_role else Lag(),
-        unsettled=seen.in_recovery and not again,
+        unsettled=seen.in_recovery
+        and (look is Look.ROUND or (look is Look.GLANCE and before.unsettled)),
         system_identifier=seen.system_identifier or before.system_identifier,
     )
 
@@ -226,7 +237,7 @@ def hold_election(state: State, rules: Rules) -> Election:
     )
 
 
-def _measure(state: State, checked: int) -> State:
+def _measure(state: State, checked: int, look: Look) -> State:
     """Settle the lag of the host just checked and of those that waited, where it can be."""
 
     def measured(index: int, record: Record) -> Record:
@@ -235,7 +246,8 @@ def _measure(state: State, checked: int) -> State:
             return record
         if not (record.unsettled or index == checked):
             return record
-        if record.unsettled and not is_conclusive(state.history, seen, LOOK_AGAIN_OVER):
+        final = index == checked and look is Look.AGAIN
+        if not final and not is_conclusive(state.history, seen, LOOK_AGAIN_OVER):
             return record
         lag = Lag(time_lag(state.history, seen), byte_lag(state.history, seen))
         return replace(record, lag=lag, unsettled=False)
@@ -245,14 +257,18 @@ def _measure(state: State, checked: int) -> State:
 
 
 def _sharpen(state: State) -> State:
-    """After a new sample of the master: older checks of replicas may now say more."""
+    """After a new sample of the master: what was settled before it may be better than it looked."""
 
     def sharpened(record: Record) -> Record:
         seen = record.seen
         if seen is None or not seen.in_recovery or record.unsettled:
             return record
-        # Not the byte lag: compared with a later position of the master it would only grow.
-        size = byte_lag(state.history, seen) if record.lag.size is None else record.lag.size
-        return replace(record, lag=Lag(time_lag(state.history, seen), size))
+        lag = record.lag
+        seconds = time_lag(state.history, seen)
+        if seconds is not None and (lag.seconds is None or seconds < lag.seconds):
+            lag = replace(lag, seconds=seconds)
+        if lag.size is None:
+            lag = replace(lag, size=byte_lag(state.history, seen))
+        return replace(record, lag=lag)
 
     return replace(state, records=tuple(sharpened(record) for record in state.records))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from pgstatus.snapshot import Failure, Host, HostStatus, Observation, Snapshot
-from pgstatus.tracker import Rules, State, expire, fold
+from pgstatus.tracker import Look, Rules, State, expire, fold
 from pgstatus.view import view
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -48,9 +48,9 @@ class World:
         self.rules = rules or Rules()
         self.state = State.of([Host("abcdefgh"[i], 5432) for i in range(hosts)])
 
-    def see(self, name: str, result: Observation | Failure, *, again: bool = False) -> "World":
+    def see(self, name: str, result: Observation | Failure, look: Look = Look.ROUND) -> "World":
         index = "abcdefgh".index(name)
-        self.state = fold(self.state, index, result, NOON, self.rules, again=again)
+        self.state = fold(self.state, index, result, NOON, self.rules, look)
         return self
 
     def see_all(self, **results: Observation | Failure) -> "World":

@@ -6,7 +6,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from pgstatus.api import create_app
+from pgstatus.api import Service, create_app
+from pgstatus.parking import Parking
 from pgstatus.selection import Kind, Place, Thresholds
 from pgstatus.snapshot import Snapshot
 from tests.support.world import World, master, refused, replica
@@ -20,7 +21,15 @@ class Asked:
     """The app over one snapshot at one moment."""
 
     def __init__(self, snapshot: Snapshot, now: float = 0.0) -> None:
-        app = create_app(lambda: snapshot, lambda: now, Thresholds(), Place())
+        service = Service(
+            read=lambda: snapshot,
+            now=lambda: now,
+            thresholds=Thresholds(),
+            place=Place(),
+            parking=Parking(1),
+            min_lsn_wait=0.0,
+        )
+        app = create_app(service)
         # Not falcon.testing: its validator insists on a Content-Type where there is no content.
         self.client = httpx.Client(
             transport=httpx.WSGITransport(app), base_url="http://pg-status", headers={"Accept": ""}
@@ -107,7 +116,22 @@ def test_a_bad_limit_is_400(path: str, name: str, value: str) -> None:
     assert (result.status_code, result.json()) == (400, {"error_text": f"Invalid {name}"})
 
 
-@pytest.mark.parametrize("value", ["", "1", "1/2/3", "G/0", "-1/0", "0/123456789", "%200/1"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "1",
+        "1/2/3",
+        "G/0",
+        "-1/0",
+        "0/123456789",
+        "%200/1",
+        ":0/1",
+        "0:0/1",
+        "x:0/1",
+        "4294967296:0/1",
+    ],
+)
 def test_a_bad_min_lsn_is_400(value: str) -> None:
     result = ask(f"/replica?min_lsn={value}")
     assert (result.status_code, result.json()) == (400, {"error_text": "Invalid min_lsn"})
@@ -115,7 +139,15 @@ def test_a_bad_min_lsn_is_400(value: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["lag_ms=0", "lag_ms=18446744073709551615", "min_lsn=0%2F1", "unknown=1", "lag_bytes=007"],
+    [
+        "lag_ms=0",
+        "lag_ms=18446744073709551615",
+        "min_lsn=0%2F1",
+        "min_lsn=1:0/1",
+        "unknown=1",
+        "wait_ms=10000",
+        "lag_bytes=007",
+    ],
 )
 def test_good_limits(query: str) -> None:
     assert ask(f"/replica?{query}").status_code == 200
@@ -123,6 +155,11 @@ def test_good_limits(query: str) -> None:
 
 def test_a_limit_given_twice_is_400() -> None:
     assert ask("/replica?lag_ms=1&lag_ms=2").json() == {"error_text": "Invalid lag_ms"}
+
+
+@pytest.mark.parametrize("value", ["", "-1", "10001", "x"])
+def test_a_bad_wait_is_400(value: str) -> None:
+    assert ask(f"/replica?min_lsn=0/1&wait_ms={value}").json() == {"error_text": "Invalid wait_ms"}
 
 
 def test_a_bad_format_is_400() -> None:

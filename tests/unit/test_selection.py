@@ -19,6 +19,7 @@ def host(name: str, **changes: object) -> HostStatus:
         "role": Role.REPLICA,
         "alive": True,
         "lsn": 1000,
+        "timeline": 1,
         "lag_ms": 10,
         "lag_bytes": 100,
         "same_history": True,
@@ -48,6 +49,7 @@ ILL = host("i", possible_dead=True)
 ALIEN = host("x", excluded=True)
 OTHER = host("o", same_history=False)
 DEAD = HostStatus(Host("d", 5432))
+T2 = host("t", timeline=2)
 A, B = host("a"), host("b")
 
 
@@ -69,6 +71,9 @@ A, B = host("a"), host("b")
         pytest.param(ask("replica", lag_bytes=100), [M, A, FAR, UNKNOWN], "a", id="lag_bytes"),
         pytest.param(ask("replica", min_lsn=1000), [M, A, OTHER], "a", id="min_lsn reached"),
         pytest.param(ask("replica", min_lsn=1001), [M, A, B], "m", id="min_lsn not reached"),
+        pytest.param(ask("replica", min_lsn=9, timeline=1), [M, A, T2], "a", id="on timeline 1"),
+        pytest.param(ask("replica", min_lsn=9, timeline=2), [M, A], "", id="master is outdated"),
+        pytest.param(ask("replica", min_lsn=9, timeline=2), [M, T2], "t", id="on timeline 2"),
         pytest.param(ask("sync_by_time"), [M, A, LATE, FAR, UNKNOWN], "af", id="by time"),
         pytest.param(ask("sync_by_bytes"), [M, A, LATE, FAR, UNKNOWN], "al", id="by bytes"),
         pytest.param(ask("sync_by_time_or_bytes"), [M, A, LATE, FAR, OTHER], "alf", id="or"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pgstatus.election import SplitBrain
 from pgstatus.selection import Kind, Place, Thresholds, choose
 from pgstatus.snapshot import Failure, Observation
-from pgstatus.tracker import Rules
+from pgstatus.tracker import Look, Rules
 from tests.support.world import World, master, refused, replica
 
 
@@ -130,25 +130,32 @@ class TestLag:
         world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
         assert world["b"].sync_by_time
         assert 1 in world.state.unsettled
-        world.see("b", replica(5.05, 1200), again=True)
+        world.see("b", replica(5.05, 1200), Look.AGAIN)
         assert world.state.unsettled == ()
         assert world["b"].lag_ms == pytest.approx(50, abs=2)
 
     def test_still_late_at_the_second_look_is_late(self) -> None:
         world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
-        world.see("b", replica(5.05, 1000), again=True)
+        world.see("b", replica(5.05, 1000), Look.AGAIN)
         assert not world["b"].sync_by_time
         assert world["b"].lag_ms == pytest.approx(5051, abs=2)
         assert world["b"].lag_bytes == 200
 
     def test_a_slow_first_check_of_the_master_settles_its_replicas_when_it_comes(self) -> None:
-        world = World().see("b", replica(0)).see("b", replica(0.05), again=True)
+        world = World().see("b", replica(0)).see("b", replica(0.05), Look.AGAIN)
         assert world["b"].lag_ms is None
         world.see("a", master(0.2))
         assert world["b"].lag_ms == 0
 
+    def test_a_glance_moves_the_position_and_does_not_blacken_the_lag(self) -> None:
+        world = healthy().see("b", replica(4, 1500), Look.GLANCE)
+        assert (world["b"].lsn, world["b"].lag_ms) == (1500, 1)
+        assert world.state.unsettled == ()
+        world.see("a", master(5, 2000))
+        assert (world["b"].lsn, world["b"].lag_ms) == (1500, 1)
+
     def test_with_the_master_out_of_sight_time_grows_and_bytes_are_unknown(self) -> None:
-        world = healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), again=True)
+        world = healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), Look.AGAIN)
         status = world["b"]
         assert status.lag_ms == pytest.approx(5001, abs=1)
         assert status.lag_bytes is None
@@ -156,7 +163,7 @@ class TestLag:
 
     def test_a_replica_on_the_old_timeline_is_never_in_sync(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
-        world.see("c", replica(5.01, 9999, timeline=1), again=True)
+        world.see("c", replica(5.01, 9999, timeline=1), Look.AGAIN)
         status = world["c"]
         assert not status.sync_by_time
         assert not status.sync_by_bytes
@@ -171,7 +178,7 @@ class TestLag:
 
     def test_a_replica_of_unknown_timeline_cannot_be_trusted_beside_two_masters(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
-        world.see("c", replica(5, 1000, timeline=None), again=True)
+        world.see("c", replica(5, 1000, timeline=None), Look.AGAIN)
         assert "its timeline cannot be read" in str(world["c"].reason)
 
     def test_a_restart_point_does_not_take_a_received_timeline_back(self) -> None:
@@ -224,7 +231,7 @@ def test_no_story_of_checks_yields_a_wrong_answer(
         else:
             in_recovery, lsn, timeline = outcome
             result = replica(at, lsn, timeline) if in_recovery else master(at, lsn, timeline or 1)
-        world.see(name, result, again=again)
+        world.see(name, result, Look.AGAIN if again else Look.ROUND)
         last[name] = result
         snapshot = world.snapshot
         if isinstance(result, Observation) and not result.in_recovery:
