@@ -64,9 +64,6 @@ class Service:
     def is_ready(self) -> bool:
         return self.read().ready
 
-    def is_fresh(self) -> bool:
-        return self.now() <= self.read().stale_after
-
     def snapshot(self) -> Snapshot:
         """The snapshot to answer from; `_Refused` while there is none that may be served."""
         snapshot = self.read()

@@ -130,6 +130,8 @@ class Monitor:
                     self._checks = checks
                     for index in range(len(self._probes)):
                         if index not in self._running:
+                            # Here and not in the task, which begins later: a glance might slip in.
+                            self._running[index] = began
                             checks.create_task(self._check(index))
                     await self._pause(began)
                 raise _Stop
@@ -140,7 +142,6 @@ class Monitor:
                 probe.close()
 
     async def _check(self, index: int) -> None:
-        self._running[index] = clock.now()
         try:
             await self._ask(index, Look.ROUND)
             if index in self._state.unsettled:

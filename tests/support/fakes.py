@@ -1,0 +1,54 @@
+"""Probes with named behaviours, for what a real server cannot be made to do at a wanted moment."""
+
+import asyncio
+from collections.abc import Callable
+
+from pgstatus import clock
+from pgstatus.errors import CheckError
+from pgstatus.snapshot import Observation
+from tests.support.world import master, replica
+
+
+class FakeProbe:
+    """Behaves as ``behaviour`` says: ``master``, ``replica``, ``refusing``, ``frozen``, ``defect``.
+
+    A check takes ``takes`` seconds.
+    """
+
+    def __init__(self, behaviour: str = "replica", takes: float = 0.0) -> None:
+        self.behaviour = behaviour
+        self.takes = takes
+        self.lsn = 1000
+        self.timeline = 1
+        self.checks = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.closed = False
+        self.on_lost: Callable[[], None] = lambda: None
+
+    async def check(self) -> Observation:
+        self.checks += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        started = clock.now()
+        try:
+            await asyncio.sleep(self.takes)
+            return await self._answer(started)
+        finally:
+            self.at_once -= 1
+
+    async def _answer(self, started: float) -> Observation:
+        times = {"started": started, "finished": clock.now()}
+        match self.behaviour:
+            case "master":
+                return master(started, self.lsn, self.timeline, **times)
+            case "replica":
+                return replica(started, self.lsn, self.timeline, **times)
+            case "refusing":
+                raise CheckError("connect", "Connection refused")
+            case "frozen":
+                await asyncio.sleep(3600)
+        raise ZeroDivisionError("a defect")
+
+    def close(self) -> None:
+        self.closed = True

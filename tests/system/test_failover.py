@@ -1,0 +1,167 @@
+"""Failovers, clean and dirty, on real clusters: who is named, and who never again."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from pgstatus.demo.cluster import Cluster
+from tests.conftest import ClusterFactory, DaemonFactory
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+def names(daemon: Daemon, address: str) -> bool:
+    return daemon.text("/master") == address
+
+
+@pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGINT], ids=["crash", "switchover"])
+def test_the_new_master_is_named_long_before_the_next_round(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory, how: signal.Signals
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, sleep_ms=60_000)
+    cluster.primary.stop(how)
+    heir = cluster.replicas[0]
+    cluster.promote(heir)
+    wait_until("the new master is named", lambda: names(daemon, heir.address), timeout=10)
+
+
+def test_a_frozen_primary_is_replaced_at_the_next_round(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, sleep_ms=1000, query_timeout_ms=60_000, connect_timeout=60)
+    frozen = cluster.primary
+    frozen.freeze()
+    cluster.promote(cluster.replicas[0])
+    # Its check hangs all the while: neither the deadline nor max_fails can be what helps.
+    wait_until("the new master is named", lambda: names(daemon, cluster.primary.address), 10)
+    frozen.thaw()
+
+
+def test_the_old_master_that_comes_back_is_never_named_and_heals_when_rebuilt(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster)
+    old = cluster.primary
+    cluster.fail_over()
+    wait_until("the new master is named", lambda: names(daemon, cluster.primary.address))
+
+    old.start()
+    old.sql("CREATE TABLE written_to_the_wrong_one ()")
+    wait_until("it is back", lambda: daemon.host(old.address)["error"] is None)
+    assert daemon.host(old.address)["role"] == "master"
+    reason = daemon.host(old.address)["reason"]
+    assert "timeline 1, but timeline 2 has been seen" in reason
+    assert names(daemon, cluster.primary.address)
+    assert daemon.log.count("split brain: ") == 1
+
+    cluster.primary.crash()
+    wait_until("nobody is named", lambda: daemon.get("/master").status_code == 404, timeout=30)
+    answer = daemon.json("/master")
+    assert answer["host"] is None
+    assert "says it is the master on timeline 1" in answer["reason"]
+
+    cluster.primary.start()
+    wait_until("the right one is named again", lambda: names(daemon, cluster.primary.address))
+    cluster.rebuild(old)
+    wait_until("it is in sync", lambda: daemon.host(old.address)["sync_by_time"])
+    assert daemon.host(old.address)["reason"] is None
+
+
+def test_a_replica_of_the_returned_old_master_is_never_in_sync(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster)
+    old, heir, stray = cluster.servers
+    old.crash()
+    cluster.promote(heir)
+    old.start()
+    # The old master goes on writing and the stray goes on following it, beyond the new one's LSN.
+    old.sql("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))")
+    wait_until("the stray has it", lambda: stray.lsn() > heir.lsn())
+    wait_until("the new master is named", lambda: names(daemon, heir.address))
+    host = wait_until("it is told", lambda: _not_in_sync(daemon, stray.address))
+    assert host is not None
+    assert host["reason"] == "follows timeline 1; the newest is 2"
+    assert daemon.text("/sync_by_bytes") == heir.address
+    assert daemon.text("/replica?min_lsn=0/1") == heir.address
+
+
+def _not_in_sync(daemon: Daemon, address: str) -> dict[str, Any] | None:
+    host = daemon.host(address)
+    return host if not host["sync_by_time"] and not host["sync_by_bytes"] else None
+
+
+def test_a_host_of_another_cluster_is_shut_out(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster, other = make_cluster(replicas=1), make_cluster(replicas=0)
+    other.primary.crash()
+    other.primary.start()
+    stranger = f"{other.primary.address}:{other.primary.port}"
+    hosts = ",".join([stranger, *(s.address for s in cluster.servers)])
+    daemon = make_daemon(hosts=hosts, pg_port=cluster.primary.port)
+    assert names(daemon, cluster.primary.address)
+    assert "belongs to another cluster" in daemon.host(other.primary.address)["reason"]
+    assert daemon.json("/replicas_info") == [{"host": cluster.replicas[0].address}]
+
+
+@pytest.mark.parametrize("policy", ["first", "none"])
+def test_other_policies_for_a_split_brain(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory, policy: str
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, split_brain=policy)
+    old, heir = cluster.primary, cluster.replicas[0]
+    cluster.promote(heir)
+    wait_until("both are seen", lambda: daemon.host(heir.address)["role"] == "master")
+    if policy == "first":
+        assert names(daemon, old.address)
+    else:
+        answer = daemon.get("/master")
+        assert answer.status_code == 503
+        for server in (old, heir):
+            assert f"{server.address}:{server.port} (timeline" in answer.json()["error_text"]
+
+
+def test_what_was_known_before_a_long_sleep_is_not_served(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    """The daemon itself is frozen; meanwhile a failover happens."""
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, sleep_ms=100, query_timeout_ms=300, max_staleness_ms=500)
+    worker, old = daemon.worker_pid, cluster.primary
+    os.kill(worker, signal.SIGSTOP)
+    frozen_at = time.monotonic()
+    cluster.fail_over()
+    old.start()
+    wait_until("what it knows is old", lambda: time.monotonic() - frozen_at > 1)
+    os.kill(worker, signal.SIGCONT)
+    answers = set()
+
+    def new_master_is_named() -> bool:
+        answers.add(daemon.get("/master").text)
+        return cluster.primary.address in answers
+
+    wait_until("the new master is named", new_master_is_named)
+    assert old.address not in answers
+
+
+def test_masters_that_promote_each_other_for_a_while(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster: Cluster = make_cluster()
+    daemon = make_daemon(cluster)
+    for timeline in (2, 3, 4):
+        lost = cluster.fail_over()
+        wait_until("the new master is named", lambda: names(daemon, cluster.primary.address))
+        assert daemon.json(f"/status?host={cluster.primary.address}")["timeline"] == timeline
+        cluster.rebuild(lost)
+        for replica in cluster.replicas:
+            wait_until("in sync", lambda r=replica: daemon.host(r.address)["sync_by_time"])  # type: ignore[misc]

@@ -1,0 +1,140 @@
+"""Lag that can be believed: the situations in which replication views lie, on real clusters."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.binaries import children_of
+from pgstatus.demo.cluster import Server
+from tests.conftest import ClusterFactory, DaemonFactory
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+def lag_of(daemon: Daemon, server: Server) -> int | None:
+    lag: int | None = daemon.host(server.address)["lag_ms"]
+    return lag
+
+
+def late(daemon: Daemon, server: Server) -> Callable[[], bool]:
+    def is_late() -> bool:
+        host = daemon.host(server.address)
+        return not host["sync_by_time"] and (host["lag_ms"] or 0) > 1000
+
+    return is_late
+
+
+def write(server: Server) -> None:
+    server.sql("SELECT pg_logical_emit_message(true, 'pg-status', 'a write')")
+
+
+@contextmanager
+def frozen_receiver(replica: Server) -> Iterator[None]:
+    """The WAL receiver stands still: its connection is up, and receive = replay."""
+    (pid,) = [
+        child
+        for child in children_of(replica.pid)
+        if b"walreceiver" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("role", ["postgres", "watcher"], ids=["pg_monitor", "login alone"])
+def test_situations(make_cluster: ClusterFactory, make_daemon: DaemonFactory, role: str) -> None:
+    """One cluster goes through them all: idle, a write, frozen receiver, paused, primary gone."""
+    cluster = make_cluster()
+    primary, (replica, other) = cluster.primary, cluster.replicas
+    primary.sql("CREATE ROLE watcher LOGIN PASSWORD 'postgres'")
+    daemon = make_daemon(cluster, pg_user=role, sleep_ms=500)
+    for server in (replica, other):
+        wait_until("in sync", lambda s=server: daemon.host(s.address)["sync_by_time"])  # type: ignore[misc]
+
+    # Idle for longer than the limit: the last transaction is old, and nobody is late.
+    for _ in range(4):
+        wait_for_check(daemon, replica)
+        assert daemon.host(replica.address)["sync_by_time"]
+        assert (lag_of(daemon, replica) or 0) < 500
+
+    # One write on the idle cluster alarms nobody.
+    for _ in range(4):
+        write(primary)
+        wait_for_check(daemon, replica)
+    assert "is late" not in daemon.log
+
+    # Receive = replay, and yet it grows, as soon as something is written that it does not have.
+    with frozen_receiver(replica):
+        write(primary)
+        wait_until("the frozen receiver is late", late(daemon, replica))
+        first = lag_of(daemon, replica)
+        wait_until("it grows", lambda: (lag_of(daemon, replica) or 0) > (first or 0))
+        assert daemon.host(other.address)["sync_by_time"]
+        assert daemon.text("/sync_by_time") == other.address
+    wait_until("it has caught up", lambda: daemon.host(replica.address)["sync_by_time"])
+
+    # Everything arrives but nothing is replayed.
+    replica.sql("SELECT pg_wal_replay_pause()")
+    write(primary)
+    wait_until("the paused replay is late", late(daemon, replica))
+    replica.sql("SELECT pg_wal_replay_resume()")
+    wait_until("it has caught up", lambda: daemon.host(replica.address)["sync_by_time"])
+
+    # The primary is gone: what we last saw of it gets older.
+    primary.crash()
+    for server in (replica, other):
+        wait_until("without a primary it grows", late(daemon, server))
+        assert daemon.host(server.address)["lag_bytes"] is None
+    assert daemon.text("/replica") in {replica.address, other.address}
+
+
+def wait_for_check(daemon: Daemon, server: Server) -> None:
+    before = daemon.host(server.address)["checked_at"]
+    wait_until("another check", lambda: _checked_after(daemon, server, before))
+
+
+def _checked_after(daemon: Daemon, server: Server, before: str) -> str | None:
+    checked: str = daemon.host(server.address)["checked_at"]
+    return checked if checked > before else None
+
+
+def test_a_standby_restarted_without_its_primary_is_unknown_not_zero(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster(replicas=1)
+    (replica,) = cluster.replicas
+    cluster.primary.crash()
+    replica.stop()
+    replica.start()
+    assert replica.sql("SELECT pg_last_xact_replay_timestamp()") == [(None,)]
+    daemon = make_daemon(cluster)
+    host = daemon.host(replica.address)
+    assert (host["alive"], host["lag_ms"], host["lag_bytes"]) == (True, None, None)
+    assert not host["sync_by_time"]
+    assert not host["sync_by_bytes"]
+    assert "lag unknown" in host["reason"]
+    assert daemon.text("/replica") == replica.address
+    assert daemon.get("/sync_by_time").status_code == 404
+
+
+def test_a_busy_cluster_is_in_sync(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    """Under load a replica is always a little behind, also at each of our checks."""
+    cluster = make_cluster(replicas=1)
+    (replica,) = cluster.replicas
+    daemon = make_daemon(cluster, sleep_ms=1500, sync_max_lag_ms=1000)
+    wait_until("in sync", lambda: daemon.host(replica.address)["sync_by_time"])
+    seen = daemon.host(replica.address)["checked_at"]
+    checks = 0
+    while checks < 3:
+        write(cluster.primary)
+        if now := _checked_after(daemon, replica, seen):
+            seen, checks = now, checks + 1
+    assert "late by time" not in daemon.log

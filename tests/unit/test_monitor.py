@@ -1,0 +1,150 @@
+"""The monitoring thread: when it asks, that nothing holds it up, and how it ends."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pgstatus import clock
+from pgstatus.monitor import Board, Monitor
+from pgstatus.parking import Parking
+from pgstatus.rhythm import Rhythm
+from pgstatus.selection import Kind, Thresholds
+from pgstatus.snapshot import Host
+from pgstatus.tracker import Rules
+from tests.support.fakes import FakeProbe
+from tests.support.waiting import wait_until
+
+
+class Watched:
+    """A running monitor of fake hosts."""
+
+    def __init__(self, *probes: FakeProbe, sleep: float) -> None:
+        self.probes = probes
+        self.died = threading.Event()
+        hosts = [Host(name, 5432) for name in "abc"[: len(probes)]]
+        rules = Rules(sleep=sleep)
+        self.board = Board(hosts, rules)
+        self.parking = Parking(100)
+
+        def probe(index: int, on_lost: Callable[[], None]) -> FakeProbe:
+            probes[index].on_lost = on_lost
+            return probes[index]
+
+        self.monitor = Monitor(
+            hosts=hosts,
+            probes=probe,
+            board=self.board,
+            parking=self.parking,
+            rules=rules,
+            rhythm=Rhythm(sleep, failover_sleep=min(sleep, 0.01)),
+            on_death=self.died.set,
+        )
+        self.monitor.start()
+
+    def master(self) -> str | None:
+        master = self.board.read().master
+        return master.host.name if master else None
+
+    def in_sync(self) -> int:
+        return sum(status.sync_by_time for status in self.board.read().hosts)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watched]]:
+    """``watch(FakeProbe("master"), FakeProbe(), sleep=60)``"""
+    running: list[Watched] = []
+
+    def watch(*probes: FakeProbe, sleep: float = 60.0) -> Watched:
+        running.append(Watched(*probes, sleep=sleep))
+        return running[-1]
+
+    yield watch
+    for watched in running:
+        watched.monitor.stop()
+        assert all(probe.closed for probe in watched.probes)
+
+
+def test_a_frozen_host_delays_no_other(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("frozen"), FakeProbe("master"), FakeProbe(), sleep=0.02)
+    wait_until("ten rounds", lambda: watched.probes[1].checks > 10 < watched.probes[2].checks)
+    assert watched.probes[0].checks == 1
+    assert watched.master() == "b"
+    assert not watched.board.read().ready
+
+
+def test_a_lost_connection_begins_a_round_at_once(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    old, heir = watched.probes
+    old.behaviour, heir.behaviour, heir.timeline = "refusing", "master", 2
+    watched.monitor._loop.call_soon_threadsafe(old.on_lost)  # type: ignore[union-attr]
+    wait_until("the heir is named", lambda: watched.master() == "b", timeout=5)
+
+
+def test_connections_that_break_all_the_time_do_not_make_it_spin(
+    watch: Callable[..., Watched],
+) -> None:
+    watched = watch(FakeProbe("master"), sleep=60)
+    wait_until("the first round", lambda: watched.master() == "a")
+    began, checks = clock.now(), watched.probes[0].checks
+    for _ in range(1000):
+        watched.monitor._loop.call_soon_threadsafe(watched.probes[0].on_lost)  # type: ignore[union-attr]
+    wait_until("five rounds", lambda: watched.probes[0].checks >= checks + 1)
+    rounds = watched.probes[0].checks - checks
+    assert rounds <= (clock.now() - began) / 0.01 + 1
+
+
+def test_without_a_master_it_looks_again_soon(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("refusing"), FakeProbe(), sleep=60)
+    wait_until("many rounds", lambda: watched.probes[0].checks > 10)
+    watched.probes[1].behaviour = "master"
+    wait_until("the promoted one is named", lambda: watched.master() == "b", timeout=5)
+
+
+def test_an_overdue_master_makes_it_look_for_another(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=1)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    watched.probes[0].behaviour = "frozen"
+    frozen_at = watched.probes[1].checks
+    wait_until("the fast rhythm", lambda: watched.probes[1].checks > frozen_at + 10, timeout=5)
+
+
+def test_who_waits_is_woken_by_a_glance(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 3)
+    question = Thresholds().question(Kind.REPLICA, min_lsn=2000)
+    waiting = threading.Thread(target=watched.parking.wait, args=(question, 30.0))
+    waiting.start()
+    wait_until("glances", lambda: watched.probes[1].checks > 5)
+    watched.probes[2].lsn = 2000
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert watched.board.read().hosts[2].lsn == 2000
+
+
+def test_rounds_and_glances_never_ask_a_host_twice_at_once(watch: Callable[..., Watched]) -> None:
+    probes = FakeProbe("master"), FakeProbe(takes=0.002), FakeProbe(takes=0.002)
+    watched = watch(*probes, sleep=0.003)
+    question = Thresholds().question(Kind.REPLICA, min_lsn=2000)
+    waiting = [
+        threading.Thread(target=watched.parking.wait, args=(question, 0.5)) for _ in range(20)
+    ]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join()
+    assert [probe.most_at_once for probe in probes] == [1, 1, 1]
+    assert not watched.died.is_set()
+
+
+def test_a_full_parking_turns_away_at_once() -> None:
+    parking = Parking(0)
+    began = clock.now()
+    parking.wait(Thresholds().question(Kind.REPLICA, min_lsn=1), 60)
+    assert clock.now() - began < 10
+
+
+def test_a_defect_is_the_end(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe("defect"))
+    assert watched.died.wait(5)
