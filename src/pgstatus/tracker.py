@@ -75,6 +75,9 @@ class Record:
     """The last check, if it failed."""
     checked: float | None = None
     checked_at: datetime | None = None
+    """Of the check that ``lag`` is from; the time of day."""
+    asked_at: datetime | None = None
+    """Of the last check. It becomes ``checked_at`` when what it says of the lag is settled."""
     lag: Lag = field(default_factory=Lag)
     unsettled: bool = False
     """It looked late in its last check and should be looked at once more."""
@@ -133,7 +136,7 @@ def fold(
 ) -> State:
     """The state after one more result for host ``index``."""
     before = state.records[index]
-    record = replace(before, checked=result.finished, checked_at=checked_at)
+    record = replace(before, checked=result.finished, asked_at=checked_at)
     if isinstance(result, Observation):
         record = _succeeded(record, result, look)
     else:
@@ -243,14 +246,14 @@ def _measure(state: State, checked: int, look: Look) -> State:
     def measured(index: int, record: Record) -> Record:
         seen = record.seen
         if seen is None or not seen.in_recovery or record.failure is not None:
-            return record
+            return replace(record, checked_at=record.asked_at)
         if not (record.unsettled or index == checked):
             return record
         final = index == checked and look is Look.AGAIN
         if not final and not is_conclusive(state.history, seen, LOOK_AGAIN_OVER):
             return record
         lag = Lag(time_lag(state.history, seen), byte_lag(state.history, seen))
-        return replace(record, lag=lag, unsettled=False)
+        return replace(record, lag=lag, unsettled=False, checked_at=record.asked_at)
 
     records = tuple(measured(index, record) for index, record in enumerate(state.records))
     return replace(state, records=records)

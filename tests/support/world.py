@@ -46,11 +46,17 @@ class World:
 
     def __init__(self, hosts: int = 3, rules: Rules | None = None, **place: str) -> None:
         self.rules = rules or Rules()
+        self.time = NOON
         self.state = State.of([Host("abcdefgh"[i], 5432) for i in range(hosts)])
 
     def see(self, name: str, result: Observation | Failure, look: Look = Look.ROUND) -> "World":
         index = "abcdefgh".index(name)
-        self.state = fold(self.state, index, result, NOON, self.rules, look)
+        self.state = fold(self.state, index, result, self.time, self.rules, look)
+        return self
+
+    def at(self, time: datetime) -> "World":
+        """The time of day of the checks that follow."""
+        self.time = time
         return self
 
     def see_all(self, **results: Observation | Failure) -> "World":

@@ -1,15 +1,11 @@
 """Lag that can be believed: the situations in which replication views lie, on real clusters."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Server
+from tests.chaos.events import frozen_receiver
 from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
@@ -30,21 +26,6 @@ def late(daemon: Daemon, server: Server) -> Callable[[], bool]:
 
 def write(server: Server) -> None:
     server.sql("SELECT pg_logical_emit_message(true, 'pg-status', 'a write')")
-
-
-@contextmanager
-def frozen_receiver(replica: Server) -> Iterator[None]:
-    """The WAL receiver stands still: its connection is up, and receive = replay."""
-    (pid,) = [
-        child
-        for child in children_of(replica.pid)
-        if b"walreceiver" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("role", ["postgres", "watcher"], ids=["pg_monitor", "login alone"])

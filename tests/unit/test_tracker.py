@@ -1,5 +1,7 @@
 """What a check's result means: the rules at the top of ``tracker.py``, one by one."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,9 @@ from pgstatus.election import SplitBrain
 from pgstatus.selection import Kind, Place, Thresholds, choose
 from pgstatus.snapshot import Failure, Observation
 from pgstatus.tracker import Look, Rules
-from tests.support.world import World, master, refused, replica
+from tests.support.world import NOON, World, master, refused, replica
+
+LATER = NOON + timedelta(seconds=5)
 
 
 def healthy(at: float = 0.0, **rules: object) -> World:
@@ -127,12 +131,15 @@ class TestLag:
                 assert [world[n].sync_by_time for n in "bc"] == [True, True]
 
     def test_one_write_after_a_quiet_time_is_no_alarm(self) -> None:
-        world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
+        world = healthy().at(LATER).see("b", replica(5, 1000)).see("a", master(5.001, 1200))
         assert world["b"].sync_by_time
         assert 1 in world.state.unsettled
+        # The old lag goes on being told as what it is: of the check before.
+        assert world["b"].checked_at == NOON
         world.see("b", replica(5.05, 1200), Look.AGAIN)
         assert world.state.unsettled == ()
         assert world["b"].lag_ms == pytest.approx(50, abs=2)
+        assert world["b"].checked_at == LATER
 
     def test_still_late_at_the_second_look_is_late(self) -> None:
         world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
