@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos format clean
+.PHONY: help run failover test check chaos figures format clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ SECONDS ?= 180
 chaos: .venv ## random failures for SECONDS; SEED=n replays, URL=… compares another pg-status
 	$(RUN) python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach url,$(URL),--url $(url))
+
+figures: .venv ## the figures of docs/failover.md
+	$(RUN) python -m tests.chaos.figures
 
 format: .venv ## put the source in order
 	$(RUN) ruff check --fix

@@ -65,6 +65,10 @@ class Server:
             raise StartError(f"{self.address} was not started")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def initialize(self) -> None:
         """Make a new cluster's first server."""
         password_file = self.data.with_suffix(".password")
