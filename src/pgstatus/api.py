@@ -16,6 +16,7 @@ from pgstatus import __version__
 from pgstatus.answers import HostFormat, host_entry, host_status, host_text, selection
 from pgstatus.lsn import parse_position
 from pgstatus.parking import Parking
+from pgstatus.replay import NOTE, Note
 from pgstatus.selection import (
     Kind,
     Place,
@@ -75,6 +76,9 @@ class Service:
 
 
 class _Resource:
+    from_snapshot = True
+    """Its answers depend on nothing but the request and the snapshot."""
+
     def __init__(self, service: Service) -> None:
         self.service = service
 
@@ -103,6 +107,7 @@ class _Selection(_Resource):
         wait = 0.0 if question.min_lsn is None else _wait(req, self.service.min_lsn_wait)
         snapshot = self.service.snapshot()
         if wait and not is_reached(snapshot, question) and may_be_reached(snapshot):
+            _note(req).wait()
             self.service.parking.wait(question, wait)
             snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
@@ -110,7 +115,8 @@ class _Selection(_Resource):
             raise _Refused(falcon.HTTP_503, snapshot.no_master or "")
         chosen: HostStatus | None = None
         if equals:
-            chosen = equals[self.service.turns.next(question) % len(equals)]
+            turn = self.service.turns.of(question)
+            chosen = equals[_note(req).pick(turn, len(equals))]
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if _wants_json(req):
             _send_json(resp, selection(chosen, snapshot))
@@ -185,7 +191,7 @@ class _Health(_Resource):
 
 def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
     """The WSGI app."""
-    app = falcon.App(middleware=[_NoStore()])
+    app = falcon.App(middleware=[_EveryAnswer()])
     # An answer without a body has no type either.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.set_error_serializer(lambda req, resp, exception: None)
@@ -202,11 +208,13 @@ def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]
     return app
 
 
-class _NoStore:
+class _EveryAnswer:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         resp.set_header("Cache-Control", "no-store")
+        known = resource is None or getattr(resource, "from_snapshot", False)
+        _note(req).replayable = known and resp.status_code != 500
 
 
 def _refuse(
@@ -227,6 +235,11 @@ def _send_json(resp: falcon.Response, value: object) -> None:
 def _send_text(resp: falcon.Response, text: str) -> None:
     resp.content_type = _TEXT
     resp.text = text
+
+
+def _note(req: falcon.Request) -> Note:
+    note: Note = req.env.setdefault(NOTE, Note())
+    return note
 
 
 def _is_live_replica(status: HostStatus) -> bool:

@@ -187,7 +187,11 @@ class Turns:
         self._begin = count()
 
     def next(self, question: Question) -> int:
-        """A number one higher than this question's last; take it modulo the number of hosts.
+        """A number one higher than this question's last; take it modulo the number of hosts."""
+        return next(self.of(question))
+
+    def of(self, question: Question) -> Iterator[int]:
+        """The turn of this question, of which everybody who answers it takes the next number.
 
         New questions begin at different hosts: where every request is a new question (a fresh
         ``min_lsn``), the hosts still share the load.
@@ -200,4 +204,4 @@ class Turns:
                     self._turns.popitem(last=False)
             else:
                 self._turns.move_to_end(question)
-            return next(turn)
+            return turn

@@ -21,10 +21,12 @@ from pgstatus import clock, logs
 from pgstatus.api import Service, create_app
 from pgstatus.config import Settings
 from pgstatus.errors import StartError
+from pgstatus.fastlane import FastLaneWorker
 from pgstatus.monitor import Board, Monitor
 from pgstatus.parking import Parking
 from pgstatus.probe import Probe
 from pgstatus.rhythm import Rhythm
+from pgstatus.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,12 @@ _PARKING = 240
 _OPTIONS = {
     # Set here and not left to WEB_CONCURRENCY: a second worker would be a second monitor.
     "workers": 1,
-    "worker_class": "gthread",
-    # Started as they are needed. Those beyond `_PARKING` answer while others wait for `min_lsn`.
+    "worker_class": FastLaneWorker,
+    # For answers that wait, started as they are needed. Those beyond `_PARKING` answer while the
+    # others wait for `min_lsn`.
     "threads": _PARKING + 16,
-    "worker_connections": 2000,
+    # As far as the limit of open files allows; see `fastlane.connection_limit`.
+    "worker_connections": 4096,
     "keepalive": 75,
     # Of the 2 s in which the process must stop when connections are open.
     "graceful_timeout": 1,
@@ -83,7 +87,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._began = time.monotonic()
         self._listener = logs.write_in_background()
-        board = Board(settings.hosts, settings.rules)
+        self.board = board = Board(settings.hosts, settings.rules)
         parking = Parking(_PARKING)
         self._monitor = Monitor(
             hosts=settings.hosts,
@@ -120,6 +124,10 @@ class _Worker:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    now = staticmethod(clock.now)
+    read: Callable[[], Snapshot]
+    """Set by `load`, as the worker process has a board of its own."""
+
     def __init__(self, settings: Settings, listener_fd: int) -> None:
         self._settings = settings
         self._listener_fd = listener_fd
@@ -143,6 +151,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
 
     def load(self) -> Callable[..., Any]:
         self._worker = _Worker(self._settings)
+        self.read = self._worker.board.read
         return self._worker.wsgi
 
     def run(self) -> None:

@@ -1,0 +1,153 @@
+"""Answers that are made once and given many times: what is kept, and for how long it is right.
+
+The API stays the only place that defines an answer; with a `Note` it tells the worker which
+answers depend on the request and the snapshot alone, and `Memo` keeps those by the exact bytes of
+their request until the next snapshot. No socket, no HTTP server: bytes in, bytes out.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+
+from pgstatus.snapshot import Snapshot
+
+NOTE = "pgstatus.note"
+"""Key of the WSGI environ under which a worker hands in a `Note`."""
+
+# Of requests and their answers together. Real clients ask a few dozen different requests of some
+# 100 bytes; whoever asks a million different ones gets no more memory than this.
+_MAX_BYTES = 4 * 2**20
+# What an entry takes beside its bytes.
+_OVERHEAD = 500
+_DATE = b"\r\nDate: "
+_DATE_LENGTH = len("Thu, 01 Jan 1970 00:00:00 GMT")
+
+
+class MustWait(BaseException):  # not an error, and no error handler may answer it
+    """The answer can only be made by waiting, where waiting is not allowed."""
+
+
+class Note:
+    """What the API says about one answer while it makes it."""
+
+    __slots__ = ("_wanted", "choices", "index", "may_wait", "replayable", "turn")
+
+    def __init__(self, *, may_wait: bool = True, wanted: int | None = None) -> None:
+        self._wanted = wanted
+        self.may_wait = may_wait
+        self.replayable = False
+        """The answer depends on the bytes of the request and on the snapshot, nothing else."""
+        self.turn: Iterator[int] | None = None
+        self.choices = 1
+        self.index = 0
+
+    def pick(self, turn: Iterator[int], choices: int) -> int:
+        """Which of several equally good answers is given: the next in turn, or the wanted one."""
+        self.turn, self.choices = turn, choices
+        self.index = (next(turn) if self._wanted is None else self._wanted) % choices
+        return self.index
+
+    def wait(self) -> None:
+        """To be called before waiting for anything; `MustWait` where that is not allowed."""
+        if not self.may_wait:
+            raise MustWait
+
+
+class Answer:
+    """The bytes of a whole HTTP answer, but for its date."""
+
+    __slots__ = ("after", "before", "close")
+
+    def __init__(self, data: bytes, *, close: bool) -> None:
+        at = data.find(_DATE) + len(_DATE)
+        self.before = data[:at]
+        self.after = data[at + _DATE_LENGTH :]
+        self.close = close
+        """The connection ends with this answer."""
+
+
+class _Entry:
+    """The answers to one request, as many as there are equally good hosts to name."""
+
+    __slots__ = ("answers", "due", "turn")
+
+    def __init__(self, turn: Iterator[int] | None, choices: int) -> None:
+        self.turn = turn if choices > 1 else None
+        self.due: int | None = None
+        """The answer whose turn it is, as long as it is missing."""
+        self.answers: list[Answer | None] = [None] * choices
+
+
+class Memo:
+    """Answers by request, for one snapshot. For one thread.
+
+    ``read`` returns the newest snapshot, ``now`` the moment on its clock.
+    """
+
+    def __init__(self, read: Callable[[], Snapshot], now: Callable[[], float]) -> None:
+        self._read = read
+        self._now = now
+        self._snapshot = read()
+        self._stale = False
+        self._entries: dict[bytes, _Entry] = {}
+        self._size = 0
+        self._renew_at = -math.inf
+        self.date = b""
+        """The value of the Date header, now."""
+
+    def find(self, request: bytes) -> Answer | None:
+        """The answer to these very bytes; None where it has yet to be made.
+
+        What is kept are whole requests without anything behind them, so no other bytes match.
+        """
+        if self._read() is not self._snapshot or self._now() >= self._renew_at:
+            self._renew()
+        entry = self._entries.get(request)
+        if entry is None:
+            return None
+        if entry.turn is None:
+            return entry.answers[0]
+        if entry.due is None:
+            entry.due = next(entry.turn) % len(entry.answers)
+        answer = entry.answers[entry.due]
+        if answer is not None:
+            entry.due = None
+        return answer
+
+    def note(self, request: bytes) -> Note:
+        """To be handed to the API, and then to `keep`, when `find` found nothing."""
+        entry = self._entries.get(request)
+        return Note(may_wait=False, wanted=None if entry is None else entry.due)
+
+    def keep(self, request: bytes, answer: bytes, note: Note, *, close: bool) -> None:
+        """Keep the answer that was just made, if it may be given again."""
+        # Whatever the answer was made from was read between `find` and now.
+        if not note.replayable or self._read() is not self._snapshot:
+            return
+        self._size += len(request) + len(answer) + _OVERHEAD
+        if self._size > _MAX_BYTES:
+            self._forget()
+            self._size = len(request) + len(answer) + _OVERHEAD
+        entry = self._entries.get(request)
+        if entry is None:
+            entry = self._entries[request] = _Entry(note.turn, note.choices)
+        entry.answers[note.index] = Answer(answer, close=close)
+        entry.due = None
+
+    def _renew(self) -> None:
+        """The second has changed, the snapshot has, or it has become too old to be served."""
+        snapshot, now = self._read(), self._now()
+        stale = now > snapshot.stale_after
+        if snapshot is not self._snapshot or stale is not self._stale:
+            self._snapshot, self._stale = snapshot, stale
+            self._forget()
+        seconds = time.time()
+        self.date = formatdate(seconds, usegmt=True).encode()
+        self._renew_at = now + 1 - seconds % 1
+        if not stale:
+            self._renew_at = min(self._renew_at, snapshot.stale_after)
+
+    def _forget(self) -> None:
+        self._entries.clear()
+        self._size = 0
