@@ -5,7 +5,6 @@ answers depend on the request and the snapshot alone, and `Memo` keeps those by 
 their request until the next snapshot. No socket, no HTTP server: bytes in, bytes out.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -55,16 +54,23 @@ class Note:
 
 
 class Answer:
-    """The bytes of a whole HTTP answer, but for its date."""
+    """The bytes of a whole HTTP answer, dated afresh once a second."""
 
-    __slots__ = ("after", "before", "close")
+    __slots__ = ("_after", "_before", "close", "data", "date")
 
     def __init__(self, data: bytes, *, close: bool) -> None:
         at = data.find(_DATE) + len(_DATE)
-        self.before = data[:at]
-        self.after = data[at + _DATE_LENGTH :]
+        self._before = data[:at]
+        self._after = data[at + _DATE_LENGTH :]
+        self.data = data
+        self.date = data[at : at + _DATE_LENGTH]
         self.close = close
         """The connection ends with this answer."""
+
+    def redate(self, date: bytes) -> None:
+        """Say that it is made now."""
+        self.date = date
+        self.data = b"".join((self._before, date, self._after))
 
 
 class _Entry:
@@ -82,37 +88,38 @@ class _Entry:
 class Memo:
     """Answers by request, for one snapshot. For one thread.
 
-    ``read`` returns the newest snapshot, ``now`` the moment on its clock.
+    ``read`` returns the newest snapshot; ``now`` is always a moment on its clock.
     """
 
-    def __init__(self, read: Callable[[], Snapshot], now: Callable[[], float]) -> None:
+    def __init__(self, read: Callable[[], Snapshot], now: float) -> None:
         self._read = read
-        self._now = now
         self._snapshot = read()
         self._stale = False
         self._entries: dict[bytes, _Entry] = {}
         self._size = 0
-        self._renew_at = -math.inf
-        self.date = b""
-        """The value of the Date header, now."""
+        self._date = b""
+        self._renew_at = now
 
-    def find(self, request: bytes) -> Answer | None:
+    def find(self, request: bytes, now: float) -> Answer | None:
         """The answer to these very bytes; None where it has yet to be made.
 
         What is kept are whole requests without anything behind them, so no other bytes match.
         """
-        if self._read() is not self._snapshot or self._now() >= self._renew_at:
-            self._renew()
+        if now >= self._renew_at or self._read() is not self._snapshot:
+            self._renew(now)
         entry = self._entries.get(request)
         if entry is None:
             return None
         if entry.turn is None:
-            return entry.answers[0]
-        if entry.due is None:
-            entry.due = next(entry.turn) % len(entry.answers)
-        answer = entry.answers[entry.due]
+            answer = entry.answers[0]
+        else:
+            if entry.due is None:
+                entry.due = next(entry.turn) % len(entry.answers)
+            answer = entry.answers[entry.due]
         if answer is not None:
             entry.due = None
+            if answer.date is not self._date:
+                answer.redate(self._date)
         return answer
 
     def note(self, request: bytes) -> Note:
@@ -135,15 +142,15 @@ class Memo:
         entry.answers[note.index] = Answer(answer, close=close)
         entry.due = None
 
-    def _renew(self) -> None:
+    def _renew(self, now: float) -> None:
         """The second has changed, the snapshot has, or it has become too old to be served."""
-        snapshot, now = self._read(), self._now()
+        snapshot = self._read()
         stale = now > snapshot.stale_after
         if snapshot is not self._snapshot or stale is not self._stale:
             self._snapshot, self._stale = snapshot, stale
             self._forget()
         seconds = time.time()
-        self.date = formatdate(seconds, usegmt=True).encode()
+        self._date = formatdate(seconds, usegmt=True).encode()
         self._renew_at = now + 1 - seconds % 1
         if not stale:
             self._renew_at = min(self._renew_at, snapshot.stale_after)

@@ -124,7 +124,6 @@ class _Worker:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    now = staticmethod(clock.now)
     read: Callable[[], Snapshot]
     """Set by `load`, as the worker process has a board of its own."""
 
