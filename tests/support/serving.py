@@ -33,6 +33,7 @@ class Serving:
         snapshot: Snapshot,
         worker_class: type[Any] = FastLaneWorker,
         app: Callable[..., Any] | None = None,
+        send_buffer: int | None = None,
         **options: Any,
     ) -> None:
         self.snapshot = snapshot
@@ -44,10 +45,10 @@ class Serving:
             config.set(name, value)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as gunicorn's own
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.address = listener.getsockname()
-        self.worker = worker_class(
-            0, os.getppid(), [listener], self, 30, config, _Silent(config)
-        )
+        self.worker = worker_class(0, os.getppid(), [listener], self, 30, config, _Silent(config))
         self._thread = threading.Thread(target=self._run)
 
     def read(self) -> Snapshot:

@@ -69,11 +69,11 @@ PATHS = [
 ACCEPTS = [None, "application/json", "text/html, application/json;q=0.9, */*;q=0.1"]
 
 
-@pytest.fixture(params=SNAPSHOTS.values(), ids=SNAPSHOTS)
+@pytest.fixture(params=SNAPSHOTS)
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Serving, Serving]]:
     with (
-        Serving(request.param, ThreadWorker, threads=1) as stock,
-        Serving(request.param) as ours,
+        Serving(SNAPSHOTS[request.param], ThreadWorker, threads=1) as stock,
+        Serving(SNAPSHOTS[request.param]) as ours,
     ):
         yield stock, ours
 

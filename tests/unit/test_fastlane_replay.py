@@ -88,9 +88,7 @@ def test_answers_take_turns_evenly_and_share_them_with_others() -> None:
         keeper.keep(note=note, body=body)
         return body
 
-    named = []
-    for number in range(30):
-        named.append(f"pg{next(turn) % 3}" if number % 4 == 1 else ask())
+    named = [f"pg{next(turn) % 3}" if n % 4 == 1 else ask() for n in range(30)]
     assert named == [f"pg{i % 3}" for i in range(30)]
     assert Counter(named) == {"pg0": 10, "pg1": 10, "pg2": 10}
 
@@ -131,8 +129,6 @@ def test_the_date_is_the_current_second() -> None:
     found = keeper.memo.find(REQUEST, 0.0)
     assert found is not None
     assert b"1970" not in found.data
-    before = found.date
     keeper.memo._date = b"Fri, 02 Jan 1970 00:00:00 GMT"
     assert (again := keeper.memo.find(REQUEST, 0.0)) is not None
-    assert (again.date, again.data) != (before, found)
     assert b"Fri, 02 Jan 1970" in again.data
