@@ -186,12 +186,8 @@ class Turns:
         self._turns: OrderedDict[Question, Iterator[int]] = OrderedDict()
         self._begin = count()
 
-    def next(self, question: Question) -> int:
-        """A number one higher than this question's last; take it modulo the number of hosts."""
-        return next(self.of(question))
-
     def of(self, question: Question) -> Iterator[int]:
-        """The turn of this question, of which everybody who answers it takes the next number.
+        """The question's turn: whoever answers takes its next number, modulo the number of hosts.
 
         New questions begin at different hosts: where every request is a new question (a fresh
         ``min_lsn``), the hosts still share the load.

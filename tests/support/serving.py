@@ -17,8 +17,9 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
-from pgstatus.api import create_app
+from pgstatus.api import Service, create_app
 from pgstatus.fastlane import FastLaneWorker
+from pgstatus.parking import Parking
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Snapshot
 
@@ -38,7 +39,7 @@ class Serving:
     ) -> None:
         self.snapshot = snapshot
         self.app_calls = 0
-        self._app = app or create_app(self.read, clock.now, Thresholds(), Place())
+        self._app = app or create_app(service(self.read))
         config = Config()
         options = {"keepalive": 75, "threads": 2, "graceful_timeout": 1, **options}
         for name, value in options.items():
@@ -99,6 +100,18 @@ class Serving:
         with self.connect() as client:
             client.send(request)
             return client.answer(head=request.startswith(b"HEAD "))
+
+
+def service(read: Callable[[], Snapshot]) -> Service:
+    """An app's service that answers from ``read`` and never waits."""
+    return Service(
+        read=read,
+        now=clock.now,
+        thresholds=Thresholds(),
+        place=Place(),
+        parking=Parking(1),
+        min_lsn_wait=0.0,
+    )
 
 
 class Client:

@@ -18,8 +18,7 @@ import pytest
 from pgstatus import clock, connection, fastlane
 from pgstatus.api import create_app
 from pgstatus.replay import NOTE
-from pgstatus.selection import Place, Thresholds
-from tests.support.serving import Client, Serving, undated
+from tests.support.serving import Client, Serving, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica
 
@@ -319,7 +318,7 @@ class Waiting:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.begun = threading.Semaphore(0)
-        self._app = create_app(lambda: CLUSTER, clock.now, Thresholds(), Place())
+        self._app = create_app(service(lambda: CLUSTER))
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/slow":

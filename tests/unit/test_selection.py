@@ -129,19 +129,19 @@ def test_each_question_keeps_its_own_even_turn(questions: list[Question]) -> Non
     turns = Turns()
     named: dict[Question, Counter[int]] = {}
     for question in questions:
-        named.setdefault(question, Counter(range(3)))[turns.next(question) % 3] += 1
+        named.setdefault(question, Counter(range(3)))[next(turns.of(question)) % 3] += 1
     for counts in named.values():
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_questions_that_are_asked_once_share_the_hosts_evenly() -> None:
     turns = Turns()
-    named = Counter(turns.next(ask("replica", min_lsn=lsn)) % 3 for lsn in range(9000))
+    named = Counter(next(turns.of(ask("replica", min_lsn=lsn))) % 3 for lsn in range(9000))
     assert set(named.values()) == {3000}
 
 
 def test_forgotten_questions_do_not_pile_up() -> None:
     turns = Turns()
     for lsn in range(5000):
-        turns.next(ask("replica", min_lsn=lsn))
+        next(turns.of(ask("replica", min_lsn=lsn)))
     assert len(turns._turns) <= 1024
