@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures format clean
+.PHONY: help run failover test check chaos figures format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ figures: .venv ## the figures of docs/failover.md
 format: .venv ## put the source in order
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
+
+bench: .venv ## ours beside its peers, into docs/performance.md; BENCH="--rounds 1" for a glance
+	$(RUN) python -m bench $(BENCH)
 
 clean: ## remove what was made
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

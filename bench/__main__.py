@@ -1,0 +1,141 @@
+"""``make bench``: ours beside its peers, in one run, interleaved and repeated.
+
+Servers run on one core, load generators on another; CPU time is the server's own, from the
+kernel's scheduler. Every figure is the median of the rounds. Writes ``docs/performance.md``.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from bench.load import Load, hey, wrk
+from bench.processes import a_tenth_of_a_core, cpu_seconds, pin, pss_mib
+from bench.report import Results, Row, write
+from bench.servers import Bench, Server
+from pgstatus.demo.binaries import bundled
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+
+_SERVER_CORE, _CLIENT_CORE = 0, 1
+_IDLE_SECONDS = 30.0
+_STARTS = 5
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    missing = [tool for tool in ("wrk", "hey", "nginx", "taskset") if not shutil.which(tool)]
+    if missing:
+        sys.stderr.write(f"missing: {', '.join(missing)}; apt-get install wrk hey nginx-light\n")
+        return 1
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.stderr.write("the servers and the load generator need a core each\n")
+        return 1
+    with ExitStack() as undo:
+        directory = Path(tempfile.mkdtemp(prefix="pg-status-bench-"))
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        # nginx and PostgreSQL give up root.
+        directory.chmod(0o777)
+        network = Network()
+        undo.callback(network.release)
+        addresses = [network.address(last) for last in (2, 3, 4)]
+        pin(cores[_CLIENT_CORE])
+        (directory / "cluster").mkdir()
+        cluster = Cluster(
+            bundled("18"), directory / "cluster", addresses, free_port(addresses, 5432)
+        )
+        undo.callback(cluster.stop)
+        cluster.start()
+        bench = Bench(
+            network.address(1),
+            ",".join(addresses),
+            cluster.primary.port,
+            cores[_SERVER_CORE],
+            directory,
+        )
+        undo.callback(bench.stop)
+        results = _measure(bench, options.rounds, options.seconds, cores[_CLIENT_CORE])
+    write(results, options.output)
+    return 0
+
+
+def _measure(bench: Bench, rounds: int, seconds: float, core: int) -> Results:
+    _say("start")
+    starts = []
+    for _ in range(_STARTS):
+        began = time.monotonic()
+        ours = bench.ours()
+        starts.append(time.monotonic() - began)
+        bench.stop()
+    ours = bench.ours()
+    _say("idle")
+    before = cpu_seconds(ours.pids)
+    time.sleep(_IDLE_SECONDS)
+    idle = (cpu_seconds(ours.pids) - before) / _IDLE_SECONDS
+    servers = [ours, bench.nginx(), bench.plain(), *bench.others()]
+    workloads: dict[str, Callable[[Server], Load]] = {
+        "`/master`, kept connections": lambda s: wrk(s.url, seconds, core),
+        "`/master`, a connection each": lambda s: wrk(s.url, seconds, core, close=True),
+        "`/hosts`, kept connections": lambda s: wrk(s.base + "/hosts", seconds, core),
+        "JSON mix, kept connections": lambda s: wrk(s.base, seconds, core, mix=True),
+    }
+    results = Results(rounds, seconds, starts=median(starts), idle=idle)
+    for number in range(rounds):
+        for workload, run in workloads.items():
+            for server in servers:
+                if "/master" not in workload and not server.has_all_paths:
+                    continue
+                _say(f"round {number + 1} of {rounds}: {workload}: {server.name}")
+                results.add(workload, server.name, _row(server, run))
+    for number in range(rounds):
+        for server in servers:
+            _say(f"round {number + 1} of {rounds}: half of the maximum: {server.name}")
+            half = hey(server.url, seconds, core).per_second / 2
+            row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=half))
+            results.add("`/master`, half of what hey can ask", server.name, row)
+    for server in servers:
+        results.memory[server.name] = pss_mib(server.pids) if server.pid else None
+    for number in range(rounds):
+        for server in servers:
+            if server.pid:
+                _say(f"round {number + 1} of {rounds}: a tenth of a core: {server.name}")
+                with a_tenth_of_a_core(server.pids) as results.throttled_by:
+                    row = _row(server, lambda s: wrk(s.url, 2 * seconds, core))
+                results.add("`/master`, a tenth of a core", server.name, row)
+    return results
+
+
+def _steadily(server: Server, seconds: float, core: int, per_second: float) -> Load:
+    return hey(server.url, seconds, core, per_second=per_second)
+
+
+def _row(server: Server, run: Callable[[Server], Load]) -> Row:
+    pids = server.pids
+    before = cpu_seconds(pids)
+    load = run(server)
+    cpu = (cpu_seconds(pids) - before) / load.requests * 1e6 if pids else None
+    return Row(load.per_second, cpu, load.p50, load.p99)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--output", type=Path, default=Path("docs/performance.md"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What a server costs, from the kernel: CPU time and memory of a process and all its children."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def tree(pid: int) -> list[int]:
+    """The process and everything below it."""
+    found = [pid]
+    for parent in found:
+        for thread in Path(f"/proc/{parent}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """CPU time that all their threads have used so far, in nanosecond resolution."""
+    total = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def pss_mib(pids: list[int]) -> float:
+    """Proportional set size: memory they share with each other counts once."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def pin(core: int) -> None:
+    """Keep the calling process, and what it starts from now on, on one core."""
+    os.sched_setaffinity(0, {core})
+
+
+@contextlib.contextmanager
+def a_tenth_of_a_core(pids: list[int]) -> Iterator[str]:
+    """Let the processes have 10 ms of every 100, as ``docker run --cpus 0.1``; says how."""
+    name = f"pg-status-bench-{os.getpid()}"
+    for parent, setting, value in (
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "10000"),
+        ("/sys/fs/cgroup", "cpu.max", "10000 100000"),
+    ):
+        group = Path(parent, name)
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / setting).write_text(value)
+            for pid in pids:
+                (group / "cgroup.procs").write_text(str(pid))
+            yield "a control group"
+        finally:
+            for pid in pids:
+                (group.parent / "cgroup.procs").write_text(str(pid))
+            group.rmdir()
+        return
+    limiters = [subprocess.Popen(["cpulimit", "-q", "-l", "10", "-p", str(pid)]) for pid in pids]
+    try:
+        yield "cpulimit"
+    finally:
+        for limiter in limiters:
+            limiter.terminate()
+            limiter.wait()
