@@ -132,6 +132,11 @@ def load_settings() -> Settings:
     staleness = raw["max_staleness_ms"]
     if staleness is None:
         staleness = 3 * (raw["sleep_ms"] + raw["query_timeout_ms"])
+    elif 0 < staleness < raw["sleep_ms"] + raw["query_timeout_ms"]:
+        reader.warnings.append(
+            f"{PREFIX}max_staleness_ms={staleness} is less than one pause and one check may take: "
+            "nothing will be served while a host hangs"
+        )
     return Settings(
         hosts=tuple(
             Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])

@@ -6,6 +6,7 @@ statements, no transaction around the query.
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -169,11 +170,19 @@ class Probe:
     async def _connect(self) -> _Connection:
         target = self._target
         try:
-            async with asyncio.timeout(target.connect_timeout):
-                addresses = await self._resolver.addresses()
-                return await _Connection.connect(
-                    self._conninfo(addresses), autocommit=True, prepare_threshold=None
-                )
+            async with asyncio.timeout(target.connect_timeout) as deadline:
+                addresses = await self._addresses()
+                for position, address in enumerate(addresses, 1):
+                    if position == len(addresses):
+                        return await self._connect_to(address)
+                    # An address that swallows packets (IPv6 without a route, say) leaves the
+                    # others their share of the time.
+                    now = asyncio.get_running_loop().time()
+                    share = ((deadline.when() or now) - now) / (len(addresses) - position + 1)
+                    with contextlib.suppress(TimeoutError, psycopg.Error):
+                        async with asyncio.timeout(share):
+                            return await self._connect_to(address)
+                raise CheckError("resolve", f"{target.params['host']} has no address")
         except TimeoutError:
             limit = target.connect_timeout
             raise CheckError("timeout", f"no connection within {limit:g} s") from None
@@ -181,21 +190,29 @@ class Probe:
             words = _words(error)
             # A host that answers at all, if only to refuse, does so with a severity.
             raise CheckError("rejected" if "FATAL" in words else "connect", words) from None
+
+    async def _addresses(self) -> tuple[str, ...]:
+        given = self._target.params.get("hostaddr")
+        if given is not None:
+            return (given,)
+        try:
+            return await self._resolver.addresses()
         except OSError as error:
-            name = target.params["host"]
+            name = self._target.params["host"]
             raise CheckError("resolve", f"cannot resolve {name}: {error}") from None
 
-    def _conninfo(self, addresses: tuple[str, ...]) -> str:
+    async def _connect_to(self, address: str) -> _Connection:
         params = {"application_name": "pg-status", **self._target.params}
-        if not params["host"].startswith("/"):
-            params["host"] = ",".join(params["host"] for _ in addresses)
-            params["hostaddr"] = ",".join(addresses)
+        if not address.startswith("/"):
+            params["hostaddr"] = address
         if self._target.password_file is not None:
             try:
                 params["password"] = self._target.password_file.read_text().rstrip("\r\n")
             except (OSError, UnicodeError) as error:
                 raise CheckError("password", f"cannot read the password file: {error}") from None
-        return make_conninfo("", **params)
+        return await _Connection.connect(
+            make_conninfo("", **params), autocommit=True, prepare_threshold=None
+        )
 
     async def _observe(self, connection: _Connection) -> Observation:
         while True:

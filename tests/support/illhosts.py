@@ -10,24 +10,25 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def listener(address: str, answer: bytes | None) -> Iterator[int]:
+def listener(address: str, answer: bytes | None, port: int = 0) -> Iterator[int]:
     """Accept connections; send ``answer`` to whatever comes, or for None nothing at all, ever.
 
     Yields the port.
     """
-    with socket.create_server((address, 0)) as server:
+    with socket.create_server((address, port)) as server:
+        port = int(server.getsockname()[1])
+        if answer is None:
+            # The kernel makes the connections, and nobody ever takes them.
+            yield port
+            return
         server.settimeout(0.1)
         stopping = threading.Event()
-        kept: list[socket.socket] = []
 
         def accept() -> None:
             while not stopping.is_set():
                 try:
                     client, _ = server.accept()
                 except TimeoutError:
-                    continue
-                if answer is None:
-                    kept.append(client)
                     continue
                 with client, contextlib.suppress(OSError):
                     client.recv(100)
@@ -36,9 +37,7 @@ def listener(address: str, answer: bytes | None) -> Iterator[int]:
         thread = threading.Thread(target=accept)
         thread.start()
         try:
-            yield int(server.getsockname()[1])
+            yield port
         finally:
             stopping.set()
             thread.join()
-            for client in kept:
-                client.close()

@@ -106,6 +106,11 @@ def test_staleness_follows_the_rhythm_unless_set(load: Load) -> None:
     assert load(max_staleness_ms=0).rules.max_staleness == 0
 
 
+def test_a_staleness_shorter_than_a_round_is_a_warning(load: Load) -> None:
+    (warning,) = load(max_staleness_ms=9999).warnings
+    assert "max_staleness_ms=9999 is less than one pause and one check" in warning
+
+
 def test_pgpassfile_is_left_to_libpq(load: Load) -> None:
     assert "password" not in load(env={"PGPASSFILE": "/x"}).targets[0].params
     assert load(env={"PGPASSFILE": "/x"}, pg_password="p").targets[0].params["password"] == "p"
