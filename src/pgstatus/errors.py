@@ -5,7 +5,13 @@
     PgStatusError
     ├── ConfigError      (also ValueError)    variables that cannot be used, all of them at once
     ├── CheckError                            one check of one host failed; ``cause`` says how
-    └── StartError       (also OSError)       the process cannot start: a taken port, no binaries
+    ├── StartError       (also OSError)       the process cannot start: a taken port, no binaries
+    └── ClientError                           pg-status gave an application no usable answer
+        ├── UnreachableError (also ConnectionError)  nobody answers there, or not as pg-status
+        ├── DeadlineError    (also TimeoutError)     no answer within the client's deadline
+        ├── NotReadyError                            503: it has no evidence that it would vouch for
+        ├── NoHostError      (also LookupError)      404: no host fits the question
+        └── RefusedError     (also ValueError)       400, 401, 403: the question or the token
 """
 
 from collections.abc import Sequence
@@ -41,3 +47,31 @@ class CheckError(PgStatusError):
 
 class StartError(PgStatusError, OSError):
     """The process cannot start; the message is one sentence that says what to do."""
+
+
+class ClientError(PgStatusError):
+    """pg-status gave no usable answer, and none is left that is young enough to use again."""
+
+
+class UnreachableError(ClientError, ConnectionError):
+    """Nothing that talks like pg-status is at that address."""
+
+
+class DeadlineError(ClientError, TimeoutError):
+    """The answer was not complete within the deadline."""
+
+
+class NotReadyError(ClientError):
+    """503: the first checks are not done yet, or the evidence is too old to be served."""
+
+
+class NoHostError(ClientError, LookupError):
+    """404: no host fits, or pg-status does not know the host asked about."""
+
+
+class RefusedError(ClientError, ValueError):
+    """The request was understood and refused; ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -32,8 +32,8 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError as error:
             cancellation = error
     if cancellation is not None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("cleanup after a cancellation failed: %r", error)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.warning("cleanup after a cancellation failed: %r", failure)
         raise cancellation
     return task.result()
 

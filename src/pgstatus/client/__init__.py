@@ -1,0 +1,31 @@
+"""The client of pg-status, for threads and for asyncio.
+
+It needs ``pip install pg-status[client]`` and nothing of the daemon.
+"""
+
+from pgstatus.client.asynchronous import AsyncPgStatusClient
+from pgstatus.client.model import ChosenHost, HostStatus, Role, parse_lsn
+from pgstatus.client.synchronous import PgStatusClient
+from pgstatus.errors import (
+    ClientError,
+    DeadlineError,
+    NoHostError,
+    NotReadyError,
+    RefusedError,
+    UnreachableError,
+)
+
+__all__ = [
+    "AsyncPgStatusClient",
+    "ChosenHost",
+    "ClientError",
+    "DeadlineError",
+    "HostStatus",
+    "NoHostError",
+    "NotReadyError",
+    "PgStatusClient",
+    "RefusedError",
+    "Role",
+    "UnreachableError",
+    "parse_lsn",
+]

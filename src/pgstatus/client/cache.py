@@ -1,0 +1,71 @@
+"""Which past answer may be used again; pure, ``now`` is an argument in monotonic seconds.
+
+An answer is *fresh* for ``max_age``, and *usable* when pg-status is away until it is
+``stale_if_error`` old. A replica's answer serves every ``min_lsn`` at or before its position:
+replay only goes forward.
+"""
+
+from typing import Any, NamedTuple, TypeVar
+
+from pgstatus.client.model import ChosenHost, parse_lsn
+from pgstatus.client.wire import Question
+
+# Questions differ by path and limits, which a program has a handful of.
+MAX_ENTRIES = 512
+
+
+T = TypeVar("T")
+
+
+class _Entry(NamedTuple):
+    value: Any
+    at: float
+
+
+class Answers:
+    """The last answer to each question, ages in seconds."""
+
+    def __init__(self, max_age: float, stale_if_error: float) -> None:
+        self._max_age = max_age
+        self._stale_if_error = stale_if_error
+        self._entries: dict[Question[Any], _Entry] = {}
+
+    def fresh(self, asked: Question[T], now: float) -> T | None:
+        """An answer that may be used without asking."""
+        return self._find(asked, now - self._max_age)
+
+    def usable(self, asked: Question[T], now: float) -> T | None:
+        """An answer that is better than none."""
+        return self._find(asked, now - max(self._stale_if_error, self._max_age))
+
+    def store(self, asked: Question[T], value: T, now: float) -> None:
+        """Remember an answer that was asked for at ``now``, the time before the request."""
+        if asked.min_lsn is not None:
+            if not (isinstance(value, ChosenHost) and _is_past(value, parse_lsn(asked.min_lsn))):
+                # The master, as no replica was there yet: true then, soon not true any more.
+                return
+            asked = _past(asked)
+        self._entries.pop(asked, None)
+        self._entries[asked] = _Entry(value, now)
+        if len(self._entries) > MAX_ENTRIES:
+            del self._entries[next(iter(self._entries))]
+
+    def _find(self, asked: Question[T], since: float) -> T | None:
+        if asked.min_lsn is None:
+            entry = self._entries.get(asked)
+            return entry.value if entry is not None and entry.at > since else None
+        position = parse_lsn(asked.min_lsn)
+        # The answer of last time that was asked with a position, then the one without.
+        for key in (_past(asked), asked._replace(min_lsn=None, wait_ms=None)):
+            entry = self._entries.get(key)
+            if entry is not None and entry.at > since and _is_past(entry.value, position):
+                return entry.value
+        return None
+
+
+def _past(asked: Question[T]) -> Question[T]:
+    return asked._replace(min_lsn="past", wait_ms=None)
+
+
+def _is_past(chosen: ChosenHost, position: int) -> bool:
+    return chosen.role == "replica" and chosen.lsn is not None and parse_lsn(chosen.lsn) >= position
