@@ -51,16 +51,23 @@ class Answers:
             del self._entries[next(iter(self._entries))]
 
     def _find(self, asked: Question[T], since: float) -> T | None:
+        value: T | None
         if asked.min_lsn is None:
             entry = self._entries.get(asked)
-            return entry.value if entry is not None and entry.at > since else None
+            value = entry.value if entry is not None and entry.at > since else None
+            return value
         position = parse_lsn(asked.min_lsn)
         # The answer of last time that was asked with a position, then the one without.
-        for key in (_past(asked), asked._replace(min_lsn=None, wait_ms=None)):
-            entry = self._entries.get(key)
-            if entry is not None and entry.at > since and _is_past(entry.value, position):
-                return entry.value
-        return None
+        entries = map(self._entries.get, (_past(asked), asked._replace(min_lsn=None, wait_ms=None)))
+        value = next(
+            (
+                entry.value
+                for entry in entries
+                if entry is not None and entry.at > since and _is_past(entry.value, position)
+            ),
+            None,
+        )
+        return value
 
 
 def _past(asked: Question[T]) -> Question[T]:

@@ -12,6 +12,8 @@ from pgstatus.sqlalchemy.auto_commit import (
     commit_all_sessions,
     rollback_all_sessions,
 )
+from pgstatus.sqlalchemy.bookmark import Bookmark
+from pgstatus.sqlalchemy.cluster import PgStatusCluster, PgStatusConnect
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (
     ContextAlreadyInitiatedError,
@@ -23,6 +25,7 @@ from pgstatus.sqlalchemy.context import (
     put_db_session_to_context,
     reset_db_session_ctx,
 )
+from pgstatus.sqlalchemy.read_your_writes import ReadYourWritesMiddleware
 from pgstatus.sqlalchemy.run_in_new_context import run_in_new_ctx
 from pgstatus.sqlalchemy.session import (
     atomic_db_session,
@@ -37,9 +40,13 @@ from pgstatus.sqlalchemy.session import (
 __all__ = [
     "ASGIHTTPDBSessionMiddleware",
     "BeforeCommitCallback",
+    "Bookmark",
     "ContextAlreadyInitiatedError",
     "ContextNotInitiatedError",
     "DBConnect",
+    "PgStatusCluster",
+    "PgStatusConnect",
+    "ReadYourWritesMiddleware",
     "atomic_db_session",
     "auto_commit_by_status_code",
     "close_all_sessions",
