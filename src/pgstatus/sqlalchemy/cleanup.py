@@ -6,10 +6,14 @@ that a connection goes back to its pool, or is thrown away, before the cancellat
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Pool, event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 
 logger = logging.getLogger("pgstatus.sqlalchemy")
 
@@ -20,15 +24,30 @@ T = TypeVar("T")
 CLOSE_SECONDS = 5.0
 
 
-async def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end although the caller is cancelled meanwhile, then pass that on."""
+_abandoned: set[asyncio.Task[Any]] = set()
+
+
+async def finish(work: Coroutine[Any, Any, T], patience: float | None = None) -> T:
+    """Run ``work`` to its end although the caller is cancelled meanwhile, then pass that on.
+
+    After ``patience`` seconds it is cancelled and left to itself: TimeoutError.
+    """
     task = asyncio.create_task(work)
+    until = None if patience is None else time.monotonic() + patience
     cancellation: asyncio.CancelledError | None = None
     while not task.done():
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            # The driver may take its time to see that nobody answers. The loop alone would let
+            # go of a task that nobody holds.
+            _abandoned.add(task)
+            task.add_done_callback(_abandoned.discard)
+            task.cancel()
+            raise cancellation or TimeoutError
         try:
             # `wait` leaves the task alone when it is cancelled itself. More than one cancellation
             # may come: a cancel scope repeats its own until the task has left.
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=left)
         except asyncio.CancelledError as error:
             cancellation = error
     if cancellation is not None:
@@ -44,13 +63,8 @@ async def close_session(session: AsyncSession) -> None:
         # Nothing is checked out, so nothing here suspends and no cancellation can come between.
         await session.close()
         return
-    await finish(_close(session))
-
-
-async def _close(session: AsyncSession) -> None:
     try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await session.close()
+        await finish(session.close(), CLOSE_SECONDS)
     except TimeoutError:
         logger.warning("a rollback took over %g s: its connection is dropped", CLOSE_SECONDS)
 
@@ -67,3 +81,30 @@ async def close_sessions(sessions: Iterable[AsyncSession]) -> None:
             failure = failure or error
     if failure is not None:
         raise failure
+
+
+async def dispose_engine(engine: AsyncEngine) -> None:
+    """Close what is idle in the pool now, and what is in use as soon as it is given back.
+
+    SQLAlchemy's own ``dispose`` forgets the connections in use: they are given back to a pool that
+    nobody has any more, and stay open until the garbage collector complains.
+    """
+    pool = engine.sync_engine.pool
+    await finish(_dispose(engine, pool))
+
+
+async def _dispose(engine: AsyncEngine, pool: Pool) -> None:
+    await engine.dispose()
+    if isinstance(pool, Pool):
+        close_on_return(pool)
+        # What came back while the others were being closed.
+        await greenlet_spawn(pool.dispose)
+
+
+def close_on_return(pool: Pool) -> None:
+    """Let no connection stay in ``pool``."""
+
+    def close(_: object, entry: ConnectionPoolEntry) -> None:
+        entry.invalidate()
+
+    event.listen(pool, "checkin", close)

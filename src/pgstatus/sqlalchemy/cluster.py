@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
-from pgstatus.sqlalchemy.cleanup import finish
+from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.written import watch_engine, watch_sessions
 
@@ -38,8 +37,9 @@ class _Pool:
 
     async def retire(self) -> None:
         """Close what is idle now, and what is in use as soon as its session gives it back."""
-        event.listen(self.engine.sync_engine.pool, "checkin", lambda _, record: record.invalidate())
-        await finish(self.engine.dispose())
+        await dispose_engine(self.engine)
+        # A session that was made before may still connect; it is the last to use this engine.
+        close_on_return(self.engine.sync_engine.pool)
 
 
 class PgStatusCluster:

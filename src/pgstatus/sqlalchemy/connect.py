@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from pgstatus.sqlalchemy.cleanup import finish
+from pgstatus.sqlalchemy.cleanup import dispose_engine
 
 EngineCreatorFunc = Callable[[str], AsyncEngine]
 SessionMakerCreatorFunc = Callable[[AsyncEngine], async_sessionmaker[AsyncSession]]
@@ -60,7 +60,7 @@ class DBConnect:
         self._session_maker = self._session_maker_creator(engine)
         self._engine, self.host = engine, host
         if old is not None:
-            await finish(old.dispose())
+            await dispose_engine(old)
 
     async def change_host(self, host: str) -> None:
         """``connect`` to ``host`` unless it is the one in use."""
@@ -92,4 +92,4 @@ class DBConnect:
         """Close the pool. The next session opens a new one, so this may be called at any time."""
         engine, self._engine, self._session_maker = self._engine, None, None
         if engine is not None:
-            await finish(engine.dispose())
+            await dispose_engine(engine)

@@ -7,6 +7,7 @@ the container is seen, committed and closed by whoever opened the context.
 import asyncio
 import warnings
 from contextvars import ContextVar, Token
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,26 +34,20 @@ class Sessions(dict[str, AsyncSession]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ended = False
         self._opening: dict[str, asyncio.Lock] = {}
+        self._ended = False
+        self._late: set[asyncio.Task[Any]] = set()
 
     async def open(self, connect: DBConnect) -> AsyncSession:
         """The session of ``connect``, made once however many tasks ask for it at the same time."""
+        if self._ended:
+            self._outlived_by_this_task()
         session = self.get(connect.context_key)
         if session is not None:
             return session
         async with self._opening.setdefault(connect.context_key, asyncio.Lock()):
             session = self.get(connect.context_key)
             if session is None:
-                if self.ended:
-                    # A task that outlived its request. Its own commit works, but nobody else
-                    # commits or closes for it any more.
-                    warnings.warn(
-                        "db_session() in a context that has ended: nothing will commit or close "
-                        "this session; start such a task with run_in_new_ctx",
-                        RuntimeWarning,
-                        stacklevel=3,
-                    )
                 session = self[connect.context_key] = await connect.create_session()
         return session
 
@@ -61,11 +56,40 @@ class Sessions(dict[str, AsyncSession]):
         await close_sessions(tuple(self.values()))
 
     async def end(self) -> None:
-        """The owner of the context leaves: close everything for the last time."""
-        self.ended = True
-        await self.close_all()
+        """The owner of the context leaves: close everything."""
+        self._ended = True
+        try:
+            await self.close_all()
+        finally:
+            self.clear()
+
+    def _outlived_by_this_task(self) -> None:
+        """A task goes on after its request and asks for a session that nobody would close.
+
+        It may have one, until the last such task has ended; committing is up to the task.
+        """
+        task = asyncio.current_task()
+        if task is None or task in self._late:
+            return
+        self._late.add(task)
+        task.add_done_callback(self._late_task_ended)
+        warnings.warn(
+            "db_session() in a task that outlives its request: nothing commits for it; "
+            "start it with run_in_new_ctx",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+    def _late_task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not self._late:
+            closing = asyncio.ensure_future(self.end())
+            _closing.add(closing)
+            closing.add_done_callback(_closing.discard)
 
 
+# The loop alone would let go of a task that nobody holds.
+_closing: set[asyncio.Future[None]] = set()
 _sessions: ContextVar[Sessions | None] = ContextVar("pgstatus_sessions", default=None)
 
 

@@ -1,0 +1,119 @@
+"""One real cluster for the whole package, and for each test a database that is empty again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from pgstatus.demo.cluster import PASSWORD, Cluster
+from pgstatus.demo.network import Network
+from pgstatus.sqlalchemy import DBConnect
+from tests.client.running import Daemon, running_cluster, running_daemon
+
+DRIVERS = ("asyncpg", "psycopg")
+
+
+@pytest.fixture(scope="package")
+def network_of_cluster() -> Iterator[tuple[Cluster, Network]]:
+    with running_cluster() as (cluster, network):
+        cluster.primary.sql("CREATE TABLE note (id bigserial PRIMARY KEY, body text NOT NULL)")
+        yield cluster, network
+
+
+@pytest.fixture(scope="package")
+def cluster(network_of_cluster: tuple[Cluster, Network]) -> Cluster:
+    return network_of_cluster[0]
+
+
+@pytest.fixture(scope="package")
+def daemon(network_of_cluster: tuple[Cluster, Network]) -> Iterator[Daemon]:
+    cluster, network = network_of_cluster
+    with running_daemon(cluster, network.address(100)) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def url_of(driver: str, host: str, port: int) -> str:
+    return f"postgresql+{driver}://postgres:{PASSWORD}@{host}:{port}/postgres"
+
+
+def session_maker(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Give the other tasks time until it holds; TimeoutError after 20 s."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  # what it looks at has no event to wait for
+            await asyncio.sleep(0.005)
+
+
+class Database:
+    """The primary as an application uses it, and a look at it from outside."""
+
+    def __init__(self, cluster: Cluster, driver: str) -> None:
+        self.cluster = cluster
+        self.driver = driver
+        self.engines: list[AsyncEngine] = []
+        self.connect = self.new_connect()
+
+    def new_connect(self) -> DBConnect:
+        return DBConnect(self.engine, session_maker, host=self.cluster.primary.address)
+
+    def engine(self, host: str) -> AsyncEngine:
+        # Each driver has its own word for what libpq calls application_name.
+        arguments: dict[str, object] = {"application_name": "under-test"}
+        if self.driver == "asyncpg":
+            arguments = {"server_settings": arguments}
+        url = url_of(self.driver, host, self.cluster.primary.port)
+        engine = create_async_engine(url, connect_args=arguments, pool_size=4)
+        self.engines.append(engine)
+        return engine
+
+    def bodies(self) -> list[str]:
+        """The rows that are committed."""
+        return [body for (body,) in self.cluster.primary.sql("SELECT body FROM note ORDER BY id")]
+
+    def in_use(self) -> int:
+        """Connections that are out of their pools now."""
+        return sum(engine.pool.checkedout() for engine in self.engines)  # type: ignore[attr-defined]
+
+    def in_transaction(self) -> int:
+        """Transactions of the application that the server sees open."""
+        [(count,)] = self.cluster.primary.sql(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'under-test' AND state <> 'idle'"
+        )
+        return int(count)
+
+
+@pytest.fixture
+async def database(cluster: Cluster, driver: str) -> AsyncIterator[Database]:
+    """Leaves nothing checked out and nothing open, or the test has failed."""
+    cluster.primary.sql("TRUNCATE note")
+    database = Database(cluster, driver)
+    yield database
+    assert database.in_use() == 0, "a connection has leaked"
+    assert database.in_transaction() == 0, "a transaction was left open"
+    await database.connect.close()
+    for engine in database.engines:
+        await engine.dispose()
+
+
+INSERT = text("INSERT INTO note (body) VALUES (:body)")
