@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,29 +14,34 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from pgstatus.demo.cluster import PASSWORD, Cluster
-from pgstatus.demo.network import Network
+from pgstatus.demo.network import Network, free_port
 from pgstatus.sqlalchemy import DBConnect
-from tests.client.running import Daemon, running_cluster, running_daemon
+from tests.support.daemon import Daemon
 
 DRIVERS = ("asyncpg", "psycopg")
 
 
-@pytest.fixture(scope="package")
-def network_of_cluster() -> Iterator[tuple[Cluster, Network]]:
-    with running_cluster() as (cluster, network):
-        cluster.primary.sql("CREATE TABLE note (id bigserial PRIMARY KEY, body text NOT NULL)")
-        yield cluster, network
+@pytest.fixture(scope="session")
+def cluster(_session_clusters: Any) -> Cluster:
+    """A cluster to write to: one table, emptied before each test that has a ``database``."""
+    cluster: Cluster = _session_clusters.make()
+    cluster.primary.sql("CREATE TABLE note (id bigserial PRIMARY KEY, body text NOT NULL)")
+    return cluster
 
 
-@pytest.fixture(scope="package")
-def cluster(network_of_cluster: tuple[Cluster, Network]) -> Cluster:
-    return network_of_cluster[0]
-
-
-@pytest.fixture(scope="package")
-def daemon(network_of_cluster: tuple[Cluster, Network]) -> Iterator[Daemon]:
-    cluster, network = network_of_cluster
-    with running_daemon(cluster, network.address(100)) as daemon:
+@pytest.fixture(scope="session")
+def daemon(
+    cluster: Cluster, network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """A pg-status that watches it."""
+    address = network.address(1)
+    variables = {
+        "hosts": ",".join(server.address for server in cluster.servers),
+        "pg_port": cluster.primary.port,
+        "sleep_ms": 100,
+    }
+    log = tmp_path_factory.mktemp("daemon") / "log"
+    with Daemon(log, variables, address=address, port=free_port([address], 8100)) as daemon:
         yield daemon
 
 
