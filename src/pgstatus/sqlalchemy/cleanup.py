@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 logger = logging.getLogger("pgstatus.sqlalchemy")
@@ -63,10 +63,7 @@ async def close_session(session: AsyncSession) -> None:
         # Nothing is checked out, so nothing here suspends and no cancellation can come between.
         await session.close()
         return
-    try:
-        await finish(session.close(), CLOSE_SECONDS)
-    except TimeoutError:
-        logger.warning("a rollback took over %g s: its connection is dropped", CLOSE_SECONDS)
+    await _patiently(session.close())
 
 
 async def close_sessions(sessions: Iterable[AsyncSession]) -> None:
@@ -87,18 +84,17 @@ async def dispose_engine(engine: AsyncEngine) -> None:
     """Close what is idle in the pool now, and what is in use as soon as it is given back.
 
     SQLAlchemy's own ``dispose`` forgets the connections in use: they are given back to a pool that
-    nobody has any more, and stay open until the garbage collector complains.
+    nobody has any more, and stay open until the garbage collector complains. And it waits for each
+    server to say goodbye, which one that is frozen never does.
     """
     pool = engine.sync_engine.pool
-    await finish(_dispose(engine, pool))
-
-
-async def _dispose(engine: AsyncEngine, pool: Pool) -> None:
-    await engine.dispose()
-    if isinstance(pool, Pool):
+    await _patiently(engine.dispose())
+    if isinstance(pool, QueuePool):
+        if engine.sync_engine.pool is pool:
+            engine.sync_engine.dispose(close=False)
         close_on_return(pool)
-        # What came back while the others were being closed.
-        await greenlet_spawn(pool.dispose)
+        while pool.checkedin():
+            await _patiently(greenlet_spawn(pool.dispose))
 
 
 def close_on_return(pool: Pool) -> None:
@@ -108,3 +104,10 @@ def close_on_return(pool: Pool) -> None:
         entry.invalidate()
 
     event.listen(pool, "checkin", close)
+
+
+async def _patiently(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await finish(work, CLOSE_SECONDS)
+    except TimeoutError:
+        logger.warning("a server did not let go within %g s: connection dropped", CLOSE_SECONDS)

@@ -4,6 +4,7 @@ A round robin between replicas comes back to a pool that is still warm. A host t
 the master and is not any more, loses its engine: nobody gets an idle connection to it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -65,6 +66,7 @@ class PgStatusCluster:
         self._pools: dict[Address, _Pool] = {}
         self._master: Address | None = None
         self._sweep_at = 0.0
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def master(self) -> "PgStatusConnect":
         """Sessions on the master of the moment. They raise NoHostError while there is none."""
@@ -87,10 +89,11 @@ class PgStatusCluster:
 
     async def close(self) -> None:
         """Close every pool; connections in use close as they are given back. And the client."""
-        pools, self._pools = tuple(self._pools.values()), {}
         self._master = None
-        for pool in pools:
-            await pool.retire()
+        for address in tuple(self._pools):
+            self._retire(address)
+        if self._retiring:
+            await asyncio.wait(self._retiring)
         await self.client.close()
 
     async def pool(self, chosen: ChosenHost) -> _Pool:
@@ -106,18 +109,21 @@ class PgStatusCluster:
             pool = self._pools[address] = _Pool(engine, self._session_maker_creator, self.name)
         return pool
 
-    async def master_is(self, chosen: ChosenHost) -> None:
+    def master_is(self, chosen: ChosenHost) -> None:
         """What pg-status has just answered. The pool of the one before goes."""
         address = chosen.host, chosen.port
         if address != self._master:
             before, self._master = self._master, address
             if before is not None:
-                await self._retire(before)
+                self._retire(before)
 
-    async def _retire(self, address: Address) -> None:
+    def _retire(self, address: Address) -> None:
+        """Take the pool of ``address`` out; it is closed beside, as a lost host is in no hurry."""
         pool = self._pools.pop(address, None)
         if pool is not None:
-            await pool.retire()
+            task = asyncio.create_task(pool.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
     async def _sweep(self) -> None:
         if not self._pools:
@@ -128,7 +134,7 @@ class PgStatusCluster:
             return  # nothing is known about the hosts, so nothing against them
         alive = {(host.host, host.port) for host in hosts if host.alive}
         for address in [address for address in self._pools if address not in alive]:
-            await self._retire(address)
+            self._retire(address)
 
 
 class PgStatusConnect(DBConnect):
@@ -170,7 +176,7 @@ class PgStatusConnect(DBConnect):
 class _MasterConnect(PgStatusConnect):
     async def _choose(self) -> ChosenHost:
         chosen = await self._cluster.client.master()
-        await self._cluster.master_is(chosen)
+        self._cluster.master_is(chosen)
         return chosen
 
     async def _maker(self, chosen: ChosenHost) -> async_sessionmaker[AsyncSession]:

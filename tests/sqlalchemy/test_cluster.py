@@ -1,0 +1,232 @@
+"""Sessions on a real cluster: the host that pg-status names, one pool per host, a failover."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from pgstatus.client import AsyncPgStatusClient, ClientError
+from pgstatus.demo.cluster import Cluster
+from pgstatus.sqlalchemy import (
+    PgStatusCluster,
+    cleanup,
+    db_session,
+    new_non_ctx_atomic_session,
+    new_non_ctx_session,
+    run_in_new_ctx,
+)
+from pgstatus.sqlalchemy import cluster as cluster_module
+from tests.conftest import ClusterFactory, DaemonFactory
+from tests.sqlalchemy.conftest import INSERT, session_maker, until, url_of
+from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.anyio
+
+
+class Service:
+    """An application's databases, and the engines that were made for them."""
+
+    def __init__(self, daemon: Daemon, driver: str, **client: Any) -> None:
+        self.driver = driver
+        self.engines: list[AsyncEngine] = []
+        self.cluster = PgStatusCluster(
+            AsyncPgStatusClient(daemon.url, **client), self.engine, session_maker
+        )
+        self.master = self.cluster.master()
+        self.replica = self.cluster.replica()
+
+    def engine(self, host: str, port: int) -> AsyncEngine:
+        self.engines.append(create_async_engine(url_of(self.driver, host, port)))
+        return self.engines[-1]
+
+    def pool(self, host: str) -> Any:
+        """The pool of the last engine for this host."""
+        return next(e.pool for e in reversed(self.engines) if e.url.host == host)
+
+
+@pytest.fixture
+async def service(daemon: Daemon, driver: str) -> AsyncIterator[Service]:
+    service = Service(daemon, driver, max_age=0.0)
+    yield service
+    await service.cluster.close()
+
+
+WHERE = text("SELECT host(inet_server_addr()), pg_is_in_recovery(), pg_backend_pid()")
+
+
+async def where(session: AsyncSession) -> tuple[str, bool, int]:
+    host, in_recovery, pid = (await session.execute(WHERE)).one()
+    return host, in_recovery, pid
+
+
+async def test_each_session_goes_where_it_belongs(service: Service, cluster: Cluster) -> None:
+    async def both() -> None:
+        master = await db_session(service.master)
+        replica = await db_session(service.replica)
+        assert (await where(master))[:2] == (cluster.primary.address, False)
+        assert (await where(replica))[1] is True
+        assert service.master.host == cluster.primary.address
+
+    await run_in_new_ctx(both)
+
+
+async def test_a_turn_of_replicas_keeps_the_pools(service: Service, cluster: Cluster) -> None:
+    seen: Counter[tuple[str, bool, int]] = Counter()
+    for _ in range(20):
+        async with new_non_ctx_session(service.replica) as session:
+            seen[await where(session)] += 1
+    # Two hosts, ten times each, always over the same connection.
+    assert sorted(seen.values()) == [10, 10]
+    assert {host for host, _, _ in seen} == {replica.address for replica in cluster.replicas}
+    assert len(service.engines) == 2
+
+
+async def test_master_and_replica_share_a_hosts_engine(service: Service, cluster: Cluster) -> None:
+    for replica in cluster.replicas:
+        replica.sql("SELECT pg_wal_replay_pause()")
+    try:
+        # No replica gets as far as this.
+        cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 5000000))")
+        strict = service.cluster.replica(lag_bytes=1000)
+        async with asyncio.timeout(10):
+            while (await service.cluster.client.replica(lag_bytes=1000)).role == "replica":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        async with new_non_ctx_session(strict) as session:
+            assert (await where(session))[0] == cluster.primary.address
+        async with new_non_ctx_session(service.master) as session:
+            assert (await where(session))[0] == cluster.primary.address
+        assert len(service.engines) == 1
+    finally:
+        for replica in cluster.replicas:
+            replica.sql("SELECT pg_wal_replay_resume()")
+    await asyncio.to_thread(_replayed, cluster)
+
+
+def _replayed(cluster: Cluster) -> None:
+    for replica in cluster.replicas:
+        replica.wait_for(lambda r=replica: r.lsn() >= cluster.primary.lsn(), "stays behind")  # type: ignore[misc]
+
+
+async def test_the_host_is_not_changed_by_hand(service: Service) -> None:
+    for change in (service.master.connect, service.replica.change_host):
+        with pytest.raises(RuntimeError, match="follows pg-status"):
+            await change("elsewhere")
+
+
+async def test_pg_status_is_away(cluster: Cluster, make_daemon: DaemonFactory) -> None:
+    daemon = make_daemon(cluster)
+    service = Service(daemon, "asyncpg", max_age=0.0, stale_if_error=2.0)
+    async with new_non_ctx_session(service.master) as session:
+        await where(session)
+    daemon.stop()
+    async with new_non_ctx_session(service.master) as session:
+        assert (await where(session))[0] == cluster.primary.address
+    with pytest.raises(ClientError):
+        async with asyncio.timeout(5):
+            while True:
+                await (await service.master.create_session()).close()
+                await asyncio.sleep(0.02)
+    await service.cluster.close()
+
+
+async def driver_connection(session: AsyncSession) -> Any:
+    """What the driver gave for this session."""
+    connection = await (await session.connection()).get_raw_connection()
+    return connection.driver_connection
+
+
+def is_closed(connection: Any) -> bool:
+    """In asyncpg's words or in psycopg's."""
+    return bool(connection.is_closed() if hasattr(connection, "is_closed") else connection.closed)
+
+
+async def test_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory) -> None:
+    cluster = make_cluster(replicas=2)
+    cluster.primary.sql("CREATE TABLE note (id bigserial PRIMARY KEY, body text NOT NULL)")
+    daemon = make_daemon(cluster, sleep_ms=100)
+    first = cluster.primary.address
+
+    async def write(service: Service, body: str) -> str:
+        async with new_non_ctx_atomic_session(service.master) as session:
+            await session.execute(INSERT, {"body": f"{service.driver} {body}"})
+            return (await where(session))[0]
+
+    async def through_the_failover(service: Service) -> None:
+        # Two connections to the old master: one idle, one in the middle of a transaction.
+        in_flight = await service.master.create_session()
+        await in_flight.execute(INSERT, {"body": "lost"})
+        connection = await driver_connection(in_flight)
+        assert await write(service, "before") == first
+        old = service.pool(first)
+        assert (old.checkedin(), old.checkedout()) == (1, 1)
+        ready.append(service)
+        await until(lambda: cluster.primary.address != first)
+        with pytest.raises(DBAPIError):
+            await in_flight.execute(INSERT, {"body": "lost"})
+
+        async with asyncio.timeout(20):
+            while service.master.host == first:
+                try:
+                    await write(service, "after")
+                except (DBAPIError, ClientError, OSError):
+                    await asyncio.sleep(0.02)
+        assert service.master.host == cluster.primary.address
+        assert first not in {host for host, _ in service.cluster._pools}
+        await in_flight.close()
+        assert is_closed(connection)
+        assert old.checkedin() + old.checkedout() <= 1  # an entry without a connection
+        assert await write(service, "later") == cluster.primary.address
+
+    ready: list[Service] = []
+    services = [Service(daemon, driver, max_age=0.05) for driver in ("asyncpg", "psycopg")]
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(through_the_failover(service))
+        await until(lambda: len(ready) == 2)
+        await asyncio.to_thread(cluster.fail_over)
+    for service in services:
+        await service.cluster.close()
+    rows = [body for (body,) in cluster.primary.sql("SELECT body FROM note")]
+    assert sorted(rows) == [
+        f"{driver} {body}"
+        for driver in ("asyncpg", "psycopg")
+        for body in ("after", "before", "later")
+    ]
+
+
+async def test_a_host_that_leaves_takes_its_pool_along(
+    cluster: Cluster, make_daemon: DaemonFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(cleanup, "CLOSE_SECONDS", 0.5)
+    replica, _ = cluster.replicas
+    # Not by its replay but by its name: this pg-status watches one of the replicas alone.
+    hosts = f"{cluster.primary.address},{replica.address}"
+    daemon = make_daemon(cluster, sleep_ms=50, max_fails=1, hosts=hosts)
+    service = Service(daemon, "asyncpg", max_age=0.0)
+    in_use = await service.replica.create_session()
+    assert (await where(in_use))[0] == replica.address
+    connection = await driver_connection(in_use)
+    async with new_non_ctx_session(service.replica) as session:
+        idle = await driver_connection(session)
+
+    await asyncio.to_thread(replica.freeze)
+    try:
+        await until(lambda: not daemon.host(replica.address)["alive"])
+        async with new_non_ctx_session(service.replica) as session:
+            assert (await where(session))[0] == cluster.primary.address
+        assert list(service.cluster._pools) == [(cluster.primary.address, cluster.primary.port)]
+        await until(lambda: is_closed(idle))
+        # The session in flight is not disturbed, and takes its connection along when it ends.
+        assert not is_closed(connection)
+    finally:
+        await asyncio.to_thread(replica.thaw)
+    await where(in_use)
+    await in_use.close()
+    assert is_closed(connection)
+    await service.cluster.close()
