@@ -110,6 +110,7 @@ class AsyncPgStatusClient:
 
     async def close(self) -> None:
         """Close the kept connections. The next question opens new ones."""
+        self._enter_loop()
         pool, self._pool = self._pool, None
         flights, self._flights = tuple(self._flights.values()), {}
         for flight in flights:
@@ -145,16 +146,19 @@ class AsyncPgStatusClient:
             return answer
 
     def _flight(self, asked: Question[T]) -> asyncio.Task[T]:
+        self._enter_loop()
+        flight: asyncio.Task[T] | None = self._flights.get(asked)
+        if flight is None:
+            flight = asyncio.create_task(self._fetch(asked))
+            self._flights[asked] = flight
+            flight.add_done_callback(partial(self._landed, asked))
+        return flight
+
+    def _enter_loop(self) -> None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # A test suite runs one event loop after another; what belonged to the last is gone.
             self._loop, self._pool, self._flights = loop, None, {}
-        flight: asyncio.Task[T] | None = self._flights.get(asked)
-        if flight is None:
-            flight = loop.create_task(self._fetch(asked))
-            self._flights[asked] = flight
-            flight.add_done_callback(partial(self._landed, asked))
-        return flight
 
     def _landed(self, asked: Question[T], flight: asyncio.Task[T]) -> None:
         if self._flights.get(asked) is flight:
