@@ -270,6 +270,19 @@ def test_an_answer_serves_every_position_that_it_is_past(
     assert ask("replica").role == "replica"
 
 
+def test_an_answer_serves_positions_on_its_timeline_only(
+    make_asker: AskerFactory, server: Server
+) -> None:
+    ask = make_asker(server.url, max_age=60)
+    ask("replica")
+    for _ in range(2):
+        ask("replica", min_lsn="2:0/3000060")
+    ask("replica", min_lsn="2:0/1")
+    assert len(server.requests) == 2
+    ask("replica", min_lsn="3:0/1")
+    assert len(server.requests) == 3
+
+
 def test_callers_at_the_same_time_share_a_request(make_asker: AskerFactory, server: Server) -> None:
     server.pause = 0.2
     ask = make_asker(server.url, max_age=0)

@@ -65,8 +65,8 @@ class AsyncPgStatusClient:
     ) -> ChosenHost:
         """A live replica within the limits, in turn; the master when none fits (see ``role``).
 
-        ``min_lsn``: it has replayed up to there. ``wait_ms``: how long pg-status may wait for one
-        that has, which it bounds itself.
+        ``min_lsn``: it has replayed up to there, ``HEX/HEX``, or ``TIMELINE:HEX/HEX`` and follows
+        that timeline. ``wait_ms``: how long pg-status may wait for one, by default as configured.
         """
         asked = selection(
             "/replica", lag_ms=lag_ms, lag_bytes=lag_bytes, min_lsn=min_lsn, wait_ms=wait_ms

@@ -7,7 +7,7 @@ replay only goes forward.
 
 from typing import Any, NamedTuple, TypeVar
 
-from pgstatus.client.model import ChosenHost, parse_lsn
+from pgstatus.client.model import ChosenHost, parse_lsn, parse_position
 from pgstatus.client.wire import Question
 
 # Questions differ by path and limits, which a program has a handful of.
@@ -41,10 +41,11 @@ class Answers:
     def store(self, asked: Question[T], value: T, now: float) -> None:
         """Remember an answer that was asked for at ``now``, the time before the request."""
         if asked.min_lsn is not None:
-            if not (isinstance(value, ChosenHost) and _is_past(value, parse_lsn(asked.min_lsn))):
+            timeline, position = parse_position(asked.min_lsn)
+            if not (isinstance(value, ChosenHost) and _is_past(value, position)):
                 # The master, as no replica was there yet: true then, soon not true any more.
                 return
-            asked = _past(asked)
+            asked = _past(asked, timeline)
         self._entries.pop(asked, None)
         self._entries[asked] = _Entry(value, now)
         if len(self._entries) > MAX_ENTRIES:
@@ -56,9 +57,13 @@ class Answers:
             entry = self._entries.get(asked)
             value = entry.value if entry is not None and entry.at > since else None
             return value
-        position = parse_lsn(asked.min_lsn)
-        # The answer of last time that was asked with a position, then the one without.
-        entries = map(self._entries.get, (_past(asked), asked._replace(min_lsn=None, wait_ms=None)))
+        timeline, position = parse_position(asked.min_lsn)
+        keys = [_past(asked, timeline)]
+        if timeline is None:
+            # An answer without a position will do if it is past this one; but which timeline it
+            # is on, an answer does not say.
+            keys.append(asked._replace(min_lsn=None, wait_ms=None))
+        entries = map(self._entries.get, keys)
         value = next(
             (
                 entry.value
@@ -70,8 +75,9 @@ class Answers:
         return value
 
 
-def _past(asked: Question[T]) -> Question[T]:
-    return asked._replace(min_lsn="past", wait_ms=None)
+def _past(asked: Question[T], timeline: int | None) -> Question[T]:
+    """The one key for all positions on a timeline."""
+    return asked._replace(min_lsn=f"{timeline}:", wait_ms=None)
 
 
 def _is_past(chosen: ChosenHost, position: int) -> bool:

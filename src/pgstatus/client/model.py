@@ -54,3 +54,9 @@ def parse_lsn(lsn: str) -> int:
     if not (0 < len(high) <= 8 and 0 < len(low) <= 8):
         raise ValueError(f"an LSN is written as 16/B374D848, not {lsn!r}")
     return int(high, 16) << 32 | int(low, 16)
+
+
+def parse_position(position: str) -> tuple[int | None, int]:
+    """``HEX/HEX`` or ``TIMELINE:HEX/HEX`` as (timeline, bytes). ValueError: neither."""
+    timeline, colon, lsn = position.rpartition(":")
+    return int(timeline) if colon else None, parse_lsn(lsn)

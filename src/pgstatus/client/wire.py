@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpcore2
 
-from pgstatus.client.model import ChosenHost, HostStatus, parse_lsn
+from pgstatus.client.model import ChosenHost, HostStatus, parse_position
 from pgstatus.errors import (
     DeadlineError,
     NoHostError,
@@ -51,7 +51,7 @@ def selection(
         if value is not None and value < 0:
             raise ValueError(f"{name} must not be negative, and is {value}")
     if min_lsn is not None:
-        parse_lsn(min_lsn)
+        parse_position(min_lsn)
     params = tuple((name, str(value)) for name, value in limits[:2] if value is not None)
     return Question(path, read_chosen, params, min_lsn, wait_ms)
 

@@ -16,7 +16,7 @@ from pgstatus.client import parse_lsn
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """A replica that has replayed ``lsn`` on ``timeline`` or a later one has all that was written.
+    """A replica that follows ``timeline`` and has replayed ``lsn`` has all that was written.
 
     Until ``pinned_until`` (Unix seconds) that is not known and only the master will do: a write's
     position could not be had, or could not be told to the client in time.
@@ -30,6 +30,10 @@ class Bookmark:
         """The bookmark that covers both."""
         last = max(self, other, key=lambda mark: (mark.timeline, parse_lsn(mark.lsn)))
         return Bookmark(last.timeline, last.lsn, max(self.pinned_until, other.pinned_until))
+
+    def position(self) -> str:
+        """As ``min_lsn`` takes it; without the timeline where nothing is known to be written."""
+        return f"{self.timeline}:{self.lsn}" if self.timeline else self.lsn
 
     def is_pinned(self) -> bool:
         """Whether reads belong on the master, whatever the replicas have replayed."""

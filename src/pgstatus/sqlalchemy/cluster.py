@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
+from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, NoHostError, parse_lsn
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
@@ -202,33 +202,29 @@ class _ReplicaConnect(PgStatusConnect):
         mark = None if notes is None else notes.marks.get(self._cluster.name)
         if mark is None:
             return await client.replica(lag_ms=self._lag_ms, lag_bytes=self._lag_bytes)
-        if not mark.is_pinned():
-            try:
-                chosen = await client.replica(
-                    lag_ms=self._lag_ms,
-                    lag_bytes=self._lag_bytes,
-                    min_lsn=mark.lsn,
-                    wait_ms=self._wait_ms,
-                )
-                if chosen.role == "master" or await self._has(chosen, mark):
-                    return chosen
-            except ClientError:
-                pass  # the master is known for longer than which replica has what
-        return await client.master()
+        if mark.is_pinned():
+            return await client.master()
+        try:
+            chosen = await client.replica(
+                lag_ms=self._lag_ms,
+                lag_bytes=self._lag_bytes,
+                min_lsn=mark.position(),
+                wait_ms=self._wait_ms,
+            )
+        except NoHostError:
+            raise  # even the master that pg-status knows is older than what was written
+        except ClientError:
+            # No answer, or one of a pg-status that does not know timelines. The master is known
+            # for longer than which replica has what.
+            return await client.master()
+        return chosen if _has(chosen, mark) else await client.master()
 
-    async def _has(self, chosen: ChosenHost, mark: Bookmark) -> bool:
-        """Whether it is certain that ``chosen`` has what ``mark`` covers.
 
-        Asked again here because a pg-status that does not know ``min_lsn`` ignores it, and because
-        the position counts on the mark's timeline and later ones only. A timeline never goes back,
-        so the list of hosts may be older than the choice.
-        """
-        if chosen.lsn is None or parse_lsn(chosen.lsn) < parse_lsn(mark.lsn):
-            return False
-        for host in await self._cluster.client.hosts():
-            if (host.host, host.port) == (chosen.host, chosen.port):
-                return host.timeline is not None and host.timeline >= mark.timeline
-        return False
+def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
+    """Whether this is certain; a pg-status that does not know ``min_lsn`` ignores it."""
+    if chosen.role == "master":
+        return True
+    return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)
 
 
 def _not_yours(_: str) -> NoReturn:
