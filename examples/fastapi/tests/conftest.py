@@ -1,0 +1,60 @@
+"""The service under test, on a real cluster with its pg-status."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import delete
+from tests.support.daemon import Daemon
+
+from examples.fastapi import database
+from examples.fastapi.app import app
+from examples.fastapi.database import Note
+from pgstatus.client import AsyncPgStatusClient
+from pgstatus.demo.binaries import bundled
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+from pgstatus.sqlalchemy import new_non_ctx_atomic_session
+
+
+@pytest.fixture(scope="session")
+def pg_status() -> Iterator[str]:
+    """The URL of a pg-status that watches a primary and a replica."""
+    with ExitStack() as undo:
+        network = Network()
+        undo.callback(network.release)
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="pg-status-")))
+        addresses = [network.address(last) for last in (2, 3)]
+        cluster = Cluster(bundled("18"), directory, addresses, free_port(addresses, 5432))
+        undo.callback(cluster.stop)
+        cluster.start()
+        variables = {
+            "hosts": ",".join(addresses),
+            "pg_port": cluster.primary.port,
+            "sleep_ms": 100,
+        }
+        log, address = directory / "daemon.log", network.address(1)
+        yield undo.enter_context(Daemon(log, variables, address=address)).url
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def client(
+    pg_status: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who uses the service; its table is empty."""
+    monkeypatch.setattr(database.cluster, "client", AsyncPgStatusClient(pg_status))
+    await database.create_tables()
+    async with new_non_ctx_atomic_session(database.master) as session:
+        await session.execute(delete(Note))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+    await database.cluster.close()
