@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -48,20 +49,29 @@ def driver() -> str:
     return "asyncpg"
 
 
-def pure_asgi(routes: list[Any], **options: Any) -> ASGIApp:
-    app = Starlette(routes=routes)
+Handlers = dict[Any, Any]
+
+
+def pure_asgi(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers=exception_handlers)
     app.add_middleware(ASGIHTTPDBSessionMiddleware, **options)
     return app
 
 
-def starlette_add(routes: list[Any], **options: Any) -> ASGIApp:
-    app = Starlette(routes=routes)
+def starlette_add(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers=exception_handlers)
     add_starlette_http_db_session_middleware(app, **options)
     return app
 
 
-def starlette_dispatch(routes: list[Any], **options: Any) -> ASGIApp:
-    app = Starlette(routes=routes)
+def starlette_dispatch(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers=exception_handlers)
     dispatch = partial(starlette_http_db_session_middleware, **options)
     app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
     return app
@@ -74,20 +84,26 @@ class Subclassed(StarletteHTTPDBSessionMiddleware):
         return response
 
 
-def starlette_subclass(routes: list[Any], **options: Any) -> ASGIApp:
-    app = Starlette(routes=routes)
+def starlette_subclass(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers=exception_handlers)
     app.add_middleware(Subclassed, **options)
     return app
 
 
-def fastapi_add(routes: list[Any], **options: Any) -> ASGIApp:
-    app = FastAPI(routes=routes)
+def fastapi_add(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = FastAPI(routes=routes, exception_handlers=exception_handlers)
     add_fastapi_http_db_session_middleware(app, **options)
     return app
 
 
-def fastapi_dispatch(routes: list[Any], **options: Any) -> ASGIApp:
-    app = FastAPI(routes=routes)
+def fastapi_dispatch(
+    routes: list[Any], exception_handlers: Handlers | None = None, **options: Any
+) -> ASGIApp:
+    app = FastAPI(routes=routes, exception_handlers=exception_handlers)
     dispatch = partial(fastapi_http_db_session_middleware, **options)
     app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
     return app
@@ -236,7 +252,11 @@ async def test_a_commit_that_fails_is_no_success(
         await session.execute(text("INSERT INTO t VALUES (1), (1)"))
         return PlainTextResponse("all is well")
 
-    await exchange.get(setup(route(violates_at_commit)), "/")
+    async def handler(request: Request, error: Exception) -> Response:
+        raise AssertionError("the answer has begun as far as the framework knows")
+
+    app = setup(route(violates_at_commit), exception_handlers={IntegrityError: handler})
+    await exchange.get(app, "/")
     assert "duplicate key" in str(exchange.error)
     assert exchange.log[-1] == "500"
     assert "all is well" not in exchange.body.decode()

@@ -60,13 +60,18 @@ class ASGIHTTPDBSessionMiddleware:
         sessions = current_sessions()
         status = 0
         complete = False
+        failure: Exception | None = None
 
         async def settle_then_send(message: Message) -> None:
-            nonlocal status, complete
+            nonlocal status, complete, failure
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if self._commit_streamed == "before" or not _is_streamed(message):
-                    await settle_sessions(sessions.values(), status, self._before_commit)
+                    try:
+                        await settle_sessions(sessions.values(), status, self._before_commit)
+                    except Exception as error:
+                        failure = error
+                        raise
             await send(message)
             if message["type"] == "http.response.body":
                 complete = not message.get("more_body", False)
@@ -76,8 +81,11 @@ class ASGIHTTPDBSessionMiddleware:
         try:
             try:
                 await self.app(scope, receive, settle_then_send)
-            except Exception:
+            except Exception as error:
                 await rollback_sessions(sessions.values())
+                if failure is not None and error is not failure:
+                    # A framework that has an exception handler for it, but no answer left to give.
+                    raise failure from None
                 raise
             # What a streamed body or a background task opened. An answer that broke off, because
             # the client went away, is no success: its transaction is not committed.
