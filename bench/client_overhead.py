@@ -1,8 +1,9 @@
 """What the companion costs beside doing without: per request, and per question to pg-status.
 
 ``make bench-client``. It makes a real cluster and a real pg-status, measures in turns (so that a
-busy machine is busy for all alike) and prints the quickest round of each, in microseconds per call,
-and how much more that is than the first.
+busy machine is busy for all alike) and prints the quickest round of each, in microseconds per call:
+this process's CPU, how much more that is than the first one's, and the clock, which has the
+database's and pg-status's time in it and so depends on what else the machine does.
 """
 
 import asyncio
@@ -43,28 +44,30 @@ async def nothing() -> Message:
     raise AssertionError("no body is read")
 
 
-async def per_call(work: Work) -> float:
-    """Microseconds for one call, of REPEAT in a row."""
-    began = time.perf_counter()
+async def per_call(work: Work) -> tuple[float, float]:
+    """Microseconds of this process's CPU and of the clock for one call, of REPEAT in a row."""
+    cpu, clock = time.process_time(), time.perf_counter()
     for _ in range(REPEAT):
         await work()
-    return (time.perf_counter() - began) / REPEAT * 1e6
+    cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
+    return cpu / REPEAT * 1e6, clock / REPEAT * 1e6
 
 
 async def compare(title: str, **works: Work) -> None:
     """Measure all in turns; the first is what the others are compared with."""
     for work in works.values():
         await per_call(work)
-    figures: dict[str, list[float]] = {name: [] for name in works}
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():
-            figures[name].append(await per_call(work))
-    sys.stdout.write(f"\n{title}\n")
-    quickest = {name: min(values) for name, values in figures.items()}
-    first = next(iter(quickest.values()))
-    for name, value in quickest.items():
-        words = f"{value:8.1f} us   {value - first:+8.1f} us"
-        sys.stdout.write(f"  {name.replace('_', ' '):44}{words}\n")
+            rounds[name].append(await per_call(work))
+    sys.stdout.write(f"\n{title:48}  CPU   more   clock\n")
+    first = None
+    for name, figures in rounds.items():
+        cpu, clock = (min(column) for column in zip(*figures, strict=True))
+        first = cpu if first is None else first
+        words = name.replace("_", " ")
+        sys.stdout.write(f"  {words:44}{cpu:7.0f}{cpu - first:+7.0f}{clock:8.0f}\n")
 
 
 async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: str) -> None:
