@@ -15,7 +15,7 @@ from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, NoHost
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
-from pgstatus.sqlalchemy.written import watch_engine, watch_sessions
+from pgstatus.sqlalchemy.written import watch_sessions
 
 EngineCreator = Callable[[str, int], AsyncEngine]
 Address = tuple[str, int]
@@ -33,7 +33,6 @@ class _Pool:
         self.engine = engine
         self.reading = session_maker_creator(engine)
         self.writing = session_maker_creator(engine)
-        watch_engine(engine)
         watch_sessions(self.writing, cluster)
 
     async def retire(self) -> None:

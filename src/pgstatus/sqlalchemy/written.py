@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction
 
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
@@ -23,13 +23,7 @@ POSITION = text(
 )
 
 _CONNECTION = "pgstatus.connection"
-_WATCHED = "pgstatus.watched"
 _WROTE = "pgstatus.wrote"
-
-
-def watch_engine(engine: AsyncEngine) -> None:
-    """Let each commit on ``engine`` of a watched transaction find out whether it wrote."""
-    event.listen(engine.sync_engine, "commit", _before_commit)
 
 
 def watch_sessions(maker: async_sessionmaker[AsyncSession], cluster: str) -> None:
@@ -43,10 +37,11 @@ def watch_sessions(maker: async_sessionmaker[AsyncSession], cluster: str) -> Non
 
     def after_begin(session: Session, _: SessionTransaction, connection: Connection) -> None:
         notes = current_notes.get()
-        if notes is not None:
+        if notes is not None and session.info.get(_CONNECTION) is not connection:
             notes.watch(cluster, session)
             session.info[_CONNECTION] = connection
-            connection.info[_WATCHED] = True
+            # On this connection, as listening on the engine costs every query of it.
+            event.listen(connection, "commit", _before_commit)
 
     def after_commit(session: Session) -> None:
         notes = current_notes.get()
@@ -55,7 +50,6 @@ def watch_sessions(maker: async_sessionmaker[AsyncSession], cluster: str) -> Non
             return
         if not connection.info.pop(_WROTE, False):
             return  # nothing written, or a savepoint's release
-        connection.info.pop(_WATCHED, None)
         try:
             written = _position(connection)
         except BaseException as error:
@@ -72,8 +66,6 @@ def watch_sessions(maker: async_sessionmaker[AsyncSession], cluster: str) -> Non
 
 
 def _before_commit(connection: Connection) -> None:
-    if _WATCHED not in connection.info:
-        return
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         # Each statement has committed itself, and there is no transaction left to ask.
         connection.info[_WROTE] = True
