@@ -202,7 +202,7 @@ async def test_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory
 async def test_a_host_that_leaves_takes_its_pool_along(
     cluster: Cluster, make_daemon: DaemonFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(cluster_module, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(cleanup, "CLOSE_SECONDS", 0.5)
     replica, _ = cluster.replicas
     # Not by its replay but by its name: this pg-status watches one of the replicas alone.
