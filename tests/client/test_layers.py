@@ -1,0 +1,40 @@
+"""What an application imports is not the daemon, and no framework that it does not use."""
+
+import subprocess
+import sys
+
+import pytest
+
+DAEMON = {"falcon", "gunicorn", "environs", "psycopg", "prometheus_client"}
+FRAMEWORKS = {"starlette", "fastapi"}
+
+
+def imported_by(statement: str) -> set[str]:
+    """Modules that a fresh interpreter has after the statement."""
+    script = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "ours", "absent"),
+    [
+        ("import pgstatus.client", {"client"}, DAEMON | FRAMEWORKS | {"sqlalchemy"}),
+        ("import pgstatus.sqlalchemy", {"client", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        ("import pgstatus.sqlalchemy.test_utils", {"client", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        (
+            "import pgstatus.sqlalchemy.starlette_utils",
+            {"client", "sqlalchemy"},
+            DAEMON | {"fastapi"},
+        ),
+    ],
+)
+def test_imports(statement: str, ours: set[str], absent: set[str]) -> None:
+    modules = imported_by(statement)
+    assert {name.split(".")[1] for name in modules if name.startswith("pgstatus.")} == {
+        "errors",
+        *ours,
+    }
+    assert not modules & absent
