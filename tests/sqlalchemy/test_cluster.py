@@ -205,7 +205,7 @@ async def test_a_host_that_leaves_takes_its_pool_along(
     monkeypatch.setattr(cluster_module, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(cleanup, "CLOSE_SECONDS", 0.5)
     replica, _ = cluster.replicas
-    # Not by its replay but by its name: this pg-status watches one of the replicas alone.
+    # A pg-status that watches one of the replicas alone, so that it is the one named.
     hosts = f"{cluster.primary.address},{replica.address}"
     daemon = make_daemon(cluster, sleep_ms=50, max_fails=1, hosts=hosts)
     service = Service(daemon, "asyncpg", max_age=0.0)
@@ -228,5 +228,5 @@ async def test_a_host_that_leaves_takes_its_pool_along(
         await asyncio.to_thread(replica.thaw)
     await where(in_use)
     await in_use.close()
-    assert is_closed(connection)
+    await until(lambda: is_closed(connection))
     await service.cluster.close()

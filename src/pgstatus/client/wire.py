@@ -167,11 +167,13 @@ def _read(url: str, status: int, body: bytes) -> Any:
         with _understood(url):
             return json.loads(body)
     if status == 404:
-        raise NoHostError(f"no host fits {url}")
+        raise NoHostError(f"no host fits {url}: {_words(body, 'reason')}")
     if status == 503:
-        raise NotReadyError(f"pg-status is not ready: {_error_text(body)}")
+        raise NotReadyError(f"pg-status is not ready: {_words(body, 'error_text')}")
     if 400 <= status < 500:
-        raise RefusedError(status, f"pg-status refused {url} with {status}: {_error_text(body)}")
+        raise RefusedError(
+            status, f"pg-status refused {url} with {status}: {_words(body, 'error_text')}"
+        )
     raise UnreachableError(f"{url} answered {status}, which pg-status never does")
 
 
@@ -183,8 +185,9 @@ def _understood(url: str) -> Iterator[None]:
         raise UnreachableError(f"{url} answers, but not as pg-status: {error!r}") from error
 
 
-def _error_text(body: bytes) -> str:
+def _words(body: bytes, name: str) -> str:
+    """Why, as the answer says it."""
     try:
-        return str(json.loads(body)["error_text"])
+        return str(json.loads(body)[name] or "no reason given")
     except (ValueError, KeyError, TypeError):
         return body[:200].decode("utf-8", "replace") or "no reason given"

@@ -95,7 +95,7 @@ class PgStatusCluster:
             await asyncio.wait(self._retiring)
         await self.client.close()
 
-    async def pool(self, chosen: ChosenHost) -> _Pool:
+    async def _pool_of(self, chosen: ChosenHost) -> _Pool:
         """The kept pool of this host."""
         now = time.monotonic()
         if now >= self._sweep_at:
@@ -108,7 +108,7 @@ class PgStatusCluster:
             pool = self._pools[address] = _Pool(engine, self._session_maker_creator, self.name)
         return pool
 
-    def master_is(self, chosen: ChosenHost) -> None:
+    def _master_is(self, chosen: ChosenHost) -> None:
         """What pg-status has just answered. The pool of the one before goes."""
         address = chosen.host, chosen.port
         if address != self._master:
@@ -169,17 +169,17 @@ class PgStatusConnect(DBConnect):
         raise NotImplementedError
 
     async def _maker(self, chosen: ChosenHost) -> async_sessionmaker[AsyncSession]:
-        return (await self._cluster.pool(chosen)).reading
+        return (await self._cluster._pool_of(chosen)).reading
 
 
 class _MasterConnect(PgStatusConnect):
     async def _choose(self) -> ChosenHost:
         chosen = await self._cluster.client.master()
-        self._cluster.master_is(chosen)
+        self._cluster._master_is(chosen)
         return chosen
 
     async def _maker(self, chosen: ChosenHost) -> async_sessionmaker[AsyncSession]:
-        return (await self._cluster.pool(chosen)).writing
+        return (await self._cluster._pool_of(chosen)).writing
 
 
 class _ReplicaConnect(PgStatusConnect):
