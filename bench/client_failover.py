@@ -1,6 +1,6 @@
 """What the users of a service see while its primary crashes and a replica is promoted.
 
-``python bench/client_failover.py [users]`` starts the demo (`pg-status demo`), the service of
+``python -m bench.client_failover [users]`` starts the demo (`pg-status demo`), the service of
 ``examples/fastapi`` under uvicorn, lets users write and read without a pause, and then does
 `pg-status failover`. It prints how many requests failed and for how long.
 """
@@ -111,7 +111,7 @@ async def measure(service: str, users: int, environment: dict[str, str]) -> None
             env=environment,
             stdout=asyncio.subprocess.PIPE,
         )
-        assert failover.stdout is not None  # noqa: S101  it was asked for
+        assert failover.stdout is not None
         await failover.stdout.readline()  # its last words before the crash
         crash.set_result(time.monotonic())
         words = (await failover.stdout.read()).decode()

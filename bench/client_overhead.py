@@ -18,6 +18,7 @@ from typing import Any
 import httpcore2
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from tests.support.daemon import Daemon  # a script's imports are found from its own directory
 
 from pgstatus.client import AsyncPgStatusClient, PgStatusClient
 from pgstatus.demo.binaries import bundled
@@ -25,9 +26,6 @@ from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
 from pgstatus.sqlalchemy import ASGIHTTPDBSessionMiddleware, DBConnect, PgStatusCluster, db_session
 from pgstatus.sqlalchemy.asgi_utils import Message, Receive, Scope, Send
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.support.daemon import Daemon  # a script's imports are found from its own directory
 
 ROUNDS = 15
 REPEAT = 100

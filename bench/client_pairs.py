@@ -1,6 +1,6 @@
 """Ten thousand times: write, then read as the same client. No read may miss the write.
 
-``python bench/client_pairs.py [pairs] [users]`` makes a real cluster of a primary and two replicas
+``python -m bench.client_pairs [pairs] [users]`` makes a real cluster of a primary and two replicas
 and runs the service of ``examples/fastapi`` in this process. It prints how many reads were stale,
 and which share the replicas served.
 """
@@ -15,8 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.support.daemon import Daemon
 
 from pgstatus.demo.binaries import bundled

@@ -311,7 +311,7 @@ def test_bookmarks_merge_to_the_one_that_covers_both() -> None:
 
 
 async def test_pairs_of_write_and_read(cluster: Cluster, service: Service) -> None:
-    """The short form of ``bench/client_pairs.py``."""
+    """The short form of ``python -m bench.client_pairs``."""
     hosts: Counter[str] = Counter()
 
     async def pairs(name: str) -> None:
