@@ -166,7 +166,12 @@ def main() -> None:
         variables = {"hosts": ",".join(addresses), "pg_port": cluster.primary.port}
         address = network.address(1)
         daemon = undo.enter_context(
-            Daemon(directory / "daemon.log", variables, address=address, port=8000)
+            Daemon(
+                directory / "daemon.log",
+                variables,
+                address=address,
+                port=free_port([address], 8000),
+            )
         )
 
         async def measure() -> None:

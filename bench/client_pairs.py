@@ -71,7 +71,9 @@ def main() -> int:
         cluster.start()
         variables = {"hosts": ",".join(addresses), "pg_port": cluster.primary.port}
         address = network.address(1)
-        daemon = Daemon(directory / "daemon.log", variables, address=address)
+        daemon = Daemon(
+            directory / "daemon.log", variables, address=address, port=free_port([address], 8000)
+        )
         os.environ["PG_STATUS_URL"] = undo.enter_context(daemon).url
         return 1 if asyncio.run(run(pairs, users, cluster.primary.address)) else 0
 

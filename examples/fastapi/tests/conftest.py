@@ -37,7 +37,8 @@ def pg_status() -> Iterator[str]:
             "sleep_ms": 100,
         }
         log, address = directory / "daemon.log", network.address(1)
-        yield undo.enter_context(Daemon(log, variables, address=address)).url
+        port = free_port([address], 8000)
+        yield undo.enter_context(Daemon(log, variables, address=address, port=port)).url
 
 
 @pytest.fixture
