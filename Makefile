@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures format bench clean
+.PHONY: help run failover test check chaos figures example bench-client format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ chaos: .venv ## random failures for SECONDS; SEED=n replays, URL=… compares an
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
+
+example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
+	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
+
+bench-client: .venv ## what the client and the sessions cost
+	$(RUN) python -m bench.client_overhead
 
 format: .venv ## put the source in order
 	$(RUN) ruff check --fix

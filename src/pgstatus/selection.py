@@ -156,8 +156,8 @@ def _behind(status: HostStatus, question: Question) -> str | None:
         return None
     if not status.same_history:
         return status.reason or "follows another history"
-    if question.timeline is not None and question.timeline != status.timeline:
-        return f"follows timeline {status.timeline}, not {question.timeline}"
+    if question.timeline is not None and question.timeline != status.history:
+        return f"follows timeline {status.history}, not {question.timeline}"
     if status.lsn is None or status.lsn < question.min_lsn:
         reached = "nothing" if status.lsn is None else format_lsn(status.lsn)
         return f"has replayed {reached}, not {format_lsn(question.min_lsn)}"

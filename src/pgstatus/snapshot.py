@@ -85,6 +85,9 @@ class HostStatus:
     sync_by_bytes: bool = False
     same_history: bool = False
     """Its LSN can be compared with the master's."""
+    history: int | None = None
+    """The timeline that its LSN counts on: ``timeline``, or where that may not be read and nothing
+    speaks against it, the master's."""
     checked_at: datetime | None = None
     """End of the last check, UTC."""
     error: str | None = None

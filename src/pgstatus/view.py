@@ -56,6 +56,7 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
             sync_by_time=True,
             sync_by_bytes=True,
             same_history=True,
+            history=seen.timeline,
         )
     if not seen.in_recovery:
         return replace(status, reason=election.reasons.get(index))
@@ -74,6 +75,7 @@ def _replica(
         lag_ms=lag_ms,
         lag_bytes=lag_bytes,
         same_history=strange is None,
+        history=_current_timeline(state) if strange is None else seen.timeline,
         sync_by_time=strange is None and lag_ms is not None and lag_ms <= rules.sync_max_lag_ms,
         sync_by_bytes=strange is None
         and lag_bytes is not None
@@ -84,8 +86,7 @@ def _replica(
 
 def _other_history(state: State, seen: Observation) -> str | None:
     """Why this replica's LSN cannot be compared with the master's; None where it can."""
-    master = None if state.master is None else state.records[state.master].seen
-    current = master.timeline if master else state.newest_timeline
+    current = _current_timeline(state)
     if seen.timeline is not None and current is not None and seen.timeline != current:
         return f"follows timeline {seen.timeline}; the newest is {current}"
     if is_ahead(state.history, seen):
@@ -93,6 +94,11 @@ def _other_history(state: State, seen: Observation) -> str | None:
     if seen.timeline is None and len(candidates(state)) > 1:
         return "its timeline cannot be read (pg_monitor is missing) and there are two masters"
     return None
+
+
+def _current_timeline(state: State) -> int | None:
+    master = None if state.master is None else state.records[state.master].seen
+    return master.timeline if master else state.newest_timeline
 
 
 def _late(lag_ms: int | None, lag_bytes: int | None, rules: Rules) -> str | None:

@@ -20,6 +20,7 @@ def host(name: str, **changes: object) -> HostStatus:
         "alive": True,
         "lsn": 1000,
         "timeline": 1,
+        "history": 1,
         "lag_ms": 10,
         "lag_bytes": 100,
         "same_history": True,
@@ -49,7 +50,7 @@ ILL = host("i", possible_dead=True)
 ALIEN = host("x", excluded=True)
 OTHER = host("o", same_history=False)
 DEAD = HostStatus(Host("d", 5432))
-T2 = host("t", timeline=2)
+T2 = host("t", timeline=2, history=2)
 A, B = host("a"), host("b")
 
 

@@ -179,6 +179,13 @@ class TestLag:
         question = Thresholds().question(Kind.REPLICA, min_lsn=1)
         assert [s.host.name for s in choose(world.snapshot, question, Place())] == ["b"]
 
+    def test_a_replica_of_unknown_timeline_is_taken_to_follow_its_master(self) -> None:
+        world = World().see_all(a=master(0, timeline=3), b=replica(0, timeline=None), c=refused(0))
+        assert (world["b"].timeline, world["b"].history) == (None, 3)
+        for timeline, named in ((3, "b"), (2, "a")):
+            question = Thresholds().question(Kind.REPLICA, min_lsn=1, timeline=timeline)
+            assert [s.host.name for s in choose(world.snapshot, question, Place())] == [named]
+
     def test_a_replica_of_unknown_timeline_ahead_of_its_master_is_not_in_sync(self) -> None:
         world = healthy().see("b", replica(5, 2000, timeline=None)).see("a", master(5.1, 1500))
         assert "another history" in str(world["b"].reason)
