@@ -7,12 +7,12 @@ mistakes are reported together, and nothing else in the program reads the enviro
 import difflib
 import ipaddress
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from environs import Env, EnvValidationError, validate
 
 from pgstatus.election import SplitBrain
@@ -110,8 +110,31 @@ class Settings:
     """What to tell at the start: it works, but perhaps not as it was meant."""
 
 
-def load_settings() -> Settings:
-    """Read ``os.environ`` (and ``pg_status__env_file`` into it). ConfigError: all that is wrong."""
+def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
+    """Read ``os.environ`` (and ``pg_status__env_file`` into it). ConfigError: all that is wrong.
+
+    ``inherited``, of a reload, is the environment as it was before the first call: what the file
+    said then and does not say now is forgotten. A ConfigError leaves the environment as it was.
+    """
+    before = dict(os.environ)
+    _become(before if inherited is None else inherited)
+    try:
+        return _read_settings()
+    except ConfigError:
+        _become(before)
+        raise
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    # Only what differs is written: libpq may be reading the rest in another thread.
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _read_settings() -> Settings:
     reader = _Reader()
     reader.read_env_file()
     raw = {variable.name: reader.read(variable) for variable in VARIABLES}
@@ -174,12 +197,23 @@ class _Reader:
 
     def read_env_file(self) -> None:
         path = os.environ.get(f"{PREFIX}env_file")
-        if path and Path(path).is_file():
-            # Not Env.read_env(), which lets the environment win over the file. libpq, too, shall
-            # find its PG* variables.
-            os.environ.update({k: v for k, v in dotenv_values(path).items() if v is not None})
-        elif path:
-            self._problems.append(f"{PREFIX}env_file={path!r}: no such file")
+        if not path:
+            return
+        try:
+            with Path(path).open(encoding="utf-8") as file:
+                lines = list(parse_stream(file))
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problems.append(f"{PREFIX}env_file={path!r}: expected a readable file ({reason})")
+            return
+        for line in lines:
+            if line.key is not None and line.value is not None:
+                # Not Env.read_env(), which lets the environment win over the file and passes over
+                # what it cannot read. libpq, too, shall find its PG* variables.
+                os.environ[line.key] = line.value
+            elif line.error or line.key is not None:
+                # The line itself is not shown: it may hold a password.
+                self._problems.append(f"{path}, line {line.original.line}: expected NAME=value")
 
     def read(self, variable: Variable) -> Any:
         """The value, or the default where the variable is unset, empty or wrong."""

@@ -55,10 +55,15 @@ def set_up_logs(level: str, form: str) -> None:
     handler.setFormatter(_Json() if form == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(_LEVELS.get(level, level.upper()))
+    root.setLevel(level_of(level))
     # psycopg tells of every connection attempt at debug, with its parameters.
     logging.getLogger("psycopg").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def level_of(name: str) -> int | str:
+    """The configuration's word for a level as `logging` knows it."""
+    return _LEVELS.get(name, name.upper())
 
 
 def write_in_background() -> logging.handlers.QueueListener:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # After a round in which a replica looked late: long enough for log written just before the round
 # to arrive, short enough that nobody waits for the answer.
 _LOOK_AGAIN_AFTER = 0.05
+# The monitor gives a sign of life at least this often, however long its pauses are.
+_BEAT = 1.0
 # A master that has not answered for this long is treated as missing when the pause is chosen: a
 # frozen host says nothing, and its deadline is seconds away.
 _OVERDUE = 0.5
@@ -65,7 +67,11 @@ class Board:
 
 
 class Monitor:
-    """The monitoring thread. ``on_death`` is called, in the thread, if a defect ends it."""
+    """The monitoring thread; it goes on from ``before``, where there was something before it.
+
+    In the thread are called: ``on_beat`` after each result and at least every second, ``on_death``
+    if a defect ends it.
+    """
 
     def __init__(
         self,
@@ -77,14 +83,18 @@ class Monitor:
         rules: Rules,
         rhythm: Rhythm,
         on_death: Callable[[], None],
+        on_beat: Callable[[], None] = lambda: None,
+        before: State | None = None,
     ) -> None:
-        self._state = State.of(hosts)
+        self._state = before.among(hosts) if before else State.of(hosts)
+        board.publish(view(self._state, rules))
         self._board = board
         self._parking = parking
         parking.look = self._glance_from_any_thread
         self._rules = rules
         self._rhythm = rhythm
         self._on_death = on_death
+        self._on_beat = on_beat
         self._probes = [probes(index, self._connection_lost) for index in range(len(hosts))]
         self._shown = board.read()
         self._glancing: set[int] = set()
@@ -97,6 +107,11 @@ class Monitor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+
+    @property
+    def state(self) -> State:
+        """What it remembers at this moment; from any thread."""
+        return self._state
 
     def start(self) -> None:
         self._thread.start()
@@ -208,6 +223,7 @@ class Monitor:
     async def _pause(self, began: float) -> None:
         """Wait until the next round is due; what happens meanwhile can bring it forward."""
         while not self._stopping.is_set():
+            self._on_beat()
             now = clock.now()
             left = began + self._pause_now(now) - now
             if left <= 0:
@@ -217,7 +233,7 @@ class Monitor:
             if asked is not None and asked + _OVERDUE > now:
                 left = min(left, asked + _OVERDUE - now)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, _BEAT)):
                     await self._nudge.wait()
             self._nudge.clear()
 

@@ -2,10 +2,14 @@
 
 gunicorn's arbiter only watches: a worker that dies, by a signal or because its monitor died of a
 defect, is replaced, so that nobody is served old news.
+
+SIGHUP reads the configuration again, in both processes: the arbiter refuses what is wrong and
+remembers what is right for the next worker; the worker changes over to it (see `site`).
 """
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -17,15 +21,12 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from pgstatus import clock, logs
-from pgstatus.api import Service, create_app
+from pgstatus import logs
 from pgstatus.config import Settings
-from pgstatus.errors import StartError
+from pgstatus.errors import ConfigError, StartError
 from pgstatus.fastlane import FastLaneWorker
-from pgstatus.monitor import Board, Monitor
-from pgstatus.parking import Parking
-from pgstatus.probe import Probe
-from pgstatus.rhythm import Rhythm
+from pgstatus.notify import Notifier
+from pgstatus.site import Sites
 from pgstatus.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,18 @@ _OPTIONS = {
     "proc_name": "pg-status",
 }
 
+LoadSettings = Callable[[], Settings]
 
-def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; ends with SystemExit. StartError where the port is taken."""
+
+def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
+    """Run until SIGTERM or SIGINT; ends with SystemExit. StartError where the port is taken.
+
+    ``load`` reads the settings anew, for SIGHUP.
+    """
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = _listen(settings.listen_address, settings.listen_port)
-    _Application(settings, listener.detach()).run()
+    _Application(settings, load, notifier, listener.detach()).run()
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -84,35 +90,33 @@ def _listen(address: str, port: int) -> socket.socket:
 class _Worker:
     """What lives in the worker process: made after the fork, ended with it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
         self._began = time.monotonic()
         self._listener = logs.write_in_background()
-        self.board = board = Board(settings.hosts, settings.rules)
-        parking = Parking(_PARKING)
-        self._monitor = Monitor(
-            hosts=settings.hosts,
-            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
-            board=board,
-            parking=parking,
-            rules=settings.rules,
-            rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
-            on_death=self._die,
+        self._load = load
+        self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
+        self.wsgi = self._sites.wsgi
+        self.read = self._sites.read
+        # Not in the handler itself, which may have interrupted the holder of any lock.
+        signal.signal(
+            signal.SIGHUP, lambda *_: threading.Thread(target=self._reload, daemon=True).start()
         )
-        self.wsgi = create_app(
-            Service(
-                read=board.read,
-                now=clock.now,
-                thresholds=settings.thresholds,
-                place=settings.place,
-                parking=parking,
-                min_lsn_wait=settings.min_lsn_wait,
-            )
-        )
-        self._monitor.start()
+        # Before the first thread, which would pass its mask on to what it starts.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        self._sites.start()
 
     def stop(self) -> None:
-        self._monitor.stop()
+        self._sites.stop()
         self._listener.stop()
+
+    def _reload(self) -> None:
+        try:
+            settings = self._load()
+        except ConfigError as error:  # changed since the arbiter read it, a moment ago
+            _refuse(error)
+            return
+        logging.getLogger().setLevel(logs.level_of(settings.log_level))
+        self._sites.follow(settings)
 
     def _die(self) -> None:
         time.sleep(max(0.0, self._began + _MIN_LIFE - time.monotonic()))
@@ -127,8 +131,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
     read: Callable[[], Snapshot]
     """Set by `load`, as the worker process has a board of its own."""
 
-    def __init__(self, settings: Settings, listener_fd: int) -> None:
+    def __init__(
+        self, settings: Settings, load: LoadSettings, notifier: Notifier, listener_fd: int
+    ) -> None:
         self._settings = settings
+        self._load = load
+        self._notifier = notifier
         self._listener_fd = listener_fd
         self._worker: _Worker | None = None
         super().__init__()
@@ -140,6 +148,10 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             "bind": f"fd://{self._listener_fd}",
             "logger_class": _Logger,
             "loglevel": "critical" if (level := self._settings.log_level) == "fatal" else level,
+            # Until the worker can handle it, or a reload would be the end of the worker.
+            "post_fork": lambda server, worker: signal.pthread_sigmask(
+                signal.SIG_BLOCK, {signal.SIGHUP}
+            ),
             "worker_exit": lambda server, worker: self._stop(),
             # The worker's sign of life is a file's time stamp: in memory it works on a read-only
             # file system and never waits for a disk.
@@ -149,9 +161,24 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             self.cfg.set(name, value)
 
     def load(self) -> Callable[..., Any]:
-        self._worker = _Worker(self._settings)
-        self.read = self._worker.board.read
+        self._worker = _Worker(self._settings, self._load, self._notifier)
+        self.read = self._worker.read
         return self._worker.wsgi
+
+    def read_again(self) -> bool:
+        """Read the configuration for the next worker; False, and the old one stays, if wrong."""
+        try:
+            settings = self._load()
+        except ConfigError as error:
+            _refuse(error)
+            return False
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+        for what in ("listen_address", "listen_port", "log_format"):
+            if getattr(settings, what) != getattr(self._settings, what):
+                log.warning("%s has changed: that needs a restart", what)
+        self._settings = settings
+        return True
 
     def run(self) -> None:
         _OneWorkerArbiter(self).run()
@@ -164,10 +191,19 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
 class _OneWorkerArbiter(Arbiter):  # type: ignore[misc]
     """Deaf to the signals that would change the number of workers."""
 
+    def handle_hup(self) -> None:
+        if self.app.read_again():
+            self.kill_workers(signal.SIGHUP)
+
     def _not_here(self) -> None:
         log.warning("there is always exactly one worker; the signal is ignored")
 
     handle_ttin = handle_ttou = handle_usr2 = handle_winch = _not_here
+
+
+def _refuse(error: ConfigError) -> None:
+    for problem in error.problems:
+        log.error("reload refused: %s", problem)
 
 
 class _Logger(Logger):  # type: ignore[misc]

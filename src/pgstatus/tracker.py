@@ -102,6 +102,23 @@ class State:
     def of(cls, hosts: Sequence[Host]) -> "State":
         return cls(tuple(hosts), tuple(Record() for _ in hosts))
 
+    def among(self, hosts: Sequence[Host]) -> "State":
+        """What is still worth remembering when these are the hosts from now on."""
+        old = {(host.name, host.port): index for index, host in enumerate(self.hosts)}
+        kept = [old.get((host.name, host.port)) for host in hosts]
+        if all(index is None for index in kept):
+            return State.of(hosts)
+        records = tuple(Record() if index is None else self.records[index] for index in kept)
+        return replace(
+            self,
+            hosts=tuple(hosts),
+            records=records,
+            master=None
+            if self.master is None or self.master not in kept
+            else kept.index(self.master),
+            ready=all(record.checked is not None for record in records),
+        )
+
     @property
     def has_healthy_master(self) -> bool:
         return self.master is not None and self.records[self.master].failure is None

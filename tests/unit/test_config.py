@@ -190,6 +190,37 @@ def test_a_file_of_variables(load: Load, tmp_path: Path) -> None:
     assert settings.rules.sleep == 0.25
 
 
+def test_a_line_of_the_file_that_is_no_assignment_is_named_but_not_shown(
+    load: Load, tmp_path: Path
+) -> None:
+    file = tmp_path / "pg-status.env"
+    file.write_text("pg_status__max_fails=5\ns3cret\npg_status__pg_password='s3cret\n")
+    text = problems(load, env_file=file)
+    assert f"{file}, line 2: expected NAME=value" in text
+    assert f"{file}, line 3: expected NAME=value" in text
+    assert "s3cret" not in text
+
+
+def test_a_file_that_is_refused_leaves_the_environment_as_it_was(
+    load: Load, tmp_path: Path
+) -> None:
+    file = tmp_path / "pg-status.env"
+    file.write_text("PGSSLMODE=require\npg_status__max_fails=none\n")
+    problems(load, env_file=file)
+    assert "PGSSLMODE" not in os.environ
+
+
+def test_a_reload_forgets_what_the_file_does_not_say_any_more(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "pg-status.env"
+    file.write_text("PGSSLMODE=require\npg_status__max_fails=5\n")
+    inherited = {**os.environ, f"{PREFIX}hosts": "a", f"{PREFIX}env_file": str(file)}
+    assert load_settings(inherited).rules.max_fails == 5
+    assert os.environ["PGSSLMODE"] == "require"
+    file.write_text("")
+    assert load_settings(inherited).rules.max_fails == 3
+    assert "PGSSLMODE" not in os.environ
+
+
 def test_the_documentation_names_every_variable_with_its_default() -> None:
     rows = re.findall(
         r"^\| `pg_status__(\w+)` \| (.*?) \|", (DOCS / "configuration.md").read_text(), re.MULTILINE

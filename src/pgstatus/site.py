@@ -1,0 +1,142 @@
+"""One configuration at work, and its exchange for another one while requests go on.
+
+A reload does not start another worker, as gunicorn would: the connections of the old one would
+have to be closed, and a request that is on its way on one of them would be lost. Instead a second
+`Site` is set up inside the worker; when its first round of checks is over, one assignment makes
+it the one that is asked. What is known of hosts that stay is kept.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from pgstatus import clock
+from pgstatus.api import Service, create_app
+from pgstatus.config import Settings
+from pgstatus.monitor import Board, Monitor
+from pgstatus.notify import Notifier
+from pgstatus.parking import Parking
+from pgstatus.probe import Probe
+from pgstatus.rhythm import Rhythm
+from pgstatus.snapshot import Snapshot
+from pgstatus.tracker import State
+
+log = logging.getLogger(__name__)
+
+
+class Site:
+    """The board, the monitor and the application of one configuration."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        parking: int,
+        before: State | None,
+        on_beat: Callable[["Site"], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.board = Board(settings.hosts, settings.rules)
+        places = Parking(parking)
+        self.monitor = Monitor(
+            hosts=settings.hosts,
+            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
+            board=self.board,
+            parking=places,
+            rules=settings.rules,
+            rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
+            on_death=on_death,
+            on_beat=lambda: on_beat(self),
+            before=before,
+        )
+        self.wsgi = create_app(
+            Service(
+                read=self.board.read,
+                now=clock.now,
+                thresholds=settings.thresholds,
+                place=settings.place,
+                parking=places,
+                min_lsn_wait=settings.min_lsn_wait,
+            )
+        )
+
+
+class Sites:
+    """The site that answers, and the one that is to follow it."""
+
+    def __init__(
+        self, settings: Settings, notifier: Notifier, on_death: Callable[[], None], *, parking: int
+    ) -> None:
+        self._notifier = notifier
+        self._make = partial(Site, parking=parking, on_beat=self._beat, on_death=on_death)
+        self._lock = threading.Lock()
+        self._ready = False
+        self._next: Site | None = None
+        self._current = self._make(settings, before=None)
+
+    def start(self) -> None:
+        self._current.monitor.start()
+
+    def read(self) -> Snapshot:
+        """The newest snapshot."""
+        return self._current.board.read()
+
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return self._current.wsgi(environ, start_response)
+
+    def follow(self, settings: Settings) -> None:
+        """Work with ``settings`` as soon as every host of theirs has had its first check."""
+        with self._lock:
+            self._notifier.reloading()
+            if self._next is not None:
+                self._next.monitor.stop(0)
+            self._next = self._make(settings, before=self._current.monitor.state)
+            self._next.monitor.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._next is not None:
+                self._next.monitor.stop(0)
+            self._current.monitor.stop()
+
+    def _beat(self, site: Site) -> None:
+        """A sign of life from the monitor of a site."""
+        snapshot = site.board.read()
+        if site is self._next and snapshot.ready:
+            self._change_over(site)
+        if site is self._current:
+            if snapshot.ready and not self._ready:
+                self._ready = True
+                self._notifier.ready()
+            self._notifier.alive(_in_a_line(snapshot))
+
+    def _change_over(self, site: Site) -> None:
+        with self._lock:
+            if site is not self._next:  # another reload came first
+                return
+            before, self._current, self._next = self._current, site, None
+            # Its thread ends by itself; this one has hosts to watch.
+            before.monitor.stop(0)
+        self._notifier.ready()
+        log.info("reloaded: %s", _difference(before.settings, site.settings))
+
+
+def _in_a_line(snapshot: Snapshot) -> str:
+    if not snapshot.ready:
+        return "first round of checks"
+    alive = sum(status.alive for status in snapshot.hosts)
+    master = f"master is {snapshot.master.host}" if snapshot.master else "no master"
+    return f"{master}, {alive} of {len(snapshot.hosts)} hosts alive"
+
+
+def _difference(before: Settings, after: Settings) -> str:
+    old, new = {str(host) for host in before.hosts}, {str(host) for host in after.hosts}
+    changes = [
+        f"{word} {', '.join(sorted(names))}"
+        for word, names in (("added", new - old), ("removed", old - new))
+        if names
+    ]
+    return "; ".join(changes) or "the same hosts"

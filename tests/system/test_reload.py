@@ -1,0 +1,164 @@
+"""SIGHUP: another configuration, the same connections, not one lost request."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.binaries import children_of
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network
+from tests.conftest import DaemonFactory
+from tests.support.daemon import Daemon
+from tests.support.load import Load
+from tests.support.waiting import wait_until
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / "pg-status.env"
+
+
+@pytest.fixture
+def write(env_file: Path, cluster: Cluster) -> Write:
+    """``write(hosts=cluster.servers, max_fails=5)`` into the file."""
+
+    def write(**variables: object) -> None:
+        variables.setdefault("hosts", ",".join(server.address for server in cluster.servers))
+        variables.setdefault("pg_port", cluster.primary.port)
+        lines = [f"pg_status__{name}={value}\n" for name, value in variables.items()]
+        env_file.write_text("".join(lines))
+
+    return write
+
+
+@pytest.fixture
+def daemon(make_daemon: DaemonFactory, env_file: Path, write: Write) -> Daemon:
+    write()
+    return make_daemon(env_file=env_file)
+
+
+def hosts_of(daemon: Daemon) -> set[str]:
+    return {entry["host"] for entry in daemon.json("/hosts")}
+
+
+def _has_refused(daemon: Daemon, times: int) -> bool:
+    return daemon.log.count("reload refused: ") == times
+
+
+def reload_and_wait(daemon: Daemon) -> None:
+    before = daemon.log.count("reloaded: ")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until("reloaded", lambda: daemon.log.count("reloaded: ") > before)
+
+
+def test_not_one_request_fails_at_a_thousand_a_second(
+    daemon: Daemon, cluster: Cluster, write: Write, env_file: Path
+) -> None:
+    primary, first, second = cluster.servers
+    worker = daemon.worker_pid
+    wait_until("all in sync", lambda: all(entry["sync_by_time"] for entry in daemon.json("/hosts")))
+    with Load(daemon.url, "/sync_by_time") as load:
+        for refused in (2, 4, 6):
+            write(hosts=f"{primary.address},{first.address}", sync_max_lag_ms=500)
+            reload_and_wait(daemon)
+            assert hosts_of(daemon) == {primary.address, first.address}
+            write()
+            reload_and_wait(daemon)
+            assert hosts_of(daemon) == {server.address for server in cluster.servers}
+            env_file.write_text("pg_status__max_fails=never\n")
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_until("refused", partial(_has_refused, daemon, refused))
+    assert load.failures == []
+    assert set(load.bodies) == {first.address, second.address}
+    assert load.asked > 500 * load.seconds, f"{load.asked} in {load.seconds:.1f} s is no load"
+    assert daemon.worker_pid == worker
+
+
+def test_what_is_known_of_hosts_that_stay_is_kept(
+    daemon: Daemon, cluster: Cluster, write: Write
+) -> None:
+    """A new host that does not answer takes its time; the others are served all along."""
+    addresses = [server.address for server in cluster.servers]
+    write(hosts=",".join([*addresses, f"{addresses[0]}:1"]), sleep_ms=60_000)
+    reload_and_wait(daemon)
+    assert daemon.text("/master") == cluster.primary.address
+    assert len(daemon.json("/hosts")) == 4
+
+
+def test_limits_are_those_of_the_file(daemon: Daemon, cluster: Cluster, write: Write) -> None:
+    late = cluster.replicas[0]
+    late.sql("SELECT pg_wal_replay_pause()")
+    try:
+        cluster.primary.sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 2000000))")
+        cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'flush')")
+        wait_until("it is late", lambda: not daemon.host(late.address)["sync_by_bytes"])
+        write(sync_max_lag_bytes=1_000_000_000)
+        reload_and_wait(daemon)
+        wait_until("that is not late now", lambda: daemon.host(late.address)["sync_by_bytes"])
+    finally:
+        late.sql("SELECT pg_wal_replay_resume()")
+
+
+def test_a_broken_file_is_refused_with_all_reasons(
+    daemon: Daemon, cluster: Cluster, env_file: Path
+) -> None:
+    env_file.write_text("nonsense\npg_status__sleep_ms=soon\npg_status__pg_port=x\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until("all reasons", lambda: daemon.log.count("reload refused: ") >= 4)
+    for reason in ("line 1", "pg_status__sleep_ms='soon'", "pg_port", "hosts is not set"):
+        assert reason in daemon.log
+    assert daemon.text("/master") == cluster.primary.address
+    worker = daemon.worker_pid
+    os.kill(worker, signal.SIGKILL)
+    wait_until("another worker", lambda: worker not in children_of(daemon.process.pid))
+    wait_until("it has the old configuration", daemon.is_ready)
+    assert daemon.text("/master") == cluster.primary.address
+
+
+def test_a_file_that_is_gone_is_refused(daemon: Daemon, cluster: Cluster, env_file: Path) -> None:
+    env_file.unlink()
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until("refused", lambda: "reload refused: pg_status__env_file=" in daemon.log)
+    assert daemon.text("/master") == cluster.primary.address
+
+
+def test_the_next_worker_has_the_newest_configuration(
+    daemon: Daemon, cluster: Cluster, write: Write, env_file: Path
+) -> None:
+    write(hosts=cluster.primary.address)
+    reload_and_wait(daemon)
+    env_file.write_text("broken\n")
+    worker = daemon.worker_pid
+    os.kill(worker, signal.SIGKILL)
+    wait_until("another worker", lambda: worker not in children_of(daemon.process.pid))
+    wait_until("it is ready", daemon.is_ready)
+    assert hosts_of(daemon) == {cluster.primary.address}
+
+
+def test_a_second_reload_overtakes_the_first(
+    daemon: Daemon, cluster: Cluster, write: Write, network: Network
+) -> None:
+    """The first waits for a host that says nothing; the second does not wait for the first."""
+    with socket.create_server((network.address(2), 0)) as silent:
+        host, port = silent.getsockname()
+        write(hosts=f"{host}:{port}", query_timeout_ms=60_000, connect_timeout=60)
+        daemon.process.send_signal(signal.SIGHUP)
+        silent.settimeout(10)
+        connection, _ = silent.accept()
+        with connection:
+            write(hosts=cluster.primary.address)
+            reload_and_wait(daemon)
+    assert hosts_of(daemon) == {cluster.primary.address}
+
+
+def test_what_needs_a_restart_is_said(daemon: Daemon, write: Write) -> None:
+    write(log_format="json")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until("warned", lambda: "log_format has changed" in daemon.log)

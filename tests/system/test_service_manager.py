@@ -1,0 +1,152 @@
+"""What systemd is told, and what the command says to a container's health check."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+from tests.conftest import DaemonFactory
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+class Manager:
+    """The receiving end of ``$NOTIFY_SOCKET``."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        self.socket.settimeout(10)
+
+    def next(self) -> list[str]:
+        """The lines of the next message."""
+        return self.socket.recv(4096).decode().splitlines()
+
+    def until(self, line: str) -> list[str]:
+        """All lines up to and with the first that begins with ``line``."""
+        lines = []
+        while True:
+            for received in self.next():
+                lines.append(received)
+                if received.startswith(line):
+                    return lines
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.socket.close()
+
+
+@pytest.fixture
+def watched(
+    manager: Manager, cluster: Cluster, tmp_path: Path, network: Network
+) -> Iterator[Daemon]:
+    """A daemon started as systemd starts it, with a pause between checks longer than any test."""
+    address = network.address(1)
+    (tmp_path / "env").write_text(
+        f"pg_status__hosts={','.join(server.address for server in cluster.servers)}\n"
+        f"pg_status__pg_port={cluster.primary.port}\npg_status__sleep_ms=60000\n"
+    )
+    daemon = Daemon(
+        tmp_path / "log",
+        {"env_file": tmp_path / "env"},
+        address=address,
+        port=free_port([address], 8000),
+        environment={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "10000000"},
+    )
+    with daemon:
+        yield daemon
+
+
+def test_ready_is_said_after_the_first_round_and_not_before(
+    manager: Manager, watched: Daemon, cluster: Cluster
+) -> None:
+    lines = manager.until("READY=1")
+    assert lines.count("READY=1") == 1
+    assert "STATUS=first round of checks" in lines
+    master = f"{cluster.primary.address}:{cluster.primary.port}"
+    assert manager.until("STATUS=")[-1] == f"STATUS=master is {master}, 3 of 3 hosts alive"
+
+
+def test_the_watchdog_is_fed_however_long_the_pauses_are(manager: Manager, watched: Daemon) -> None:
+    manager.until("READY=1")
+    manager.until("WATCHDOG=1")
+    began = time.monotonic()
+    for _ in range(3):
+        manager.until("WATCHDOG=1")
+    assert time.monotonic() - began < 5
+
+
+def test_a_worker_that_stands_still_feeds_nobody(manager: Manager, watched: Daemon) -> None:
+    manager.until("READY=1")
+    os.kill(watched.worker_pid, signal.SIGSTOP)
+    try:
+        manager.socket.settimeout(3)
+        with pytest.raises(TimeoutError):
+            manager.until("never")
+    finally:
+        os.kill(watched.worker_pid, signal.SIGCONT)
+    manager.socket.settimeout(10)
+    manager.until("WATCHDOG=1")
+
+
+def test_a_reload_is_announced_and_its_end_too(manager: Manager, watched: Daemon) -> None:
+    manager.until("READY=1")
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    watched.process.send_signal(signal.SIGHUP)
+    moment = int(manager.until("MONOTONIC_USEC=")[-1].partition("=")[2])
+    assert before < moment < before + 10_000_000
+    manager.until("READY=1")
+
+
+def _command(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("pg_status__")}
+    return subprocess.run(
+        [sys.executable, "-m", "pgstatus", *arguments],
+        env=environment | {f"pg_status__{k}": str(v) for k, v in variables.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_check_says_what_is_wrong() -> None:
+    done = _command("check", hosts="a", slep_ms=5)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "did you mean pg_status__sleep_ms?" in done.stderr
+    done = _command("check", sleep_ms="soon")
+    assert done.returncode == os.EX_CONFIG
+    assert "pg_status__sleep_ms='soon'" in done.stderr
+    assert "pg_status__hosts is not set" in done.stderr
+
+
+def test_health_asks_the_instance_of_this_configuration(
+    make_daemon: DaemonFactory, network: Network
+) -> None:
+    with socket.create_server((network.address(2), 0)) as silent:
+        address, port = silent.getsockname()
+        daemon = make_daemon(hosts=f"{address}:{port}", query_timeout_ms=200, max_fails=1)
+        where = {
+            "hosts": "x",
+            "http_listen_address": daemon.client.base_url.host,
+            "http_port": daemon.client.base_url.port,
+        }
+        assert _command("health", "/live", **where).returncode == 0
+        wait_until("unhealthy", lambda: daemon.get("/health").status_code == 503)
+        done = _command("health", **where)
+        assert done.returncode == 1
+        assert "neither a master nor a live replica is known" in done.stderr
+        done = _command("health", **where | {"http_port": port, "http_listen_address": address})
+        assert done.returncode == 1
+        assert "no answer from" in done.stderr
