@@ -1,0 +1,27 @@
+"""Debians to install packages on, and a cluster outside of them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pgstatus.demo.cluster import Cluster
+from tests.conftest import _Clusters
+from tests.packaging.machine import Machine
+
+SUITES = os.environ.get("PGSTATUS_TEST_SUITES", "bookworm,trixie").split(",")
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """A freshly installed machine; the tests of a module change it, in their order."""
+    with Machine(request.param, tmp_path_factory.mktemp("machine") / "console") as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def outside(_session_clusters: _Clusters) -> Cluster:
+    """A primary and two replicas on this machine."""
+    return _session_clusters.make()

@@ -1,0 +1,157 @@
+"""A Debian of its own: made with debootstrap, booted with systemd-nspawn.
+
+It shares this machine's network (so a cluster on a loopback address is a cluster "outside") and
+nothing else; what is written in it is in memory and gone when it is switched off.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pgstatus.demo.binaries import children_of
+from tests.support.waiting import wait_until
+
+MIRROR = os.environ.get("PGSTATUS_TEST_MIRROR", "http://deb.debian.org/debian")
+CACHE = Path(os.environ.get("PGSTATUS_TEST_CACHE", "/var/cache/pg-status-tests"))
+# Debian 13's systemd starts on a host with the old cgroup hierarchy only if it is told to.
+_KERNEL_COMMAND_LINE = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
+_ENVIRONMENT = (
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LC_ALL=C.UTF-8",
+    "DEBIAN_FRONTEND=noninteractive",
+)
+
+
+def base(suite: str) -> Path:
+    """The root directory of a fresh ``suite``; made once, never written to afterwards."""
+    directory = CACHE / suite
+    if not directory.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        half_made = Path(tempfile.mkdtemp(dir=CACHE, prefix=f"{suite}."))
+        try:
+            subprocess.run(
+                [
+                    "debootstrap", "--variant=minbase",
+                    "--include=systemd,systemd-sysv,dbus,ca-certificates",
+                    suite, half_made / "root", MIRROR,
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            (half_made / "root").rename(directory)
+        finally:
+            shutil.rmtree(half_made)
+    return directory
+
+
+class Machine:
+    """A booted machine within a ``with`` block."""
+
+    def __init__(self, suite: str, log: Path) -> None:
+        self.suite = suite
+        self._base = base(suite)
+        self._log = log
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as console:
+            self._nspawn = subprocess.Popen(
+                [
+                    "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot",
+                    "--volatile=overlay", f"--directory={self._base}", "--console=pipe",
+                    f"--machine=pg-status-{self.suite}-{os.getpid()}", _KERNEL_COMMAND_LINE,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )  # fmt: skip
+        try:
+            wait_until("the machine boots", self._has_booted, 60)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._nspawn.terminate()
+        try:
+            self._nspawn.wait(30)
+        except subprocess.TimeoutExpired:
+            # Its first process and, with it, the whole machine.
+            for pid in children_of(self._nspawn.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+            self._nspawn.kill()
+            self._nspawn.wait()
+
+    @property
+    def leader(self) -> int:
+        """Its first process, as this machine numbers it."""
+        (pid,) = children_of(self._nspawn.pid)
+        return pid
+
+    def path(self, path: str) -> Path:
+        """A file in it, to be read and written from here."""
+        return Path(f"/proc/{self.leader}/root{path}")
+
+    def try_run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command as root; stdout and stderr together."""
+        return subprocess.run(
+            [
+                "nsenter", f"--target={self.leader}", "--all",
+                "env", "--chdir=/", "--ignore-environment", *_ENVIRONMENT, *command,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )  # fmt: skip
+
+    def run(self, *command: str) -> str:
+        """The same; AssertionError with its words if it fails."""
+        done = self.try_run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
+        return done.stdout
+
+    def show(self, unit: str, what: str) -> str:
+        """One property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={what}", unit).strip()
+
+    def journal(self, unit: str) -> str:
+        return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
+
+    def processes(self, unit: str) -> list[int]:
+        """Of a unit, main process first, as this machine numbers them."""
+        main = int(self.show(unit, "MainPID"))
+        if main == 0:
+            return []
+        # The last number of NSpid is the one inside.
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                text = status.read_text()
+                numbers = text.partition("NSpid:")[2].partition("\n")[0].split()
+                if len(numbers) > 1 and int(numbers[-1]) == main and self._is_mine(status.parent):
+                    pid = int(status.parent.name)
+                    return [pid, *children_of(pid)]
+        return []
+
+    def _is_mine(self, process: Path) -> bool:
+        mine = Path(f"/proc/{self.leader}/ns/pid").readlink()
+        return (process / "ns/pid").readlink() == mine
+
+    def _has_booted(self) -> bool:
+        assert self._nspawn.poll() is None, self._log.read_text(errors="replace")
+        if not children_of(self._nspawn.pid):
+            return False
+        return self.try_run("systemctl", "is-system-running").stdout.strip() == "running"

@@ -1,0 +1,320 @@
+"""The package on a real Debian, from installation to purge: one story, told in order."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+from tests.packaging.machine import Machine
+from tests.support.load import Load
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+ENV_FILE = "/etc/pg-status/pg-status.env"
+SERVICE = "pg-status.service"
+SECOND = "pg-status@second.service"
+
+
+def build(directory: Path, version: str) -> Path:
+    """The package of this source, under a version number of our choice."""
+    subprocess.run(
+        ["packaging/deb/build", directory],
+        cwd=ROOT,
+        env={**os.environ, "VERSION": version},
+        check=True,
+    )
+    return directory / f"pg-status_{version}_amd64.deb"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("deb"), "1.0~test")
+
+
+@pytest.fixture(scope="module")
+def newer_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("newer"), "1.0")
+
+
+@pytest.fixture(scope="module")
+def url(network: Network) -> str:
+    address = network.address(1)
+    return f"http://{address}:{free_port([address], 8000)}"
+
+
+@pytest.fixture(scope="module")
+def second_url(network: Network) -> str:
+    address = network.address(2)
+    return f"http://{address}:{free_port([address], 8000)}"
+
+
+def configure(machine: Machine, outside: Cluster, url: str, **variables: object) -> None:
+    """Fill in the file as an administrator would: the owner and the mode stay what they are."""
+    address, port = url.removeprefix("http://").split(":")
+    variables = {
+        "hosts": ",".join(server.address for server in outside.servers),
+        "pg_port": outside.primary.port,
+        "http_listen_address": address,
+        "http_port": port,
+        "sleep_ms": 500,
+        **variables,
+    }
+    text = "".join(f"pg_status__{name}={value}\n" for name, value in variables.items())
+    machine.path(ENV_FILE).write_text(text)
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return str(response.read().decode())
+
+
+def answers(url: str, master: str) -> bool:
+    try:
+        return get(f"{url}/master") == master
+    except OSError:
+        return False
+
+
+def hosts(url: str) -> set[str]:
+    return {entry["host"] for entry in json.loads(get(f"{url}/hosts"))}
+
+
+def test_the_same_source_makes_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    again = build(tmp_path, "1.0~test")
+    assert package.read_bytes() == again.read_bytes()
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    done = subprocess.run(
+        ["lintian", "--fail-on=error,warning", "--allow-root", package],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_is_small_and_brings_no_tools(package: Path) -> None:
+    assert package.stat().st_size < 6_000_000
+    names = subprocess.run(
+        ["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True
+    ).stdout
+    assert not re.search(r"/(pip|uv|tests?|testing|__pycache__|node_modules)(/|\n)|\.pyc\n", names)
+
+
+def test_apt_installs_it_and_it_says_what_to_fill_in(machine: Machine, package: Path) -> None:
+    shutil.copy(package, machine.path("/root/pg-status.deb"))
+    machine.run("apt-get", "--quiet", "update")
+    words = machine.run(
+        "apt-get", "--quiet", "--yes", "install", "--no-install-recommends", "/root/pg-status.deb"
+    )
+    assert "pg_status__hosts is not set" in words
+    assert f"Complete {ENV_FILE}" in words
+    assert machine.show(SERVICE, "ActiveState") == "inactive"
+    assert machine.show(SERVICE, "UnitFileState") == "enabled"
+    assert machine.run("systemctl", "is-system-running").strip() == "running"
+
+
+def test_what_was_installed_is_in_order(machine: Machine) -> None:
+    assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
+    assert machine.run("dpkg", "--verify", "pg-status") == ""
+    assert machine.run("pg-status", "--version")
+    assert machine.run("test", "-s", "/usr/share/man/man8/pg-status.8.gz") == ""
+    words = machine.run(
+        "bash", "-c",
+        ". /usr/share/bash-completion/completions/pg-status; COMP_WORDS=(pg-status he); "
+        "COMP_CWORD=1; _pg_status; echo ${COMPREPLY[@]}",
+    )  # fmt: skip
+    assert words.strip() == "health"
+
+
+def test_without_hosts_it_fails_once_with_the_reason(machine: Machine) -> None:
+    assert machine.try_run("systemctl", "start", SERVICE).returncode != 0
+    assert machine.show(SERVICE, "ActiveState") == "failed"
+    assert machine.show(SERVICE, "NRestarts") == "0"
+    assert "pg_status__hosts is not set" in machine.try_run("systemctl", "status", SERVICE).stdout
+    machine.run("systemctl", "reset-failed")
+
+
+def test_when_start_returns_it_is_ready(machine: Machine, outside: Cluster, url: str) -> None:
+    configure(machine, outside, url)
+    machine.run("systemctl", "start", SERVICE)
+    assert get(f"{url}/ready") == "OK"
+    assert get(f"{url}/master") == outside.primary.address
+    assert len(hosts(url)) == 3
+    status = machine.run("systemctl", "status", SERVICE)
+    wait_until("a status line", lambda: "3 of 3 hosts alive" in machine.show(SERVICE, "StatusText"))
+    assert "pg-status" in status
+
+
+def test_it_listens_only_where_it_was_told(machine: Machine, url: str) -> None:
+    port = int(url.rpartition(":")[2])
+    table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    listening = re.findall(rf"\d+: ([0-9A-F]+):{port:04X} 0+:0000 0A", table)
+    assert "00000000" not in listening
+    assert "0" * 32 not in listening
+
+
+def test_the_sandbox(machine: Machine) -> None:
+    words = machine.run("systemd-analyze", "security", "--no-pager", SERVICE)
+    exposure = float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", words)[0])
+    assert exposure <= 1.5
+    pids = machine.processes(SERVICE)
+    assert len(pids) == 2
+    for pid in pids:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+        assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+        for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
+            assert re.search(rf"^Cap{kind}:\t0+$", status, re.MULTILINE)
+        assert not re.search(r"^Uid:\t0\t", status, re.MULTILINE)
+        mounts = Path(f"/proc/{pid}/mounts").read_text()
+        assert re.search(r"^\S+ / \S+ ro,", mounts, re.MULTILINE)
+
+
+def test_it_needs_far_less_memory_than_it_may_have(machine: Machine, url: str) -> None:
+    limit = int(machine.show(SERVICE, "MemoryMax"))
+    used = 0
+    for pid in machine.processes(SERVICE):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        used += 1024 * int(re.findall(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[0])
+    assert used < limit / 2, f"{used} of {limit}"
+
+
+def test_reload_loses_no_request(machine: Machine, outside: Cluster, url: str) -> None:
+    primary, first, _ = (server.address for server in outside.servers)
+    before = machine.processes(SERVICE)
+    with Load(url, "/master") as load:
+        configure(machine, outside, url, hosts=f"{primary},{first}")
+        machine.run("systemctl", "reload", SERVICE)
+        wait_until("a host less", lambda: hosts(url) == {primary, first})
+        configure(machine, outside, url, max_fails=5)
+        machine.run("systemctl", "reload", SERVICE)
+        wait_until("a host more", lambda: len(hosts(url)) == 3)
+    assert load.failures == []
+    assert set(load.bodies) == {primary}
+    assert machine.processes(SERVICE) == before
+    assert machine.show(SERVICE, "ActiveState") == "active"
+
+
+def test_a_broken_file_is_refused(machine: Machine, outside: Cluster, url: str) -> None:
+    configure(machine, outside, url, sleep_ms="soon", http_port="none")
+    done = machine.try_run("systemctl", "reload", SERVICE)
+    assert done.returncode != 0
+    assert "pg_status__sleep_ms='soon'" in machine.journal(SERVICE)
+    assert "pg_status__http_port='none'" in machine.journal(SERVICE)
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=HUP", SERVICE)
+    wait_until("refused", lambda: "reload refused" in machine.journal(SERVICE))
+    assert machine.show(SERVICE, "ActiveState") == "active"
+    assert answers(url, outside.primary.address)
+    configure(machine, outside, url)
+
+
+def test_a_killed_worker_is_replaced(machine: Machine, outside: Cluster, url: str) -> None:
+    main, worker = machine.processes(SERVICE)
+    os.kill(worker, signal.SIGKILL)
+    wait_until("another worker", lambda: _is_another(machine, worker))
+    wait_until("it answers", partial(answers, url, outside.primary.address))
+    assert machine.processes(SERVICE)[0] == main
+    assert machine.show(SERVICE, "NRestarts") == "0"
+
+
+def _is_another(machine: Machine, worker: int) -> bool:
+    pids = machine.processes(SERVICE)
+    return len(pids) == 2 and worker not in pids
+
+
+def test_a_killed_main_process_is_restarted(machine: Machine, outside: Cluster, url: str) -> None:
+    main, worker = machine.processes(SERVICE)
+    os.kill(main, signal.SIGKILL)
+    wait_until("restarted", lambda: machine.show(SERVICE, "NRestarts") == "1")
+    wait_until("it answers", partial(answers, url, outside.primary.address))
+    assert not {main, worker} & set(machine.processes(SERVICE))
+
+
+def test_a_monitor_that_stands_still_is_restarted(
+    machine: Machine, outside: Cluster, url: str
+) -> None:
+    worker = machine.processes(SERVICE)[1]
+    began = time.monotonic()
+    os.kill(worker, signal.SIGSTOP)
+    wait_until("restarted", lambda: machine.show(SERVICE, "NRestarts") == "2", 30)
+    wait_until("it answers", partial(answers, url, outside.primary.address))
+    assert "Watchdog timeout" in machine.journal(SERVICE)
+    assert not Path(f"/proc/{worker}").exists()
+    assert time.monotonic() - began < 25
+
+
+def test_a_failover_is_followed(machine: Machine, outside: Cluster, url: str) -> None:
+    lost = outside.fail_over()
+    wait_until("the new master", partial(answers, url, outside.primary.address), 5)
+    outside.rebuild(lost)
+
+
+def test_a_second_cluster_has_an_instance(
+    machine: Machine, outside: Cluster, url: str, second_url: str
+) -> None:
+    configure(machine, outside, second_url, hosts=outside.primary.address)
+    machine.run("cp", "--preserve=all", ENV_FILE, "/etc/pg-status/second.env")
+    configure(machine, outside, url)
+    machine.run("systemctl", "enable", "--now", SECOND)
+    assert hosts(second_url) == {outside.primary.address}
+    assert len(hosts(url)) == 3
+
+
+def test_upgrade_keeps_the_configuration_and_restarts(
+    machine: Machine, outside: Cluster, url: str, second_url: str, newer_package: Path
+) -> None:
+    configuration = machine.path(ENV_FILE).read_text()
+    before = machine.processes(SERVICE) + machine.processes(SECOND)
+    shutil.copy(newer_package, machine.path("/root/newer.deb"))
+    machine.run("apt-get", "--quiet", "--yes", "install", "/root/newer.deb")
+    assert machine.run("dpkg-query", "-W", "-f", "${Version}", "pg-status") == "1.0"
+    assert answers(url, outside.primary.address)
+    assert answers(second_url, outside.primary.address)
+    assert not set(before) & {*machine.processes(SERVICE), *machine.processes(SECOND)}
+    assert machine.path(ENV_FILE).read_text() == configuration
+    assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
+
+
+def test_stop_takes_less_than_two_seconds(machine: Machine, outside: Cluster, url: str) -> None:
+    with Load(url, "/master", per_second=100):
+        began = time.monotonic()
+        machine.run("systemctl", "stop", SERVICE)
+        assert time.monotonic() - began < 2
+    assert machine.show(SERVICE, "Result") == "success"
+    machine.run("systemctl", "start", SERVICE)
+
+
+def test_remove_stops_it_and_keeps_the_configuration(machine: Machine, url: str) -> None:
+    pids = machine.processes(SERVICE) + machine.processes(SECOND)
+    assert len(pids) == 4
+    machine.run("apt-get", "--quiet", "--yes", "remove", "pg-status")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    with pytest.raises(urllib.error.URLError):
+        get(url)
+    assert machine.path(ENV_FILE).exists()
+    assert not machine.path("/usr/lib/pg-status").exists()
+
+
+def test_purge_leaves_nothing_behind(machine: Machine) -> None:
+    machine.run("apt-get", "--quiet", "--yes", "purge", "pg-status")
+    left = machine.run(
+        "find", "/", "-xdev", "(", "-iname", "*pg-status*", "-o", "-iname", "*pgstatus*", "-o",
+        "-nouser", "-o", "-nogroup", ")", "!", "-path", "/root/*", "-print",
+    )  # fmt: skip
+    assert left == ""
+    assert machine.try_run("getent", "passwd", "pg-status").returncode != 0
+    assert machine.try_run("getent", "group", "pg-status").returncode != 0
+    assert machine.run("systemctl", "is-system-running").strip() == "running"
