@@ -6,7 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client format bench clean
+.PHONY: help run failover test check chaos figures example bench-client format bench \
+	deb test-deb images test-images clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +48,32 @@ format: .venv ## put the source in order
 
 bench: .venv ## ours beside its peers, into docs/performance.md; BENCH="--rounds 1" for a glance
 	$(RUN) python -m bench $(BENCH)
+
+# $(call need,programs,packages): say which Debian packages to install where a program is missing.
+define need
+@for program in $(1); do command -v $$program > /dev/null || \
+	{ echo "$$program is missing; on Debian: apt-get install $(2)"; exit 1; }; done
+endef
+
+deb: | $(UV) ## dist/pg-status_VERSION_amd64.deb
+	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
+	UV=$(UV) packaging/deb/build
+
+test-deb: .venv ## as root: install, break, upgrade and purge it on Debian 12 and 13
+	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
+	$(call need,lintian debootstrap systemd-nspawn,lintian debootstrap systemd-container)
+	$(RUN) pytest tests/packaging/test_deb.py
+
+IMAGES ?= alpine ubuntu
+images: ## pg-status:alpine and pg-status:ubuntu, with docker, podman or buildah
+	engine=$$(command -v docker || command -v podman || command -v buildah) && \
+	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py) && \
+	for name in $(IMAGES); do $$engine build --file Dockerfile.$$name --tag pg-status:$$name \
+		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
+
+test-images: .venv ## as root: build and run them without a registry
+	$(call need,debootstrap buildah crun,debootstrap buildah crun)
+	$(RUN) pytest tests/packaging/test_images.py
 
 clean: ## remove what was made
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

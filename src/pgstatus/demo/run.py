@@ -101,6 +101,8 @@ def _start_daemon(cluster: Cluster, port: int) -> subprocess.Popen[bytes]:
         "pg_status__http_listen_address": _HTTP_HOST,
         "pg_status__http_port": str(port),
         "pg_status__sleep_ms": "1000",
+        # Where this package is, however it was found: the .deb's is on nobody's path.
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "pgstatus"], env=environment, start_new_session=True
