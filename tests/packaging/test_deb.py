@@ -193,7 +193,7 @@ def test_it_needs_far_less_memory_than_it_may_have(machine: Machine, url: str) -
 
 
 def test_reload_loses_no_request(machine: Machine, outside: Cluster, url: str) -> None:
-    primary, first, _ = (server.address for server in outside.servers)
+    primary, first = outside.primary.address, outside.replicas[0].address
     before = machine.processes(SERVICE)
     with Load(url, "/master") as load:
         configure(machine, outside, url, hosts=f"{primary},{first}")
