@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pgstatus.election import SplitBrain
 from pgstatus.selection import Kind, Place, Thresholds, choose
-from pgstatus.snapshot import Failure, Observation
-from pgstatus.tracker import Look, Rules
+from pgstatus.snapshot import Failure, Host, Observation
+from pgstatus.tracker import Look, Rules, State, fold
 from tests.support.world import NOON, World, master, refused, replica
 
 LATER = NOON + timedelta(seconds=5)
@@ -264,3 +264,41 @@ def test_no_story_of_checks_yields_a_wrong_answer(
             assert status.sync_by_bytes <= (status.alive and status.lag_bytes is not None)
             if status.error is None and status.checked_at:
                 assert isinstance(last[status.host.name], Observation)
+
+
+class TestOtherHosts:
+    """A reload: what is still worth remembering."""
+
+    def of(self, *names: str) -> World:
+        world = healthy().see("b", refused(5))
+        world.state = world.state.among([Host(name, 5432, dc="x") for name in names])
+        return world
+
+    def test_hosts_that_stay_keep_what_is_known_of_them(self) -> None:
+        hosts = self.of("c", "a", "b").snapshot.hosts
+        assert [(h.host.name, h.master, h.possible_dead) for h in hosts] == [
+            ("c", False, False), ("a", True, False), ("b", False, True),
+        ]  # fmt: skip
+        assert hosts[0].sync_by_time
+        assert hosts[0].host.dc == "x"
+
+    def test_a_new_host_is_unknown_and_makes_the_list_unready(self) -> None:
+        snapshot = self.of("a", "d").snapshot
+        assert not snapshot.ready
+        assert not snapshot.hosts[1].alive
+        assert snapshot.master is not None
+
+    def test_a_master_that_was_removed_is_not_named(self) -> None:
+        world = self.of("b", "c")
+        assert world.snapshot.ready
+        assert world.master is None
+
+    def test_a_crashed_master_stays_shut_out(self) -> None:
+        world = World().see_all(a=master(0, timeline=2), b=refused(0), c=refused(0))
+        world.state = world.state.among(world.state.hosts[1:])
+        world.state = fold(world.state, 0, master(5, timeline=1), NOON, world.rules)
+        assert world.master is None
+
+    def test_other_hosts_altogether_begin_anew(self) -> None:
+        state = self.of("x", "y").state
+        assert state == State.of(state.hosts)
