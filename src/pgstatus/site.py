@@ -6,6 +6,7 @@ have to be closed, and a request that is on its way on one of them would be lost
 it the one that is asked. What is known of hosts that stay is kept.
 """
 
+import faulthandler
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -24,6 +25,11 @@ from pgstatus.snapshot import Snapshot
 from pgstatus.tracker import State
 
 log = logging.getLogger(__name__)
+
+# A monitor that gives no sign of life for so many seconds hangs (in a password file on a dead
+# network drive, say): less than the watchdog of the systemd unit has patience, which restarts more.
+_HANGS_AFTER = 8.0
+_BEAT = 0.5
 
 
 class Site:
@@ -74,6 +80,7 @@ class Sites:
         self._make = partial(Site, parking=parking, on_beat=self._beat, on_death=on_death)
         self._lock = threading.Lock()
         self._ready = False
+        self._armed_at = 0.0
         self._next: Site | None = None
         self._current = self._make(settings, before=None)
 
@@ -97,6 +104,7 @@ class Sites:
             self._next.monitor.start()
 
     def stop(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
         with self._lock:
             if self._next is not None:
                 self._next.monitor.stop(0)
@@ -108,10 +116,22 @@ class Sites:
         if site is self._next and snapshot.ready:
             self._change_over(site)
         if site is self._current:
+            self._defer_end()
             if snapshot.ready and not self._ready:
                 self._ready = True
                 self._notifier.ready()
             self._notifier.alive(_in_a_line(snapshot))
+
+    def _defer_end(self) -> None:
+        """Unless this is called again in time, the process ends, with all stacks on stderr.
+
+        The interpreter sees to it in a thread that needs no lock of its own, so it works however
+        badly things hang. The arbiter starts another worker.
+        """
+        now = clock.now()
+        if now - self._armed_at >= _BEAT:
+            self._armed_at = now
+            faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True)
 
     def _change_over(self, site: Site) -> None:
         with self._lock:
