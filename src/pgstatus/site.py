@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # A monitor that gives no sign of life for so many seconds hangs (in a password file on a dead
 # network drive, say): less than the watchdog of the systemd unit has patience, which restarts more.
-_HANGS_AFTER = 8.0
+_HANGS_AFTER = 12.0
 _BEAT = 0.5
 
 
