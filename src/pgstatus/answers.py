@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from urllib.parse import quote
 
 from pgstatus.lsn import format_lsn
 from pgstatus.snapshot import HostStatus, Snapshot
@@ -27,6 +28,8 @@ def host_text(status: HostStatus | None, form: HostFormat) -> str:
         case HostFormat.HOSTPORT:
             return str(status.host)
         case HostFormat.URI:
+            if status.host.name.startswith("/"):  # a directory: the slashes must not end the host
+                return f"postgresql://{quote(status.host.name, safe='')}:{status.host.port}"
             return f"postgresql://{status.host}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -42,6 +43,9 @@ def _serve(options: argparse.Namespace) -> int:
     from pgstatus.notify import Notifier  # noqa: PLC0415
     from pgstatus.server import serve  # noqa: PLC0415
 
+    # Until gunicorn has its own: as the first process of a container one has no default handlers.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: sys.exit(0))
     notifier = Notifier.from_environment()
     load = partial(load_settings, dict(os.environ))
     settings = load()

@@ -25,7 +25,8 @@ from pgstatus.tracker import Rules
 
 PREFIX = "pg_status__"
 _U64 = 2**64 - 1
-_POSITIVE = validate.Range(min=0, min_inclusive=False)
+_DAY = 86_400
+_UP_TO_A_DAY = validate.Range(min=0, min_inclusive=False, max=_DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ VARIABLES = (
     Variable("pg_password_file", "path", None, "the path of a file"),
     Variable("pg_database", "str", "postgres", _TEXT),
     Variable("pg_port", "str", "5432", "ports, one for all hosts or one for each", alias="port"),
-    Variable("sleep_ms", "int", 5000, **_whole(1)),
-    Variable("sleep", "float", None, "seconds, more than 0", _POSITIVE),
-    Variable("connect_timeout", "float", 2.0, "seconds, more than 0", _POSITIVE),
-    Variable("query_timeout_ms", "int", 5000, **_whole(1)),
+    Variable("sleep_ms", "int", 5000, **_whole(1, 1000 * _DAY)),
+    Variable("sleep", "float", None, "seconds, more than 0, at most a day", _UP_TO_A_DAY),
+    Variable("connect_timeout", "float", 2.0, "seconds, more than 0, at most a day", _UP_TO_A_DAY),
+    Variable("query_timeout_ms", "int", 5000, **_whole(1, 1000 * _DAY)),
     Variable("conn_max_age_ms", "int", 300_000, **_whole(0)),
     Variable("max_fails", "int", 3, **_whole(1)),
     Variable("sync_max_lag_ms", "int", 1000, **_whole(0)),
@@ -81,7 +82,7 @@ VARIABLES = (
     Variable("http_port", "int", 8000, **_whole(1, 65535)),
     Variable("log_level", "str", "info", **_words("debug", "info", "warning", "error", "fatal")),
     Variable("log_format", "str", "text", **_words("text", "json")),
-    Variable("failover_sleep_ms", "int", 100, **_whole(1)),
+    Variable("failover_sleep_ms", "int", 100, **_whole(1, 1000 * _DAY)),
     Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
     Variable("min_lsn_wait_ms", "int", 20, **_whole(0, 10_000)),
     Variable("max_staleness_ms", "int", None, **_whole(0)),
@@ -186,6 +187,15 @@ def _read_settings() -> Settings:
     )
 
 
+def _is_unicode(text: str) -> bool:
+    """Bytes of the environment that are no UTF-8 come as surrogates, which nothing can encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Reader:
     """Reads variables and gathers what is wrong with them."""
 
@@ -202,7 +212,7 @@ class _Reader:
         try:
             with Path(path).open(encoding="utf-8") as file:
                 lines = list(parse_stream(file))
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self._problems.append(f"{PREFIX}env_file={path!r}: expected a readable file ({reason})")
             return
@@ -210,6 +220,11 @@ class _Reader:
             if line.key is not None and line.value is not None:
                 # Not Env.read_env(), which lets the environment win over the file and passes over
                 # what it cannot read. libpq, too, shall find its PG* variables.
+                if "\0" in line.value:
+                    self._problems.append(
+                        f"{path}, line {line.original.line}: holds a zero byte; expected text"
+                    )
+                    continue
                 os.environ[line.key] = line.value
             elif line.error or line.key is not None:
                 # The line itself is not shown: it may hold a password.
@@ -223,6 +238,9 @@ class _Reader:
         elif variable.name == "sleep_ms":
             return self._sleep_ms(variable, name)
         if not os.environ.get(name):
+            return variable.default
+        if not _is_unicode(os.environ[name]):
+            self._problems.append(f"{name}: expected text in UTF-8")
             return variable.default
         value = self._parse(variable, name)
         return variable.default if value is None else value
@@ -274,7 +292,8 @@ class _Reader:
 def _target(params: Params, raw: dict[str, Any]) -> Target:
     common = {"user": raw["pg_user"], "dbname": raw["pg_database"]}
     # libpq looks into PGPASSFILE only where it was given no password.
-    if os.environ.get(f"{PREFIX}pg_password") or not os.environ.get("PGPASSFILE"):
+    has_passfile = "passfile" in params or os.environ.get("PGPASSFILE")
+    if os.environ.get(f"{PREFIX}pg_password") or not has_passfile:
         common["password"] = raw["pg_password"]
     return Target(
         common | params,

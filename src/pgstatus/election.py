@@ -50,7 +50,7 @@ class Election:
 
 
 def cluster_identifier(known: Sequence[int | None], current: int | None) -> int | None:
-    """The system identifier that most hosts have; of equals the current one, then the first."""
+    """The identifier that most hosts have; of equals the current one, then the first listed."""
     counts = Counter(identifier for identifier in known if identifier is not None)
     if not counts:
         return current
@@ -90,7 +90,7 @@ def elect(
     reasons = {
         c.index: _outdated(c.timeline, newest_timeline)
         if _is_older(c.timeline, newest_timeline)
-        else f"{winner.name} is the master; this one says so too, on the same timeline"
+        else f"says it is the master on timeline {c.timeline}, and so does {winner.name}"
         for c in candidates
         if c is not winner
     }

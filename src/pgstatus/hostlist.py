@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from pgstatus.probe import parse_uri
 
+_EXPECTED = "expected host, host:port, [v6]:port or a postgresql:// URI"
+
 Params = dict[str, str]
 """libpq connection parameters; ``host`` and ``port`` are always among them."""
 
@@ -26,13 +28,14 @@ def parse_hosts(entries: Sequence[str], ports: Sequence[str]) -> tuple[list[Para
     numbers, problems = _ports(ports, len(entries))
     found: list[Params] = []
     for index, entry in enumerate(entries):
+        shown = f"hosts={entry!r}" if _is_plain(entry) else f"hosts, entry {index + 1}"
         try:
             params = _entry(entry, numbers[min(index, len(numbers) - 1)] if numbers else 5432)
         except ValueError as error:
-            problems.append(f"hosts={_masked(entry)!r}: {error}")
+            problems.append(f"{shown}: {error}")
             continue
         if any((params["host"], params["port"]) == (p["host"], p["port"]) for p in found):
-            problems.append(f"hosts={_masked(entry)!r}: the same host and port are listed twice")
+            problems.append(f"{shown}: the same host and port are listed twice")
         found.append(params)
     return found, problems
 
@@ -66,17 +69,26 @@ def _entry(entry: str, default_port: int) -> Params:
         return params | {"port": str(_port(params.get("port", str(default_port))))}
     port: str | None
     if bracketed := re.fullmatch(r"\[(?P<name>[^\]]+)\](:(?P<port>.*))?", entry):
-        name, port = str(ipaddress.IPv6Address(bracketed["name"])), bracketed["port"]
+        name, port = _ipv6(bracketed["name"]), bracketed["port"]
     elif entry.count(":") > 1:
-        name, port = str(ipaddress.IPv6Address(entry)), None
+        name, port = _ipv6(entry), None
     else:
         name, colon, port = entry.partition(":")
         port = port if colon else None
-    unfit = r"[\s@,\[\]]" if name.startswith("/") else r"[\s@,\[\]/]"
-    if not name or re.search(unfit, name):
-        raise ValueError("expected host, host:port, [v6]:port or a postgresql:// URI")
+    if not re.fullmatch(r"/[^\s@,]+|[^\s@,\[\]/?=&]+", name):
+        raise ValueError(_EXPECTED)
     return {"host": name, "port": str(_port(port) if port is not None else default_port)}
 
 
-def _masked(entry: str) -> str:
-    return re.sub(r"(?<=://).*", "…", entry)
+def _ipv6(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise ValueError(_EXPECTED) from None
+
+
+def _is_plain(entry: str) -> bool:
+    """It can be shown: whatever else it is, it holds no part of a password."""
+    return re.fullmatch(r"[A-Za-z0-9._\-\[\]/]+(:[A-Za-z0-9:\[\]]*)?", entry) is not None and (
+        "//" not in entry
+    )

@@ -29,7 +29,7 @@ _MAX_SAMPLES = 512
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At ``taken`` (our clock, seconds) the master had written ``lsn`` at least… and no more."""
+    """At ``taken`` (our clock, seconds) the master had written no more than ``lsn``."""
 
     taken: float
     lsn: int

@@ -7,8 +7,10 @@ or answers requests.
 import json
 import logging
 import logging.handlers
+import os
 import queue
 import sys
+import threading
 from datetime import UTC, datetime
 
 # Of our own lines there are a few a minute; this many unread ones mean that nobody reads.
@@ -42,9 +44,18 @@ class _Json(_Rfc3339):
 
 
 class _Unblocking(logging.handlers.QueueHandler):
+    """Has a thread write the lines with ``outputs``; drops them where nobody reads."""
+
+    def __init__(self, outputs: list[logging.Handler]) -> None:
+        self.lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_UNREAD)
+        super().__init__(self.lines)
+        self.outputs = outputs
+        self.writer = logging.handlers.QueueListener(self.lines, *outputs)
+        self.writer.start()
+
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
-            self.queue.put_nowait(record)
+            self.lines.put_nowait(record)
         except queue.Full:
             return
 
@@ -66,14 +77,36 @@ def level_of(name: str) -> int | str:
     return _LEVELS.get(name, name.upper())
 
 
-def write_in_background() -> logging.handlers.QueueListener:
-    """From now on log through a thread; ``stop()`` of the result writes what is left.
+def write_in_background() -> None:
+    """From now on log through a thread, in this process and in those that it forks."""
+    _begin_background()
+    # Threads do not survive a fork, and one of them may have held the queue's lock.
+    os.register_at_fork(after_in_child=_begin_background)
 
-    To be called after a fork: threads do not survive one.
+
+def flush(patience: float = 0.5) -> bool:
+    """Write what is left; False if nobody reads stderr and it was given up.
+
+    The process must then end by ``os._exit``: the interpreter would wait for stderr for ever.
     """
     root = logging.getLogger()
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_UNREAD)
-    listener = logging.handlers.QueueListener(lines, *root.handlers)
-    root.handlers[:] = [_Unblocking(lines)]
-    listener.start()
-    return listener
+    for handler in root.handlers:
+        if isinstance(handler, _Unblocking):
+            root.handlers[:] = handler.outputs
+            stopping = threading.Thread(target=handler.writer.stop, daemon=True)
+            stopping.start()
+            stopping.join(patience)
+            if stopping.is_alive():
+                root.handlers[:] = []
+                return False
+    return True
+
+
+def _begin_background() -> None:
+    root = logging.getLogger()
+    outputs = [
+        output
+        for handler in root.handlers
+        for output in (handler.outputs if isinstance(handler, _Unblocking) else [handler])
+    ]
+    root.handlers[:] = [_Unblocking(outputs)]

@@ -10,6 +10,8 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from typing import Protocol
 
 from pgstatus import clock
@@ -34,6 +36,8 @@ _OVERDUE = 0.5
 # Between two glances at a replica for whose position somebody waits. It replays within a
 # millisecond or two on a network that is in order.
 _GLANCE_EVERY = 0.001
+# Who has not got it by then has a replica that is late; asking more often would not help.
+_GLANCE_AT_LEAST_EVERY = 0.02
 
 
 class Prober(Protocol):
@@ -95,9 +99,17 @@ class Monitor:
         self._rhythm = rhythm
         self._on_death = on_death
         self._on_beat = on_beat
-        self._probes = [probes(index, self._connection_lost) for index in range(len(hosts))]
+        self._probes = [
+            probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
+        ]
         self._shown = board.read()
         self._glancing: set[int] = set()
+        self._glanced_at: set[int] = set()
+        """Whose running check is a glance."""
+        self._owed: set[int] = set()
+        """Whose check of the round has to wait for a glance to end."""
+        self._lost_at: dict[int, float] = {}
+        """When a host's connection last broke."""
         self._running: dict[int, float] = {}
         """When the check under way of a host began."""
         self._restless_since: float | None = None
@@ -145,9 +157,9 @@ class Monitor:
                     self._checks = checks
                     for index in range(len(self._probes)):
                         if index not in self._running:
-                            # Here and not in the task, which begins later: a glance might slip in.
-                            self._running[index] = began
-                            checks.create_task(self._check(index))
+                            self._begin_check(index)
+                        elif index in self._glanced_at:
+                            self._owed.add(index)
                     await self._pause(began)
                 raise _Stop
         except* _Stop:
@@ -155,6 +167,11 @@ class Monitor:
         finally:
             for probe in self._probes:
                 probe.close()
+
+    def _begin_check(self, index: int) -> None:
+        # Marked here and not in the task, which begins later: a glance might slip in.
+        self._running[index] = clock.now()
+        self._checks.create_task(self._check(index))
 
     async def _check(self, index: int) -> None:
         try:
@@ -206,19 +223,29 @@ class Monitor:
 
     async def _glance(self, index: int) -> None:
         """Ask one replica again and again while somebody waits for what it replays."""
+        pause = _GLANCE_EVERY
         try:
             while not self._parking.is_empty and self._shown.hosts[index].role is Role.REPLICA:
                 if index not in self._running:
-                    self._running[index] = clock.now()
-                    try:
-                        await self._ask(index, Look.GLANCE)
-                    finally:
-                        del self._running[index]
+                    await self._glance_once(index)
                     if self._shown.hosts[index].error is not None:
                         return
-                await asyncio.sleep(_GLANCE_EVERY)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _GLANCE_AT_LEAST_EVERY)
         finally:
             self._glancing.discard(index)
+
+    async def _glance_once(self, index: int) -> None:
+        self._running[index] = clock.now()
+        self._glanced_at.add(index)
+        try:
+            await self._ask(index, Look.GLANCE)
+        finally:
+            self._glanced_at.discard(index)
+            del self._running[index]
+        if index in self._owed:
+            self._owed.discard(index)
+            self._begin_check(index)
 
     async def _pause(self, began: float) -> None:
         """Wait until the next round is due; what happens meanwhile can bring it forward."""
@@ -248,10 +275,16 @@ class Monitor:
         pause = self._rhythm.pause(None if since is None else now - since)
         return min(pause, self._rhythm.failover_sleep) if self._lost else pause
 
-    def _connection_lost(self) -> None:
-        """A connection broke: look at all hosts now, but no more often than in a failover."""
-        self._lost = True
-        self._nudge.set()
+    def _connection_lost(self, index: int) -> None:
+        """A connection broke: look at all hosts now, and for each host only once in a pause.
+
+        A pooler that ends idle connections all the time is no failover.
+        """
+        now = clock.now()
+        if now - self._lost_at.get(index, -inf) >= self._rhythm.sleep:
+            self._lost_at[index] = now
+            self._lost = True
+            self._nudge.set()
 
 
 class _Stop(Exception):  # noqa: N818  # it ends the task group; nothing went wrong

@@ -203,13 +203,12 @@ class Probe:
 
     async def _connect_to(self, address: str) -> _Connection:
         params = {"application_name": "pg-status", **self._target.params}
+        # Text is read as UTF-8, whatever the database or PGCLIENTENCODING says.
+        params["client_encoding"] = "UTF8"
         if not address.startswith("/"):
             params["hostaddr"] = address
         if self._target.password_file is not None:
-            try:
-                params["password"] = self._target.password_file.read_text().rstrip("\r\n")
-            except (OSError, UnicodeError) as error:
-                raise CheckError("password", f"cannot read the password file: {error}") from None
+            params["password"] = _read_password(self._target.password_file)
         return await _Connection.connect(
             make_conninfo("", **params), autocommit=True, prepare_threshold=None
         )
@@ -291,6 +290,18 @@ class Probe:
             self._unwatch()
             self._drop()
             self._on_lost()
+
+
+def _read_password(file: Path) -> str:
+    try:
+        if not file.is_file():  # a pipe would hold up the monitor, and with it all hosts
+            raise OSError(f"{file} is no regular file")
+        password = file.read_text().rstrip("\r\n")
+        if "\0" in password:
+            raise ValueError(f"{file} holds a zero byte")
+    except (OSError, ValueError) as error:
+        raise CheckError("password", f"cannot read the password file: {error}") from None
+    return password
 
 
 def _words(error: psycopg.Error) -> str:

@@ -54,6 +54,9 @@ _OPTIONS = {
     # Of the 2 s in which the process must stop when connections are open.
     "graceful_timeout": 1,
     "control_socket_disable": True,
+    # Nobody in front of us is believed: no header changes a path or a scheme.
+    "forwarded_allow_ips": "",
+    "forwarder_headers": "",
     "proc_name": "pg-status",
 }
 
@@ -68,7 +71,13 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = _listen(settings.listen_address, settings.listen_port)
-    _Application(settings, load, notifier, listener.detach()).run()
+    logs.write_in_background()
+    try:
+        _Application(settings, load, notifier, listener.detach()).run()
+    except SystemExit as end:
+        if not logs.flush():
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -77,7 +86,7 @@ def _listen(address: str, port: int) -> socket.socket:
     host = ("::" if dual else "") if everywhere else address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
         )
     except OSError as error:
@@ -85,6 +94,10 @@ def _listen(address: str, port: int) -> socket.socket:
         # Python adds the address to the words of some errors.
         words = os.strerror(error.errno) if error.errno else str(error)
         raise StartError(f"cannot listen on {shown}:{port}: {words}") from None
+    # Inherited by each connection. Otherwise an answer that is sent in two parts waits 40 ms for
+    # the client's delayed acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _Worker:
@@ -92,7 +105,6 @@ class _Worker:
 
     def __init__(self, settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
         self._began = time.monotonic()
-        self._listener = logs.write_in_background()
         self._load = load
         self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
         self.wsgi = self._sites.wsgi
@@ -107,7 +119,8 @@ class _Worker:
 
     def stop(self) -> None:
         self._sites.stop()
-        self._listener.stop()
+        if not logs.flush():
+            os._exit(0)
 
     def _reload(self) -> None:
         try:
@@ -120,10 +133,7 @@ class _Worker:
 
     def _die(self) -> None:
         time.sleep(max(0.0, self._began + _MIN_LIFE - time.monotonic()))
-        # Whoever reads the log may have stalled; the end does not wait for them.
-        flush = threading.Thread(target=self._listener.stop, daemon=True)
-        flush.start()
-        flush.join(0.5)
+        logs.flush()
         os._exit(_EXIT_DEFECT)
 
 

@@ -70,7 +70,7 @@ class Record:
     """The last good check; None: never, or dead, or too long ago."""
     fails: int = 0
     counted: float = -inf
-    """When the last counted failure ended."""
+    """When the last counted failure began."""
     failure: Failure | None = None
     """The last check, if it failed."""
     checked: float | None = None
@@ -94,6 +94,8 @@ class State:
     history: WalHistory = field(default_factory=WalHistory)
     master: int | None = None
     newest_timeline: int | None = None
+    witnesses: frozenset[str] = frozenset()
+    """The hosts that have shown the newest timeline."""
     system_identifier: int | None = None
     ready: bool = False
     """Every host has had its first check."""
@@ -153,14 +155,16 @@ def fold(
 ) -> State:
     """The state after one more result for host ``index``."""
     before = state.records[index]
-    record = replace(before, checked=result.finished, asked_at=checked_at)
+    # What it says was true at the earliest then: an answer may have waited for us to wake up.
+    record = replace(before, checked=result.started, asked_at=checked_at)
     if isinstance(result, Observation):
         record = _succeeded(record, result, look)
     else:
         record = _failed(record, result, rules)
     records = (*state.records[:index], record, *state.records[index + 1 :])
+    state = _decide(replace(state, records=records), rules)
     ready = state.ready or all(record.checked is not None for record in records)
-    state = _decide(replace(state, records=records, ready=ready), rules)
+    state = replace(state, ready=ready)
     if state.master == index and isinstance(result, Observation):
         return _sharpen(_measure(replace(state, history=state.history.add(result)), index, look))
     return _measure(state, index, look)
@@ -219,18 +223,44 @@ def _failed(before: Record, failure: Failure, rules: Rules) -> Record:
 def _decide(state: State, rules: Rules) -> State:
     """Which cluster this is, which timeline is its newest, who is its master."""
     identifier = cluster_identifier(
-        [record.system_identifier for record in state.records], state.system_identifier
+        [record.system_identifier for record in state.records],
+        # Before everybody was asked once, the one who answered first has no claim.
+        state.system_identifier if state.ready else None,
     )
     if identifier != state.system_identifier:
         # Another cluster altogether: its timelines and positions have nothing to do with these.
         state = replace(
-            state, system_identifier=identifier, newest_timeline=None, history=WalHistory()
+            state,
+            system_identifier=identifier,
+            newest_timeline=None,
+            witnesses=frozenset(),
+            history=WalHistory(),
         )
-    seen = [c.timeline for c in candidates(state) if c.timeline is not None]
-    if state.newest_timeline is not None:
-        seen.append(state.newest_timeline)
-    state = replace(state, newest_timeline=max(seen, default=None))
+    state = _newest_timeline(state)
     return replace(state, master=hold_election(state, rules).winner)
+
+
+def _newest_timeline(state: State) -> State:
+    """The newest timeline that a host has shown, be it that it writes it or that it receives it.
+
+    It stays the newest while those who have shown it are dead: they may come back. It is forgotten
+    when all of them have been rebuilt on an older one: the promotion was undone.
+    """
+    shown = {
+        str(host): record.seen.timeline
+        for host, record in zip(state.hosts, state.records, strict=True)
+        if record.seen is not None
+        and record.seen.timeline is not None
+        and not is_foreign(state, record)
+    }
+    newest = state.newest_timeline
+    present = state.witnesses & {str(host) for host in state.hosts}
+    if newest is not None and present and all(shown.get(w, newest) < newest for w in present):
+        newest = None
+    newest = max([*shown.values(), *([] if newest is None else [newest])], default=None)
+    known = state.witnesses if newest == state.newest_timeline else frozenset()
+    witnesses = known | {name for name, timeline in shown.items() if timeline == newest}
+    return replace(state, newest_timeline=newest, witnesses=witnesses)
 
 
 def candidates(state: State) -> list[Candidate]:

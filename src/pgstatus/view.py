@@ -17,15 +17,22 @@ def view(state: State, rules: Rules) -> Snapshot:
     """What is served of this state."""
     election = hold_election(state, rules)
     hosts = tuple(_status(state, i, election, rules) for i in range(len(state.hosts)))
-    checked = [record.checked for record in state.records if record.checked is not None]
     return Snapshot(
         hosts=hosts,
         ready=state.ready,
         masters=tuple(hosts[c.index] for c in candidates(state) if c.healthy),
         no_master=_no_master(hosts, election) if election.winner is None else None,
         split_brain=election.split_brain,
-        stale_after=min(checked) + rules.max_staleness if checked and rules.max_staleness else inf,
+        stale_after=_stale_after(state, rules),
     )
+
+
+def _stale_after(state: State, rules: Rules) -> float:
+    """Not the oldest check counts, but the newest: what is old of single hosts is forgotten."""
+    checked = [record.checked for record in state.records if record.checked is not None]
+    if not rules.max_staleness:
+        return inf
+    return max(checked, default=-inf) + rules.max_staleness
 
 
 def _status(state: State, index: int, election: Election, rules: Rules) -> HostStatus:
@@ -88,7 +95,7 @@ def _other_history(state: State, seen: Observation) -> str | None:
     """Why this replica's LSN cannot be compared with the master's; None where it can."""
     current = _current_timeline(state)
     if seen.timeline is not None and current is not None and seen.timeline != current:
-        return f"follows timeline {seen.timeline}; the newest is {current}"
+        return f"follows timeline {seen.timeline}; the master is on {current}"
     if is_ahead(state.history, seen):
         return "has replayed log that the master never wrote: it follows another history"
     if seen.timeline is None and len(candidates(state)) > 1:

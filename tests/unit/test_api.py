@@ -6,10 +6,12 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from pgstatus.answers import HostFormat, host_text
 from pgstatus.api import Service, create_app
 from pgstatus.parking import Parking
+from pgstatus.probe import parse_uri
 from pgstatus.selection import Kind, Place, Thresholds
-from pgstatus.snapshot import Snapshot
+from pgstatus.snapshot import Host, HostStatus, Snapshot
 from tests.support.world import World, master, refused, replica
 
 SELECTIONS = [f"/{kind}" for kind in Kind]
@@ -92,6 +94,13 @@ def test_selection_in_json() -> None:
 )
 def test_formats_of_text(query: str, text: str) -> None:
     assert ask(f"/master{query}").text == text
+
+
+def test_the_uri_of_a_socket_directory_can_be_connected_to() -> None:
+    directory = HostStatus(Host("/run/postgresql", 5432))
+    assert parse_uri(host_text(directory, HostFormat.URI)) == {
+        "host": "/run/postgresql", "port": "5432",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SELECTIONS)

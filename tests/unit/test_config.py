@@ -182,6 +182,32 @@ def test_secrets_are_masked(load: Load) -> None:
     assert "s3cret" not in repr(load(hosts="postgresql://u:s3cret@h", pg_password="s3cret"))
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "host=pg1 password=s3cret",
+        "u:s3cret@pg1",
+        "POSTGRESQL://u:s3cret@pg1/db",
+        "postgresql://u:top,s3cret@pg1/db",
+        "pg1?password=s3cret",
+    ],
+)
+def test_no_part_of_a_password_is_told(load: Load, hosts: str) -> None:
+    text = problems(load, hosts=hosts)
+    assert "s3cret" not in text
+    assert "top" not in text
+    assert "pg_status__hosts, entry 1: expected" in text or "libpq cannot" in text
+
+
+def test_bytes_that_are_no_text(load: Load) -> None:
+    text = problems(load, pg_password="s3cr\udce9t")
+    assert text == "pg_status__pg_password: expected text in UTF-8"
+
+
+def test_a_uri_with_a_passfile_gets_no_password(load: Load) -> None:
+    assert "password" not in load(hosts="postgresql://u@b?passfile=/x").targets[0].params
+
+
 def test_a_file_of_variables(load: Load, tmp_path: Path) -> None:
     file = tmp_path / "pg-status.env"
     file.write_text("# comment\npg_status__hosts=x,y\npg_status__sleep_ms='250'\n")

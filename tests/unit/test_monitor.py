@@ -138,6 +138,20 @@ def test_rounds_and_glances_never_ask_a_host_twice_at_once(watch: Callable[..., 
     assert not watched.died.is_set()
 
 
+def test_glances_do_not_starve_the_rounds(watch: Callable[..., Watched]) -> None:
+    """Somebody waits all the time, and a check takes as long as half the pause."""
+    primary, slow = FakeProbe("master"), FakeProbe(takes=0.05)
+    watched = watch(primary, slow, sleep=0.1)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    question = Thresholds().question(Kind.REPLICA, min_lsn=10**9)
+    waiting = threading.Thread(target=watched.parking.wait, args=(question, 5.0))
+    waiting.start()
+    primary.lsn = 10**8  # from here on the replica stands still
+    wait_until("it is late", lambda: not watched.board.read().hosts[1].sync_by_bytes, timeout=4)
+    slow.lsn = 10**9
+    waiting.join()
+
+
 def test_a_full_parking_turns_away_at_once() -> None:
     parking = Parking(0)
     began = clock.now()

@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from pgstatus.cli import _parser
 from pgstatus.config import PREFIX, VARIABLES
@@ -14,6 +17,9 @@ _NOT_IN_THE_FILE = {"sleep", "env_file"}
 _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 
 
+@pytest.mark.skipif(
+    not (os.environ.get("UV") or shutil.which("uv")), reason="uv is not on the path"
+)
 def test_the_requirements_are_those_of_the_lock() -> None:
     exported = subprocess.run(
         [

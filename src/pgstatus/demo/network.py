@@ -30,6 +30,9 @@ class Network:
             except OSError:
                 os.close(self._lock)
                 continue
+            if not _is_still(path, self._lock):  # released, and unlinked, a moment ago
+                os.close(self._lock)
+                continue
             self._number = number
             self._path = path
             return
@@ -42,6 +45,13 @@ class Network:
     def release(self) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def free_port(addresses: list[str], first: int) -> int:
