@@ -25,7 +25,7 @@ def watch(
     make_daemon: DaemonFactory, cluster: Cluster, *others: str, **variables: object
 ) -> Daemon:
     hosts = ",".join([*others, *(server.address for server in cluster.servers)])
-    return make_daemon(cluster, hosts=hosts, connect_timeout=0.5, **variables)
+    return make_daemon(cluster, **{"hosts": hosts, "connect_timeout": 0.5, **variables})
 
 
 def test_ill_hosts_say_why_and_the_master_is_named(
@@ -55,13 +55,14 @@ def test_a_silent_host_does_not_delay_the_others(
 ) -> None:
     silent = network.address(250)
     with listener(silent, None) as port:
-        daemon = watch(make_daemon, cluster, f"{silent}:{port}", sleep_ms=100)
+        # Its checks hang for four seconds each, and a round begins every tenth.
+        daemon = watch(make_daemon, cluster, f"{silent}:{port}", sleep_ms=100, connect_timeout=4)
         watched_until = time.monotonic() + 2
         while time.monotonic() < watched_until:
             for server in cluster.servers:
                 checked = datetime.fromisoformat(daemon.host(server.address)["checked_at"])
-                # One pause, the second look and some noise.
-                assert (datetime.now(UTC) - checked).total_seconds() < 0.5
+                # One pause, the second look, and patience with a busy machine.
+                assert (datetime.now(UTC) - checked).total_seconds() < 2
 
 
 def test_a_wrong_password(cluster: Cluster, make_daemon: DaemonFactory) -> None:

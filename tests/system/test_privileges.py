@@ -29,6 +29,13 @@ def test_login_alone_and_pg_monitor(
     wait_until("the other replica follows", lambda: daemon.host(other.address)["sync_by_time"])
 
 
+def test_a_database_in_sql_ascii(make_cluster: ClusterFactory, make_daemon: DaemonFactory) -> None:
+    primary = make_cluster(replicas=0).primary
+    primary.sql("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    daemon = make_daemon(hosts=f"{primary.address}:{primary.port}", pg_database="ascii")
+    assert daemon.text("/master") == primary.address
+
+
 def test_control_functions_that_were_revoked(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:

@@ -1,5 +1,7 @@
 """The process: how it starts, stops, survives and refuses."""
 
+import array
+import fcntl
 import json
 import os
 import re
@@ -7,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -147,9 +151,49 @@ def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons) ->
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url).text == "OK"
+        return httpx.get(url, timeout=2).text == "OK"
     except httpx.TransportError:
         return False
+
+
+def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemons: Daemons) -> None:
+    daemon = daemons.prepare(cluster, log_level="debug", sleep_ms=10)
+    reader, writer = os.pipe()  # nobody reads it
+    with ExitStack() as undo:
+        undo.callback(os.close, reader)
+        undo.callback(daemon.client.close)
+        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
+        os.close(writer)
+        undo.callback(daemon.process.wait)
+        undo.callback(daemon.process.kill)
+        wait_until("it is ready", lambda: _answers(f"{daemon.url}/ready"))
+        wait_until("the pipe is full", lambda: _is_full(reader), timeout=30)
+        os.kill(daemon.worker_pid, signal.SIGKILL)
+        wait_until("another worker answers", lambda: _answers(f"{daemon.url}/ready"))
+        assert daemon.text("/master") == cluster.primary.address
+        began = time.monotonic()
+        daemon.process.terminate()
+        assert daemon.process.wait(10) == 0
+        assert time.monotonic() - began < 3
+
+
+def _is_full(reader: int) -> bool:
+    """A line no longer fits: pages of the pipe may be half empty, so its size does not tell."""
+    before = _unread(reader)
+    time.sleep(0.5)  # many lines' worth
+    return before == _unread(reader) > 4096
+
+
+def _unread(reader: int) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(reader, termios.FIONREAD, size)
+    return size[0]
+
+
+def test_headers_of_a_client_change_no_path(daemon: Daemon) -> None:
+    for header in ("Script-Name", "X-Forwarded-Prefix", "SCRIPT_NAME"):
+        answer = daemon.get("/live", **{header: "/x"})
+        assert (answer.status_code, answer.text) == (200, "OK")
 
 
 def test_the_version_is_told_without_any_configuration() -> None:

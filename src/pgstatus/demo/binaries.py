@@ -73,6 +73,8 @@ class Binaries:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            # As in `start`: a Ctrl-C in the terminal is for us to handle.
+            start_new_session=True,
         )
         if done.returncode:
             raise StartError(f"{program} failed: {done.stdout.strip()}")

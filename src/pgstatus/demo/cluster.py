@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -194,10 +195,13 @@ class Cluster:
     def replicas(self) -> tuple[Server, ...]:
         return tuple(server for server in self.servers if server is not self.primary)
 
-    def start(self) -> None:
+    def start(self, stopping: threading.Event | None = None) -> None:
+        """Make and start all servers; ``stopping`` ends it before the next one."""
         self.primary.initialize()
         self.primary.start()
         for replica in self.replicas:
+            if stopping is not None and stopping.is_set():
+                return
             replica.clone(self.primary)
             replica.launch()
         for replica in self.replicas:

@@ -5,6 +5,7 @@ is ended (Ctrl-C, SIGTERM, a closed terminal), it takes them along.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -15,10 +16,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 
@@ -34,8 +35,6 @@ _SHOW_EVERY = 0.5
 
 def run_demo(bindir: str | None, version: str, port: int) -> int:
     """Run until stopped; returns the exit status. StartError says what is missing."""
-    state_file = _state_file()
-    _refuse_second(state_file)
     stopping = threading.Event()
     failing_over = threading.Event()
 
@@ -48,6 +47,7 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
     signal.signal(signal.SIGUSR1, lambda signum, frame: failing_over.set())
 
     with contextlib.ExitStack() as undo:
+        state_file = undo.enter_context(_only_one())
         network = Network()
         undo.callback(network.release)
         directory = Path(tempfile.mkdtemp(prefix="pg-status-demo-"))
@@ -57,7 +57,7 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
         cluster = Cluster(source, directory, addresses, free_port(addresses, 5432))
         undo.callback(cluster.stop)
         _say(f"starting a primary and two replicas on {', '.join(addresses)} …")
-        cluster.start()
+        cluster.start(stopping)
         if stopping.is_set():
             return 0
         port = free_port([_HTTP_HOST], port)
@@ -65,8 +65,8 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
         daemon = _start_daemon(cluster, port)
         undo.callback(_end, daemon)
         _wait_until_ready(daemon, url)
-        state_file.write_text(json.dumps({"pid": os.getpid(), "url": url}))
-        undo.callback(state_file.unlink, missing_ok=True)
+        state_file.write(json.dumps({"pid": os.getpid(), "url": url}))
+        state_file.flush()
         _explain(url)
         _watch(cluster, daemon, url, stopping, failing_over)
         _say("stopping: the servers and their directory go away")
@@ -75,7 +75,7 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
 
 def fail_over() -> int:
     """Have the running demo crash its primary; returns when ``/master`` names another host."""
-    state = _running(_state_file())
+    state = _running()
     if state is None:
         raise StartError("no demo is running: start one with `make run` (or `pg-status demo`)")
     url = str(state["url"])
@@ -211,23 +211,43 @@ def _get(url: str) -> str:
         return ""
 
 
-def _state_file() -> Path:
+def _state_path() -> Path:
     return Path(tempfile.gettempdir()) / f"pg-status-demo-{os.getuid()}.json"
 
 
-def _running(state_file: Path) -> Mapping[str, Any] | None:
+@contextlib.contextmanager
+def _only_one() -> Iterator[IO[str]]:
+    """The file in which the running demo says who it is; locked as long as it runs."""
+    path = _state_path()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            state = _running()
+            where = f": process {state['pid']}, {state['url']}" if state else ", about to start"
+            raise StartError(f"a demo is already running{where}") from None
+        file.truncate()
+        try:
+            yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _running() -> Mapping[str, Any] | None:
+    """What the running demo says of itself; None where none is running."""
     try:
-        state: Mapping[str, Any] = json.loads(state_file.read_text())
-        os.kill(int(state["pid"]), 0)
-    except (OSError, ValueError, KeyError):
+        with _state_path().open() as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():
+                return None
+            state: Mapping[str, Any] = json.load(file)
+            # Nobody holds the lock: it was killed, and its process number may be another's.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+    except (OSError, ValueError):
         return None
     return state
-
-
-def _refuse_second(state_file: Path) -> None:
-    state = _running(state_file)
-    if state is not None:
-        raise StartError(f"a demo is already running: process {state['pid']}, {state['url']}")
 
 
 def _say(text: str) -> None:
