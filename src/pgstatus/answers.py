@@ -18,10 +18,8 @@ class HostFormat(StrEnum):
     URI = "uri"
 
 
-def host_text(status: HostStatus | None, form: HostFormat) -> str:
-    """``pg1``, ``pg1:5432`` or ``postgresql://pg1:5432``; empty where there is no host."""
-    if status is None:
-        return ""
+def host_text(status: HostStatus, form: HostFormat) -> str:
+    """``pg1``, ``pg1:5432`` or ``postgresql://pg1:5432``."""
     match form:
         case HostFormat.HOST:
             return status.host.name
