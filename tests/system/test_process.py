@@ -21,6 +21,7 @@ from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory, Daemons
 from tests.support.daemon import Daemon
+from tests.support.defects import with_defect
 from tests.support.waiting import wait_until
 
 
@@ -62,27 +63,12 @@ def test_there_is_one_worker_whatever_the_environment_says(
         assert len(children_of(daemon.process.pid)) == 1
 
 
-# Run in the worker's place: the same program with a defect in its monitor.
-DEFECT = """
-import pathlib, sys
-from pgstatus import monitor
-from pgstatus.cli import main
-good = monitor.fold
-def fold(state, index, result, *rest, **options):
-    if pathlib.Path(sys.argv[1]).exists():
-        raise ZeroDivisionError("a defect")
-    return good(state, index, result, *rest, **options)
-monitor.fold = fold
-sys.exit(main([]))
-"""
-
-
 def test_a_monitor_that_dies_of_a_defect_takes_the_worker_along(
     cluster: Cluster, daemons: Daemons, tmp_path: Path
 ) -> None:
     daemon = daemons.prepare(cluster)
     trigger = tmp_path / "defect"
-    daemon.command = [sys.executable, "-c", DEFECT, str(trigger)]
+    daemon.command = with_defect('raise ZeroDivisionError("a defect")', trigger)
     with daemon:
         worker = daemon.worker_pid
         trigger.touch()
