@@ -37,7 +37,7 @@ def _bindir(name: str) -> Path:
     return Path(name) if name.startswith("/") else bundled(name)
 
 
-class _Clusters:
+class Clusters:
     """Makes clusters on ever new addresses, and takes them all down in the end."""
 
     def __init__(self, network: Network) -> None:
@@ -62,22 +62,22 @@ class _Clusters:
 
 
 @pytest.fixture(scope="session")
-def _session_clusters(network: Network) -> Iterator[_Clusters]:
-    clusters = _Clusters(network)
+def session_clusters(network: Network) -> Iterator[Clusters]:
+    clusters = Clusters(network)
     yield clusters
     clusters.close()
 
 
-@pytest.fixture(scope="session", params=POSTGRES)
-def cluster(request: pytest.FixtureRequest, _session_clusters: _Clusters) -> Cluster:
+@pytest.fixture(scope="session")
+def cluster(session_clusters: Clusters) -> Cluster:
     """A primary and two replicas that tests may ask but leave as they found them."""
-    return _session_clusters.make(request.param)
+    return session_clusters.make()
 
 
 @pytest.fixture
 def make_cluster(network: Network) -> Iterator[ClusterFactory]:
     """Make a cluster that the test may break: ``make_cluster(replicas=2)``."""
-    clusters = _Clusters(network)
+    clusters = Clusters(network)
     # Addresses of the session's clusters stay theirs.
     clusters._next = 100
     yield clusters.make

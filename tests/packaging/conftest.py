@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import _Clusters
+from tests.conftest import Clusters
 from tests.packaging.machine import Machine
 
 SUITES = os.environ.get("PGSTATUS_TEST_SUITES", "bookworm,trixie").split(",")
@@ -22,6 +22,6 @@ def machine(
 
 
 @pytest.fixture(scope="session")
-def outside(_session_clusters: _Clusters) -> Cluster:
+def outside(session_clusters: Clusters) -> Cluster:
     """A primary and two replicas on this machine."""
-    return _session_clusters.make()
+    return session_clusters.make()

@@ -22,9 +22,9 @@ DRIVERS = ("asyncpg", "psycopg")
 
 
 @pytest.fixture(scope="session")
-def cluster(_session_clusters: Any) -> Cluster:
+def cluster(session_clusters: Any) -> Cluster:
     """A cluster to write to: one table, emptied before each test that has a ``database``."""
-    cluster: Cluster = _session_clusters.make()
+    cluster: Cluster = session_clusters.make()
     cluster.primary.sql("CREATE TABLE note (id bigserial PRIMARY KEY, body text NOT NULL)")
     return cluster
 
