@@ -1,13 +1,12 @@
 """Logs on stderr, as text or JSON, one line each, RFC 3339 in UTC.
 
-Written by a thread of their own: a reader of stderr that stalls holds up nobody who watches hosts
-or answers requests.
+In the worker they are written by a thread of their own: a reader of stderr that stalls holds up
+nobody who watches hosts or answers requests.
 """
 
 import json
 import logging
 import logging.handlers
-import os
 import queue
 import sys
 import threading
@@ -78,10 +77,9 @@ def level_of(name: str) -> int | str:
 
 
 def write_in_background() -> None:
-    """From now on log through a thread, in this process and in those that it forks."""
-    _begin_background()
-    # Threads do not survive a fork, and one of them may have held the queue's lock.
-    os.register_at_fork(after_in_child=_begin_background)
+    """From now on log through a thread. To be called after a fork: threads do not survive one."""
+    root = logging.getLogger()
+    root.handlers[:] = [_Unblocking(root.handlers[:])]
 
 
 def flush(patience: float = 0.5) -> bool:
@@ -100,13 +98,3 @@ def flush(patience: float = 0.5) -> bool:
                 root.handlers[:] = []
                 return False
     return True
-
-
-def _begin_background() -> None:
-    root = logging.getLogger()
-    outputs = [
-        output
-        for handler in root.handlers
-        for output in (handler.outputs if isinstance(handler, _Unblocking) else [handler])
-    ]
-    root.handlers[:] = [_Unblocking(outputs)]

@@ -71,13 +71,7 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = _listen(settings.listen_address, settings.listen_port)
-    logs.write_in_background()
-    try:
-        _Application(settings, load, notifier, listener.detach()).run()
-    except SystemExit as end:
-        if not logs.flush():
-            os._exit(end.code if isinstance(end.code, int) else 1)
-        raise
+    _Application(settings, load, notifier, listener.detach()).run()
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -105,6 +99,9 @@ class _Worker:
 
     def __init__(self, settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
         self._began = time.monotonic()
+        # Here and not in the arbiter: to fork while a thread writes to stderr leaves its lock held
+        # in the child.
+        logs.write_in_background()
         self._load = load
         self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
         self.wsgi = self._sites.wsgi
