@@ -84,7 +84,7 @@ class Server:
 
     def clone(self, primary: "Server") -> None:
         """Become a streaming replica of ``primary``; what was here before is thrown away."""
-        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)  # a mount point stays, empty
         self._binaries.run(
             "pg_basebackup", "-D", self.data, "-R", "--no-sync", "-c", "fast", "-X", "stream",
             "-d", primary.conninfo,
