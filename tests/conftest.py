@@ -108,6 +108,17 @@ class Daemons:
         """A daemon that is ready."""
         return self._undo.enter_context(self.prepare(cluster, **variables))
 
+    def start_in_sync(self, cluster: Cluster) -> Daemon:
+        """A daemon that sees all of the cluster in sync."""
+        daemon = self.start(cluster)
+
+        def all_in_sync() -> bool:
+            hosts = daemon.json("/hosts")
+            return all(host["sync_by_time"] and host["sync_by_bytes"] for host in hosts)
+
+        wait_until("all hosts are in sync", all_in_sync)
+        return daemon
+
     def close(self) -> None:
         self._undo.close()
 
@@ -127,7 +138,7 @@ def make_daemon(daemons: Daemons) -> DaemonFactory:
 
 
 @pytest.fixture(scope="session")
-def _session_daemons(
+def session_daemons(
     network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemons]:
     daemons = Daemons(network, tmp_path_factory.mktemp("daemons"))
@@ -136,13 +147,6 @@ def _session_daemons(
 
 
 @pytest.fixture(scope="session")
-def daemon(cluster: Cluster, _session_daemons: Daemons) -> Daemon:
+def daemon(cluster: Cluster, session_daemons: Daemons) -> Daemon:
     """A daemon that watches ``cluster``, all of it in sync."""
-    daemon = _session_daemons.start(cluster)
-
-    def all_in_sync() -> bool:
-        hosts = daemon.json("/hosts")
-        return all(host["sync_by_time"] and host["sync_by_bytes"] for host in hosts)
-
-    wait_until("all hosts are in sync", all_in_sync)
-    return daemon
+    return session_daemons.start_in_sync(cluster)

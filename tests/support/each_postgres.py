@@ -1,14 +1,22 @@
 """For modules whose tests are to run against every PostgreSQL, not against the newest alone:
-``from tests.support.each_postgres import cluster_of_each``.
+``from tests.support.each_postgres import cluster_of_each, daemon_of_each``.
 """
 
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import POSTGRES, Clusters
+from tests.conftest import POSTGRES, Clusters, Daemons
+from tests.support.daemon import Daemon
 
 
 @pytest.fixture(name="cluster", scope="session", params=POSTGRES)
 def cluster_of_each(request: pytest.FixtureRequest, session_clusters: Clusters) -> Cluster:
-    """Takes the place of `tests.conftest.cluster`, also for its daemon."""
+    """Takes the place of `tests.conftest.cluster`."""
     return session_clusters.make(request.param)
+
+
+# Of its own, too: a fixture of the session is made once, and the other one watches another cluster.
+@pytest.fixture(name="daemon", scope="session")
+def daemon_of_each(cluster: Cluster, session_daemons: Daemons) -> Daemon:
+    """Takes the place of `tests.conftest.daemon`."""
+    return session_daemons.start_in_sync(cluster)

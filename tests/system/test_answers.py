@@ -7,7 +7,7 @@ import pytest
 from pgstatus import __version__
 from pgstatus.demo.cluster import Cluster
 from tests.support.daemon import Daemon
-from tests.support.each_postgres import cluster_of_each  # noqa: F401
+from tests.support.each_postgres import cluster_of_each, daemon_of_each  # noqa: F401
 
 
 def test_master_is_the_primary(daemon: Daemon, cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
-from tests.support.each_postgres import cluster_of_each  # noqa: F401
+from tests.support.each_postgres import cluster_of_each, daemon_of_each  # noqa: F401
 from tests.support.illhosts import listener
 from tests.support.waiting import wait_until
 
