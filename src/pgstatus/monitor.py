@@ -255,8 +255,7 @@ class Monitor:
             left = began + self._pause_now(now) - now
             if left <= 0:
                 return
-            master = self._state.master
-            asked = self._running.get(master) if master is not None else None
+            asked = self._master_asked
             if asked is not None and asked + _OVERDUE > now:
                 left = min(left, asked + _OVERDUE - now)
             with contextlib.suppress(TimeoutError):
@@ -264,8 +263,13 @@ class Monitor:
                     await self._nudge.wait()
             self._nudge.clear()
 
+    @property
+    def _master_asked(self) -> float | None:
+        """When the master's check under way began."""
+        return None if self._state.master is None else self._running.get(self._state.master)
+
     def _pause_now(self, now: float) -> float:
-        asked = None if self._state.master is None else self._running.get(self._state.master)
+        asked = self._master_asked
         overdue = asked is not None and now - asked >= _OVERDUE
         if not self._state.in_transition and not overdue:
             self._restless_since = None

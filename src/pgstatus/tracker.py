@@ -128,7 +128,7 @@ class State:
     @property
     def in_transition(self) -> bool:
         """A failover is under way: the master does not answer, or a replica is not with it yet."""
-        if self.master is None or self.records[self.master].failure is not None:
+        if self.master is None or not self.has_healthy_master:
             return True
         master = self.records[self.master].seen
         return master is not None and any(

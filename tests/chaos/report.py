@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from statistics import median
 
-from pgstatus.demo.cluster import Server
 from tests.chaos.observer import Observer
 from tests.chaos.truth import Reign, Truth
 
@@ -82,7 +81,9 @@ def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Reign, floa
     """Rows that a told client wrote, sent after the right host could be known, and not there."""
     survived = {
         row[0]
-        for row in _final(truth).sql("SELECT answered FROM written WHERE url = %s", observer.url)
+        for row in truth.cluster.primary.sql(
+            "SELECT answered FROM written WHERE url = %s", observer.url
+        )
     }
     lost = 0
     for answer in observer.answers:
@@ -93,7 +94,3 @@ def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Reign, floa
         sent_astray = answer.host != reign.address and answer.at > could_know
         lost += sent_astray and answer.at not in survived
     return lost
-
-
-def _final(truth: Truth) -> Server:
-    return truth.cluster.primary
