@@ -1,9 +1,10 @@
 """How an answer looks, in text and JSON. Pure: hosts in, text or plain JSON values out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from urllib.parse import quote
 
+from pgstatus.explain import Verdict
 from pgstatus.lsn import format_lsn
 from pgstatus.snapshot import HostStatus, Snapshot
 
@@ -44,6 +45,19 @@ def selection(status: HostStatus | None, snapshot: Snapshot) -> Json:
         "lag_bytes": status.lag_bytes,
         "lsn": _lsn(status),
     }
+
+
+def explanation(verdicts: Sequence[Verdict]) -> Sequence[Json]:
+    """The answer of ``/explain/…``."""
+    return [
+        {"host": v.status.host.name, "port": v.status.host.port, "chosen": v.chosen, "why": v.why}
+        for v in verdicts
+    ]
+
+
+def explanation_text(verdicts: Sequence[Verdict]) -> str:
+    """The same, a line for each host."""
+    return "".join(f"{'+' if v.chosen else '-'} {v.status.host} {v.why}\n" for v in verdicts)
 
 
 def host_entry(status: HostStatus) -> Json:

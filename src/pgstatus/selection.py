@@ -24,6 +24,8 @@ from pgstatus.snapshot import HostStatus, Role, Snapshot
 # forgotten begins anew, which nobody can notice.
 _MAX_QUESTIONS = 1024
 
+FAILED = "its last check failed, and healthy hosts come first"
+
 
 class Kind(StrEnum):
     """What is asked for; the value is the endpoint's path without the slash."""
@@ -95,7 +97,7 @@ def choose(snapshot: Snapshot, question: Question, place: Place) -> tuple[HostSt
     master = [status for status in snapshot.hosts if status.master]
     if question.kind is Kind.MASTER:
         return tuple(master)
-    if master and _is_outdated(master[0], question):
+    if master and is_outdated(master[0], question):
         master = []
     fitting = [s for s in snapshot.hosts if objection(s, question) is None]
     for possible_dead in (False, True):
@@ -120,7 +122,19 @@ def may_be_reached(snapshot: Snapshot) -> bool:
     return any(s.role is Role.REPLICA and not s.possible_dead for s in snapshot.hosts)
 
 
-def _is_outdated(master: HostStatus, question: Question) -> bool:
+def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str | None:
+    """Why a load balancer should not use this one host for the question; None: it should.
+
+    The same preference as in `choose`, less the master: the possibly dead only where no healthy
+    replica fits.
+    """
+    reason = objection(status, question)
+    if reason is None and status.possible_dead and is_reached(snapshot, question):
+        return f"{FAILED}: {status.error}"
+    return reason
+
+
+def is_outdated(master: HostStatus, question: Question) -> bool:
     """The asker has written on a newer timeline: this master was replaced, we are the last to know.
 
     To name it would be to lose sight of what they wrote.
@@ -130,7 +144,7 @@ def _is_outdated(master: HostStatus, question: Question) -> bool:
 
 def objection(status: HostStatus, question: Question) -> str | None:
     """Why this host is no answer to a question about replicas, in words; None: it is one."""
-    if status.role is not Role.REPLICA or not status.alive or status.excluded:
+    if not status.is_live_replica:
         return status.reason or "is not a live replica"
     by_time = _over(status, status.lag_ms, question.lag_ms, "ms")
     by_bytes = _over(status, status.lag_bytes, question.lag_bytes, "bytes")

@@ -97,6 +97,10 @@ class HostStatus:
     excluded: bool = False
     """Never to be named, whatever is asked: it belongs to another cluster or history."""
 
+    @property
+    def is_live_replica(self) -> bool:
+        return self.alive and self.role is Role.REPLICA and not self.excluded
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

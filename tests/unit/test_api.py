@@ -15,7 +15,11 @@ from pgstatus.snapshot import Host, HostStatus, Snapshot
 from tests.support.world import World, master, refused, replica
 
 SELECTIONS = [f"/{kind}" for kind in Kind]
-ABOUT_HOSTS = [*SELECTIONS, "/hosts", "/status?host=a", "/replicas_info", "/health"]
+EXPLANATIONS = [f"/explain/{kind}" for kind in Kind]
+CHECKS = ["/is_master?host=a", "/is_replica?host=b", "/is_alive?host=a"]
+ABOUT_HOSTS = [
+    *SELECTIONS, *EXPLANATIONS, *CHECKS, "/hosts", "/status?host=a", "/replicas_info", "/health",
+]  # fmt: skip
 ALL = [*ABOUT_HOSTS, "/version", "/live", "/ready"]
 
 
@@ -189,6 +193,86 @@ def test_status_of_a_host() -> None:
         assert "content-type" not in result.headers
 
 
+def status_of(snapshot: Snapshot, path: str, method: str = "GET") -> int:
+    return Asked(snapshot)(path, method=method).status_code
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("path", "good"),
+    [
+        ("/is_master?host=a", True),
+        ("/is_master?host=a:5432", True),
+        ("/is_master?host=b", False),
+        ("/is_replica?host=a", False),
+        ("/is_replica?host=b", True),
+        ("/is_replica?host=c&min_lsn=0/3000060", False),
+        ("/is_replica?host=b&min_lsn=0/3000060", True),
+        ("/is_replica?host=b&lag_ms=0", False),
+        ("/is_replica?host=b&lag_ms=1&lag_bytes=0", True),
+        ("/is_alive?host=a", True),
+        ("/is_alive?host=c", True),
+    ],
+)
+def test_checks_of_a_load_balancer(path: str, good: bool, method: str) -> None:
+    assert status_of(CLUSTER, path, method) == (200 if good else 503)
+
+
+def test_a_failed_check_says_why() -> None:
+    assert ask("/is_master?host=b").json() == {"error_text": "b:5432 is a replica"}
+    late = ask("/is_replica?host=b&lag_ms=0").json()
+    assert late == {"error_text": "b:5432 1 ms behind, more than 0"}
+
+
+@pytest.mark.parametrize("path", ["/is_master", "/is_replica", "/is_alive"])
+def test_checks_of_no_host_and_of_an_unknown_one(path: str) -> None:
+    assert ask(path).json() == {"error_text": "Get parameter 'host' wasn't passed"}
+    assert [ask(path).status_code, ask(f"{path}?host=z").status_code] == [400, 404]
+
+
+def test_a_bad_limit_of_a_check_is_400() -> None:
+    assert ask("/is_replica?host=b&lag_ms=x").json() == {"error_text": "Invalid lag_ms"}
+
+
+def test_a_replica_that_may_be_dead_is_used_where_no_other_fits() -> None:
+    story = World().see_all(a=master(0), b=replica(0, 0x3000060), c=replica(0))
+    story.see("b", refused(5))
+    paths = ["/is_replica?host=b", "/is_replica?host=c", "/is_replica?host=b&min_lsn=0/3000060"]
+    assert [status_of(story.snapshot, path) for path in paths] == [503, 200, 200]
+    assert status_of(story.snapshot, "/is_alive?host=b") == 200
+    for at in (10, 15):
+        story.see("b", refused(at))
+    assert status_of(story.snapshot, "/is_alive?host=b") == 503
+
+
+def test_a_name_that_two_hosts_share_needs_the_port() -> None:
+    twice = replace(
+        CLUSTER, hosts=tuple(replace(s, host=replace(s.host, name="a", port=5432 + i))
+                             for i, s in enumerate(CLUSTER.hosts)))  # fmt: skip
+    for path in ("/status", "/is_master", "/is_replica", "/is_alive"):
+        assert Asked(twice)(f"{path}?host=a").json() == {
+            "error_text": "host=a is ambiguous: name the port, as in a:5432 or a:5433 or a:5434"
+        }
+    assert status_of(twice, "/is_master?host=a:5432") == 200
+    assert status_of(twice, "/is_master?host=a:5433") == 503
+
+
+def test_an_explanation() -> None:
+    assert ask("/explain/replica?min_lsn=0/3000060").text.splitlines() == [
+        "- a:5432 is the master: named only where no healthy replica fits",
+        "+ b:5432 fits",
+        "- c:5432 has replayed 0/3E8, not 0/3000060",
+    ]
+    assert ask("/explain/master", "application/json").json() == [
+        {"host": "a", "port": 5432, "chosen": True, "why": "is the master"},
+        {"host": "b", "port": 5432, "chosen": False, "why": "is a replica"},
+        {"host": "c", "port": 5432, "chosen": False, "why": "is a replica"},
+    ]
+    assert ask("/explain/replica?lag_ms=x").json() == {"error_text": "Invalid lag_ms"}
+    assert "as in /explain/replica?lag_ms=50" in ask("/explain").json()["error_text"]
+    assert ask("/explain/nothing").status_code == 404
+
+
 def test_replicas_info_lists_live_replicas() -> None:
     assert ask("/replicas_info").json() == [{"host": "b"}, {"host": "c"}]
 
@@ -239,8 +323,11 @@ def test_methods(path: str) -> None:
     assert head.headers["content-length"] == get.headers["content-length"]
     assert head.headers["content-type"] == get.headers["content-type"]
     options = ask(path, method="OPTIONS")
-    assert (options.status_code, options.text) == (204, "")
-    assert options.headers["allow"] == "GET, HEAD, OPTIONS"
+    if path in CHECKS:
+        assert options.status_code == get.status_code
+    else:
+        assert (options.status_code, options.text) == (204, "")
+        assert options.headers["allow"] == "GET, HEAD, OPTIONS"
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         other = ask(path, method=method)
         assert (other.status_code, other.text) == (405, "")

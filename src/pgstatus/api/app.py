@@ -1,0 +1,54 @@
+"""The Falcon app: which path is answered by which resource, and what all answers have in common.
+
+Every answer is made from the snapshot that `create_app` is given a way to read; no request waits
+for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods and ``Accept``.
+"""
+
+import falcon
+
+from pgstatus.api import hosts, probes, questions, wire
+from pgstatus.api.service import Refused, Service
+from pgstatus.selection import Kind
+
+
+def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
+    """The WSGI app."""
+    app = falcon.App(middleware=[_EveryAnswer()])
+    # An answer without a body has no type either.
+    app.resp_options.default_media_type = None  # type: ignore[assignment]
+    app.set_error_serializer(lambda req, resp, exception: None)
+    app.add_error_handler(Refused, _refuse)
+    for kind in Kind:
+        app.add_route(f"/{kind}", questions.Selection(service, kind))
+        app.add_route(f"/explain/{kind}", questions.Explanation(service, kind))
+    app.add_route("/explain", questions.WhatToExplain(service))
+    app.add_route("/hosts", hosts.Hosts(service))
+    app.add_route("/status", hosts.Status(service))
+    app.add_route("/replicas_info", hosts.ReplicasInfo(service))
+    app.add_route("/version", probes.Version(service))
+    app.add_route("/live", probes.Live(service))
+    app.add_route("/ready", probes.Ready(service))
+    app.add_route("/health", probes.Health(service))
+    app.add_route("/is_master", probes.IsMaster(service))
+    app.add_route("/is_replica", probes.IsReplica(service))
+    app.add_route("/is_alive", probes.IsAlive(service))
+    return app
+
+
+class _EveryAnswer:
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        resp.set_header("Cache-Control", "no-store")
+        known = resource is None or getattr(resource, "from_snapshot", False)
+        wire.note_of(req).replayable = known and resp.status_code != 500
+
+
+def _refuse(
+    req: falcon.Request,
+    resp: falcon.Response,
+    refused: Refused,
+    params: object,
+) -> None:
+    resp.status = refused.status
+    wire.send_json(resp, {"error_text": refused.error_text})

@@ -1,0 +1,68 @@
+"""Which host? ``/master``, ``/replica``, ``/sync_by_*`` and the others; and why: ``/explain/…``."""
+
+import falcon
+
+from pgstatus.answers import explanation, explanation_text, host_text, selection
+from pgstatus.api import wire
+from pgstatus.api.resource import Resource
+from pgstatus.api.service import Refused, Service
+from pgstatus.explain import explain
+from pgstatus.selection import Kind, choose, is_reached, may_be_reached
+from pgstatus.snapshot import HostStatus
+
+
+class Selection(Resource):
+    """One kind of question."""
+
+    def __init__(self, service: Service, kind: Kind) -> None:
+        super().__init__(service)
+        self._kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        form = wire.host_format(req)
+        question = wire.question(req, self._kind, self.service.thresholds)
+        wait = 0.0 if question.min_lsn is None else wire.wait(req, self.service.min_lsn_wait)
+        snapshot = self.service.snapshot()
+        if wait and not is_reached(snapshot, question) and may_be_reached(snapshot):
+            wire.note_of(req).wait()
+            self.service.parking.wait(question, wait)
+            snapshot = self.service.snapshot()
+        equals = choose(snapshot, question, self.service.place)
+        if not equals and snapshot.split_brain:
+            raise Refused(falcon.HTTP_503, snapshot.no_master or "")
+        chosen: HostStatus | None = None
+        if equals:
+            turn = self.service.turns.of(question)
+            chosen = equals[wire.note_of(req).pick(turn, len(equals))]
+        resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
+        if wire.wants_json(req):
+            wire.send_json(resp, selection(chosen, snapshot))
+        elif chosen:
+            wire.send_text(resp, host_text(chosen, form))
+
+
+class Explanation(Resource):
+    """Host by host: why one kind of question does or does not name it."""
+
+    def __init__(self, service: Service, kind: Kind) -> None:
+        super().__init__(service)
+        self._kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        question = wire.question(req, self._kind, self.service.thresholds)
+        verdicts = explain(self.service.snapshot(), question, self.service.place)
+        if wire.wants_json(req):
+            wire.send_json(resp, explanation(verdicts))
+        else:
+            wire.send_text(resp, explanation_text(verdicts))
+
+
+class WhatToExplain(Resource):
+    """``/explain`` alone."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        kinds = ", ".join(Kind)
+        raise Refused(
+            falcon.HTTP_400,
+            f"Name the question to explain, as in /explain/replica?lag_ms=50; one of {kinds}",
+        )
