@@ -1,11 +1,16 @@
 """How an answer looks, in text and JSON. Pure: hosts in, text or plain JSON values out."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote
 
+from pgstatus import __version__
+from pgstatus.chronicle import SAMPLES, STEP, Chronicle
 from pgstatus.explain import Verdict
 from pgstatus.lsn import format_lsn
+from pgstatus.selection import Thresholds
 from pgstatus.snapshot import HostStatus, Snapshot
 
 Json = Mapping[str, str | int | bool | None]
@@ -60,6 +65,17 @@ def explanation_text(verdicts: Sequence[Verdict]) -> str:
     return "".join(f"{'+' if v.chosen else '-'} {v.status.host} {v.why}\n" for v in verdicts)
 
 
+def change_report(snapshot: Snapshot, changes: Sequence[str]) -> Mapping[str, object]:
+    """What the command of ``on_change`` reads: the whole state, and what of it has changed."""
+    return {
+        "changes": changes,
+        "master": None if snapshot.master is None else host_entry(snapshot.master),
+        "no_master": snapshot.no_master,
+        "masters": [str(status.host) for status in snapshot.masters],
+        "hosts": [host_entry(status) for status in snapshot.hosts],
+    }
+
+
 def host_entry(status: HostStatus) -> Json:
     """One entry of ``/hosts``."""
     return {"host": status.host.name, **host_status(status)}
@@ -67,7 +83,6 @@ def host_entry(status: HostStatus) -> Json:
 
 def host_status(status: HostStatus) -> Json:
     """The answer of ``/status``."""
-    checked_at = status.checked_at
     return {
         "port": status.host.port,
         "dc": status.host.dc,
@@ -82,9 +97,7 @@ def host_status(status: HostStatus) -> Json:
         "role": status.role,
         "possible_dead": status.possible_dead,
         "timeline": status.timeline,
-        "checked_at": checked_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        if checked_at
-        else None,
+        "checked_at": _time(status.checked_at),
         "error": status.error,
         "reason": status.reason,
     }
@@ -92,3 +105,52 @@ def host_status(status: HostStatus) -> Json:
 
 def _lsn(status: HostStatus) -> str | None:
     return None if status.lsn is None else format_lsn(status.lsn)
+
+
+def overview(
+    snapshot: Snapshot,
+    chronicle: Chronicle,
+    limits: Thresholds,
+    *,
+    now: float,
+    at: datetime,
+) -> Mapping[str, object]:
+    """What the status page shows; ``now`` on the snapshot's clock, ``at`` the same for people."""
+    master = snapshot.master
+    return {
+        "version": __version__,
+        "now": _time(at),
+        "ready": snapshot.ready,
+        "stale": snapshot.ready and now > snapshot.stale_after,
+        "master": master
+        and {
+            "host": master.host.name,
+            "port": master.host.port,
+            "since": _time(chronicle.master_since),
+        },
+        "no_master": snapshot.no_master,
+        "masters": [str(status.host) for status in snapshot.masters],
+        "limits": {"lag_ms": limits.lag_ms, "lag_bytes": limits.lag_bytes},
+        "chart": {"step_s": STEP, "samples": SAMPLES},
+        "hosts": [
+            {**host_entry(status), "lags_ms": chronicle.lags(status.host, now)}
+            for status in snapshot.hosts
+        ],
+        "history": [
+            {
+                "at": _time(entry.at),
+                "change": entry.event.change,
+                "host": entry.event.host,
+                "level": logging.getLevelName(entry.event.level).lower(),
+                "text": entry.event.text,
+            }
+            for entry in chronicle.entries()
+        ],
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, milliseconds."""
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

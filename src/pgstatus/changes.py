@@ -31,10 +31,11 @@ class Event:
 
 
 def events(before: Snapshot, after: Snapshot) -> Iterator[Event]:
-    """All that changed, the master first."""
+    """All that changed, the master first. A host that was not there before was unknown."""
     yield from _master(before, after)
-    for old, new in zip(before.hosts, after.hosts, strict=True):
-        yield from _host(old, new)
+    known = {status.host: status for status in before.hosts}
+    for new in after.hosts:
+        yield from _host(known.get(new.host, HostStatus(new.host)), new)
 
 
 def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:

@@ -7,6 +7,8 @@ mistakes are reported together, and nothing else in the program reads the enviro
 import difflib
 import ipaddress
 import os
+import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from environs import Env, EnvValidationError, validate
 
 from pgstatus.election import SplitBrain
 from pgstatus.errors import ConfigError
+from pgstatus.hooks import Command
 from pgstatus.hostlist import Params, parse_hosts, split_list
 from pgstatus.probe import Target
 from pgstatus.selection import Place, Thresholds
@@ -86,6 +89,8 @@ VARIABLES = (
     Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
     Variable("min_lsn_wait_ms", "int", 20, **_whole(0, 10_000)),
     Variable("max_staleness_ms", "int", None, **_whole(0)),
+    Variable("on_change", "str", None, "a command and its arguments"),
+    Variable("on_change_timeout_ms", "int", 30_000, **_whole(1, 1000 * _DAY)),
     Variable("env_file", "str", None, "the path of a file"),
 )
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
@@ -107,6 +112,7 @@ class Settings:
     listen_port: int
     log_level: str
     log_format: str
+    on_change: Command | None
     warnings: tuple[str, ...]
     """What to tell at the start: it works, but perhaps not as it was meant."""
 
@@ -150,6 +156,7 @@ def _read_settings() -> Settings:
     dc = _dimension(raw, "dc", len(found), reader.warnings)
     geo = _dimension(raw, "geo", len(found), reader.warnings)
     address = _listen_address(raw["http_listen_address"], problems)
+    on_change = _command(raw["on_change"], raw["on_change_timeout_ms"], problems)
     if problems:
         raise ConfigError(problems)
     sleep = raw["sleep_ms"] / 1000
@@ -183,6 +190,7 @@ def _read_settings() -> Settings:
         listen_port=raw["http_port"],
         log_level=raw["log_level"],
         log_format=raw["log_format"],
+        on_change=on_change,
         warnings=tuple(reader.warnings),
     )
 
@@ -327,6 +335,23 @@ def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) 
         where = f", {other} is not set" if other else ""
         warnings.append(f"{PREFIX}hosts_{name} is ignored: no {PREFIX}current_{name}{where}")
     return _Dimension(None, [None] * hosts)
+
+
+def _command(text: str | None, limit_ms: int, problems: list[str]) -> Command | None:
+    if not text:
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError as error:  # "No closing quotation"
+        problems.append(f"{PREFIX}on_change: {error}: expected {_BY_NAME['on_change'].expected}")
+        return None
+    if not words or shutil.which(words[0]) is None:
+        problems.append(
+            f"{PREFIX}on_change: {words[0] if words else text!r} cannot be found or may not be "
+            "executed; for a line of shell write sh -c '…'"
+        )
+        return None
+    return Command(tuple(words), limit_ms / 1000)
 
 
 def _listen_address(text: str, problems: list[str]) -> str:

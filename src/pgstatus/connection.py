@@ -11,9 +11,10 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pgstatus.counters import RequestKind, Tally
 from pgstatus.exchange import Exchange, exchange
 from pgstatus.poller import READ, WRITE
-from pgstatus.replay import MustWait, Note
+from pgstatus.replay import OTHER, MustWait, Note
 
 if TYPE_CHECKING:
     from pgstatus.fastlane import FastLaneWorker
@@ -34,6 +35,7 @@ _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%b"
 ) % (len(_REFUSAL_BODY), _REFUSAL_BODY)
+_REFUSED = RequestKind(OTHER, "503", fell_back=False)
 
 
 class Connection:
@@ -94,6 +96,7 @@ class Connection:
 
     def _refused(self, sock: socket.socket) -> None:
         self._closing = self._unread = True
+        self._worker.requests.of(_REFUSED).count += 1
         self._send(_REFUSAL)
 
     def _readable(self, sock: socket.socket) -> None:
@@ -109,6 +112,7 @@ class Connection:
         if not data:
             self.close()
         elif not self._inbox and (answer := worker.memo.find(data, worker.now)) is not None:
+            answer.tally.count += 1
             self._closing = answer.close
             self._send(answer.data)
         else:
@@ -145,6 +149,7 @@ class Connection:
         head = inbox[:end]
         kept = worker.memo.find(head, worker.now)
         if kept is not None:
+            kept.tally.count += 1
             return self._taken(Exchange(kept.data, end, close=kept.close))
         note = worker.memo.note(head)
         made = exchange(worker, inbox, self._client, self._server, note, close=not worker.alive)
@@ -154,9 +159,15 @@ class Connection:
             # So that a client that sends byte by byte is not parsed byte by byte.
             self._retry_at = 2 * len(inbox)
             return None
+        tally = self._count(made)
         if made.used == end and not made.unread and worker.alive:
-            worker.memo.keep(head, made.answer, note, close=made.close)
+            worker.memo.keep(head, made.answer, note, tally, close=made.close)
         return self._taken(made)
+
+    def _count(self, made: Exchange) -> Tally:
+        tally = self._worker.requests.of(made.kind)
+        tally.count += 1
+        return tally
 
     def _taken(self, done: Exchange) -> bytes:
         self._inbox = self._inbox[done.used :]
@@ -188,6 +199,7 @@ class Connection:
         if done is None or self not in self._worker.connections:
             self.close()
         else:
+            self._count(done)
             self._send(self._taken(done))
 
     def _send(self, data: bytes | memoryview) -> None:

@@ -12,11 +12,14 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.wsgi import create
 
+from pgstatus.counters import RequestKind
 from pgstatus.replay import NOTE, MustWait, Note
 
 # Enough for any client's cookies and proxies' traces; gunicorn's own limit is 800 KiB, times the
 # number of connections that may send as much.
 _MAX_HEAD = 32 * 1024
+# "HTTP/1.1 200 OK"
+_STATUS = slice(9, 12)
 
 
 class _Incomplete(Exception):  # noqa: N818  # the rest is on its way
@@ -35,6 +38,12 @@ class Exchange:
     unread: bool = False
     """The client may still be sending what nobody will read."""
     note: Note = field(default_factory=Note)
+
+    @property
+    def kind(self) -> RequestKind:
+        """What it is to be counted as."""
+        status = self.answer[_STATUS].decode("ascii", "replace")
+        return RequestKind(self.note.endpoint, status, self.note.fell_back)
 
 
 class _Wire:

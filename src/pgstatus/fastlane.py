@@ -15,6 +15,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
 from pgstatus.connection import Connection
+from pgstatus.counters import Requests
 from pgstatus.poller import READ, Poller
 from pgstatus.replay import Memo
 
@@ -42,9 +43,12 @@ def connection_limit(wanted: int) -> int:
 
 
 class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Needs of the application object: ``read``, which returns the newest snapshot."""
+    """Needs of the application object: ``read``, which returns the newest snapshot, and
+    ``requests``, where answers are counted.
+    """
 
     memo: Memo
+    requests: Requests
     poller: Poller
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -60,6 +64,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         """Load the app, and what the fast lane needs of it."""
         super().load_wsgi()
         self.memo = Memo(self.app.read, self.now)
+        self.requests = self.app.requests
         self._limit = connection_limit(self.worker_connections)
 
     def run(self) -> None:

@@ -15,7 +15,7 @@ from math import inf
 from typing import Protocol
 
 from pgstatus import clock
-from pgstatus.changes import events
+from pgstatus.changes import Event, events
 from pgstatus.errors import CheckError
 from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
@@ -73,8 +73,9 @@ class Board:
 class Monitor:
     """The monitoring thread; it goes on from ``before``, where there was something before it.
 
-    In the thread are called: ``on_beat`` after each result and at least every second, ``on_death``
-    if a defect ends it.
+    In the thread are called: ``on_result`` with the result of each check, ``on_events`` with what
+    has changed since which snapshot, ``on_beat`` after each result and at least every second,
+    ``on_death`` if a defect ends it.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Monitor:
         rhythm: Rhythm,
         on_death: Callable[[], None],
         on_beat: Callable[[], None] = lambda: None,
+        on_result: Callable[[Host, Observation | Failure], None] = lambda host, result: None,
+        on_events: Callable[[Snapshot, Sequence[Event]], None] = lambda before, events: None,
         before: State | None = None,
     ) -> None:
         self._state = before.among(hosts) if before else State.of(hosts)
@@ -99,6 +102,8 @@ class Monitor:
         self._rhythm = rhythm
         self._on_death = on_death
         self._on_beat = on_beat
+        self._on_result = on_result
+        self._on_events = on_events
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
@@ -191,6 +196,7 @@ class Monitor:
         except CheckError as error:
             result = Failure(error.cause, str(error), started, clock.now())
         log.debug("%s: %s", self._state.hosts[index], result)
+        self._on_result(self._state.hosts[index], result)
         self._keep(fold(self._state, index, result, clock.wall(), self._rules, look), look)
         self._nudge.set()
 
@@ -204,9 +210,11 @@ class Monitor:
         # worth that.
         if look is Look.GLANCE and not told and not self._parking.is_awaited(after):
             return
-        self._shown = after
+        before, self._shown = self._shown, after
         self._board.publish(after)
         self._parking.release(after)
+        if told:
+            self._on_events(before, told)
         for event in told:
             log.log(event.level, "%s", event.text)
 

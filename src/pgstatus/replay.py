@@ -9,10 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 
+from pgstatus.counters import Tally
 from pgstatus.snapshot import Snapshot
 
 NOTE = "pgstatus.note"
 """Key of the WSGI environ under which a worker hands in a `Note`."""
+
+OTHER = "other"
+"""The endpoint of requests that no route leads to."""
 
 # Of requests and their answers together. Real clients ask a few dozen different requests of some
 # 100 bytes; whoever asks a million different ones gets no more memory than this.
@@ -30,13 +34,19 @@ class MustWait(BaseException):  # not an error, and no error handler may answer 
 class Note:
     """What the API says about one answer while it makes it."""
 
-    __slots__ = ("_wanted", "choices", "index", "may_wait", "replayable", "turn")
+    __slots__ = (
+        "_wanted", "choices", "endpoint", "fell_back", "index", "may_wait", "replayable", "turn",
+    )  # fmt: skip
 
     def __init__(self, *, may_wait: bool = True, wanted: int | None = None) -> None:
         self._wanted = wanted
         self.may_wait = may_wait
         self.replayable = False
         """The answer depends on the bytes of the request and on the snapshot, nothing else."""
+        self.endpoint = OTHER
+        """The path as it is routed."""
+        self.fell_back = False
+        """A question about replicas was answered with the master."""
         self.turn: Iterator[int] | None = None
         self.choices = 1
         self.index = 0
@@ -54,11 +64,11 @@ class Note:
 
 
 class Answer:
-    """The bytes of a whole HTTP answer, dated afresh once a second."""
+    """The bytes of a whole HTTP answer, dated afresh once a second; whoever gives it counts it."""
 
-    __slots__ = ("_after", "_before", "close", "data", "date")
+    __slots__ = ("_after", "_before", "close", "data", "date", "tally")
 
-    def __init__(self, data: bytes, *, close: bool) -> None:
+    def __init__(self, data: bytes, tally: Tally, *, close: bool) -> None:
         at = data.find(_DATE) + len(_DATE)
         self._before = data[:at]
         self._after = data[at + _DATE_LENGTH :]
@@ -66,6 +76,7 @@ class Answer:
         self.date = data[at : at + _DATE_LENGTH]
         self.close = close
         """The connection ends with this answer."""
+        self.tally = tally
 
     def redate(self, date: bytes) -> None:
         """Say that it is made now."""
@@ -127,7 +138,7 @@ class Memo:
         entry = self._entries.get(request)
         return Note(may_wait=False, wanted=None if entry is None else entry.due)
 
-    def keep(self, request: bytes, answer: bytes, note: Note, *, close: bool) -> None:
+    def keep(self, request: bytes, answer: bytes, note: Note, tally: Tally, *, close: bool) -> None:
         """Keep the answer that was just made, if it may be given again."""
         # Whatever the answer was made from was read between `find` and now.
         if not note.replayable or self._read() is not self._snapshot:
@@ -139,7 +150,7 @@ class Memo:
         entry = self._entries.get(request)
         if entry is None:
             entry = self._entries[request] = _Entry(note.turn, note.choices)
-        entry.answers[note.index] = Answer(answer, close=close)
+        entry.answers[note.index] = Answer(answer, tally, close=close)
         entry.due = None
 
     def _renew(self, now: float) -> None:

@@ -23,6 +23,7 @@ from gunicorn.glogging import Logger
 
 from pgstatus import logs
 from pgstatus.config import Settings
+from pgstatus.counters import Requests
 from pgstatus.errors import ConfigError, StartError
 from pgstatus.fastlane import FastLaneWorker
 from pgstatus.notify import Notifier
@@ -106,6 +107,7 @@ class _Worker:
         self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
         self.wsgi = self._sites.wsgi
         self.read = self._sites.read
+        self.requests = self._sites.records.requests
         # Not in the handler itself, which may have interrupted the holder of any lock.
         signal.signal(
             signal.SIGHUP, lambda *_: threading.Thread(target=self._reload, daemon=True).start()
@@ -136,7 +138,8 @@ class _Worker:
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     read: Callable[[], Snapshot]
-    """Set by `load`, as the worker process has a board of its own."""
+    requests: Requests
+    """Both set by `load`, as the worker process has a board and counters of its own."""
 
     def __init__(
         self, settings: Settings, load: LoadSettings, notifier: Notifier, listener_fd: int
@@ -170,6 +173,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
     def load(self) -> Callable[..., Any]:
         self._worker = _Worker(self._settings, self._load, self._notifier)
         self.read = self._worker.read
+        self.requests = self._worker.requests
         return self._worker.wsgi
 
     def read_again(self) -> bool:

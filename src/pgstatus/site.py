@@ -9,13 +9,18 @@ it the one that is asked. What is known of hosts that stay is kept.
 import faulthandler
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pgstatus import clock
 from pgstatus.api import Service, create_app
+from pgstatus.changes import Event, events
+from pgstatus.chronicle import Chronicle
 from pgstatus.config import Settings
+from pgstatus.counters import Checks, Requests
+from pgstatus.hooks import Hook
 from pgstatus.monitor import Board, Monitor
 from pgstatus.notify import Notifier
 from pgstatus.parking import Parking
@@ -32,6 +37,16 @@ _HANGS_AFTER = 12.0
 _BEAT = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What goes on from one configuration to the next: numbers, history, the command's state."""
+
+    requests: Requests = field(default_factory=Requests)
+    checks: Checks = field(default_factory=Checks)
+    chronicle: Chronicle = field(default_factory=Chronicle)
+    hook: Hook = field(default_factory=Hook)
+
+
 class Site:
     """The board, the monitor and the application of one configuration."""
 
@@ -39,9 +54,11 @@ class Site:
         self,
         settings: Settings,
         *,
+        records: Records,
         parking: int,
         before: State | None,
         on_beat: Callable[["Site"], None],
+        on_events: Callable[["Site", Snapshot, Sequence[Event]], None],
         on_death: Callable[[], None],
     ) -> None:
         self.settings = settings
@@ -56,6 +73,8 @@ class Site:
             rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
             on_death=on_death,
             on_beat=lambda: on_beat(self),
+            on_result=records.checks.checked,
+            on_events=lambda before, events: on_events(self, before, events),
             before=before,
         )
         self.wsgi = create_app(
@@ -66,7 +85,22 @@ class Site:
                 place=settings.place,
                 parking=places,
                 min_lsn_wait=settings.min_lsn_wait,
+                chronicle=records.chronicle,
+                expose=partial(self._expose, records),
             )
+        )
+
+    def _expose(self, records: Records, accept: str) -> tuple[str, bytes]:
+        # Not needed where nobody scrapes.
+        from pgstatus.metrics import expose  # noqa: PLC0415
+
+        return expose(
+            accept,
+            snapshot=self.board.read(),
+            now=clock.now(),
+            requests=records.requests,
+            checks=records.checks,
+            hook=records.hook,
         )
 
 
@@ -77,12 +111,21 @@ class Sites:
         self, settings: Settings, notifier: Notifier, on_death: Callable[[], None], *, parking: int
     ) -> None:
         self._notifier = notifier
-        self._make = partial(Site, parking=parking, on_beat=self._beat, on_death=on_death)
+        self.records = Records()
+        self._make = partial(
+            Site,
+            records=self.records,
+            parking=parking,
+            on_beat=self._beat,
+            on_events=self._note,
+            on_death=on_death,
+        )
         self._lock = threading.Lock()
         self._ready = False
         self._armed_at = 0.0
         self._next: Site | None = None
         self._current = self._make(settings, before=None)
+        self._take_over(settings)
 
     def start(self) -> None:
         self._current.monitor.start()
@@ -103,12 +146,21 @@ class Sites:
             self._next = self._make(settings, before=self._current.monitor.state)
             self._next.monitor.start()
 
+    def _take_over(self, settings: Settings) -> None:
+        self.records.checks.watch(settings.hosts)
+        self.records.hook.use(settings.on_change)
+
     def stop(self) -> None:
+        self.records.hook.stop()
         faulthandler.cancel_dump_traceback_later()
         with self._lock:
             if self._next is not None:
                 self._next.monitor.stop(0)
             self._current.monitor.stop()
+
+    def _note(self, site: Site, before: Snapshot, told: Sequence[Event]) -> None:
+        if site is self._current:
+            self.records.chronicle.changed(before, told, clock.wall())
 
     def _beat(self, site: Site) -> None:
         """A sign of life from the monitor of a site."""
@@ -121,6 +173,8 @@ class Sites:
                 self._ready = True
                 self._notifier.ready()
             self._notifier.alive(_in_a_line(snapshot))
+            self.records.chronicle.sample(snapshot, clock.now())
+            self.records.hook.offer(snapshot)
 
     def _defer_end(self) -> None:
         """Unless this is called again in time, the process ends, with all stacks on stderr.
@@ -140,6 +194,10 @@ class Sites:
             before, self._current, self._next = self._current, site, None
             # Its thread ends by itself; this one has hosts to watch.
             before.monitor.stop(0)
+            self._take_over(site.settings)
+            # What the new one has seen while it was not asked yet.
+            old = before.board.read()
+            self._note(site, old, list(events(old, site.board.read())))
         self._notifier.ready()
         log.info("reloaded: %s", _difference(before.settings, site.settings))
 

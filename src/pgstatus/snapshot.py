@@ -90,6 +90,8 @@ class HostStatus:
     speaks against it, the master's."""
     checked_at: datetime | None = None
     """End of the last check, UTC."""
+    seen: float | None = None
+    """When the last good check began, which all the rest is from; None: nothing is believed."""
     error: str | None = None
     """Why the last check failed."""
     reason: str | None = None

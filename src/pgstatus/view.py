@@ -51,6 +51,7 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
         possible_dead=record.failure is not None,
         timeline=seen.timeline,
         lsn=seen.lsn,
+        seen=seen.started,
     )
     if is_foreign(state, record):
         return replace(status, excluded=True, reason=_foreign(state, record))

@@ -18,6 +18,8 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
 from pgstatus.api import Service, create_app
+from pgstatus.chronicle import Chronicle
+from pgstatus.counters import Requests
 from pgstatus.fastlane import FastLaneWorker
 from pgstatus.parking import Parking
 from pgstatus.selection import Place, Thresholds
@@ -38,6 +40,7 @@ class Serving:
         **options: Any,
     ) -> None:
         self.snapshot = snapshot
+        self.requests = Requests()
         self.app_calls = 0
         self._app = app or create_app(service(self.read))
         config = Config()
@@ -111,6 +114,8 @@ def service(read: Callable[[], Snapshot]) -> Service:
         place=Place(),
         parking=Parking(1),
         min_lsn_wait=0.0,
+        chronicle=Chronicle(),
+        expose=lambda accept: ("text/plain", b"metrics"),
     )
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import count
 
+from pgstatus.counters import Tally
 from pgstatus.replay import Answer, Memo, Note
 from pgstatus.snapshot import Snapshot
 
@@ -28,7 +29,7 @@ class Keeper:
         self.memo = Memo(lambda: self.snapshot, 0.0)
 
     def keep(self, request: bytes = REQUEST, note: Note | None = None, body: str = "pg1") -> None:
-        self.memo.keep(request, answer(body), note or replayable(), close=False)
+        self.memo.keep(request, answer(body), note or replayable(), Tally(), close=False)
 
     def body(self, request: bytes = REQUEST, now: float = 0.0) -> str | None:
         found = self.memo.find(request, now)
@@ -116,7 +117,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_an_answer_is_dated_when_it_is_given() -> None:
-    made = Answer(answer(), close=False)
+    made = Answer(answer(), Tally(), close=False)
     assert made.data == answer()
     made.redate(b"Fri, 02 Jan 1970 00:00:00 GMT")
     assert made.data == answer().replace(b"Thu, 01", b"Fri, 02")

@@ -6,8 +6,9 @@ for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods 
 
 import falcon
 
-from pgstatus.api import hosts, probes, questions, wire
+from pgstatus.api import hosts, metrics, page, probes, questions, wire
 from pgstatus.api.service import Refused, Service
+from pgstatus.replay import OTHER
 from pgstatus.selection import Kind
 
 
@@ -32,6 +33,9 @@ def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]
     app.add_route("/is_master", probes.IsMaster(service))
     app.add_route("/is_replica", probes.IsReplica(service))
     app.add_route("/is_alive", probes.IsAlive(service))
+    app.add_route("/metrics", metrics.Metrics(service))
+    app.add_route("/overview", page.Overview(service))
+    app.add_route("/", page.Page(service))
     return app
 
 
@@ -40,8 +44,10 @@ class _EveryAnswer:
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         resp.set_header("Cache-Control", "no-store")
+        note = wire.note_of(req)
         known = resource is None or getattr(resource, "from_snapshot", False)
-        wire.note_of(req).replayable = known and resp.status_code != 500
+        note.replayable = known and resp.status_code != 500
+        note.endpoint = req.uri_template or OTHER
 
 
 def _refuse(

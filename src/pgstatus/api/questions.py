@@ -32,8 +32,9 @@ class Selection(Resource):
             raise Refused(falcon.HTTP_503, snapshot.no_master or "")
         chosen: HostStatus | None = None
         if equals:
-            turn = self.service.turns.of(question)
-            chosen = equals[wire.note_of(req).pick(turn, len(equals))]
+            note = wire.note_of(req)
+            chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
+            note.fell_back = chosen.master and self._kind is not Kind.MASTER
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if wire.wants_json(req):
             wire.send_json(resp, selection(chosen, snapshot))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import falcon
 
+from pgstatus.chronicle import Chronicle
 from pgstatus.parking import Parking
 from pgstatus.selection import Place, Thresholds, Turns
 from pgstatus.snapshot import Snapshot
@@ -32,6 +33,9 @@ class Service:
     parking: Parking
     min_lsn_wait: float
     """Seconds that a ``min_lsn`` request waits which does not say how long."""
+    chronicle: Chronicle
+    expose: Callable[[str], tuple[str, bytes]]
+    """The metrics for whoever sends this ``Accept``: their media type and text."""
     turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:
