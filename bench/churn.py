@@ -1,0 +1,146 @@
+"""``python -m bench.churn``: does memory stay flat?
+
+An hour (or ``--minutes``) of clients that come and go, of which some are cut off in the middle of a
+request or of an answer, while every request for a replica is one that was never asked before: a
+million of them. Once a minute the daemon is told to reload, and its memory is printed.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from bench.processes import cpu_seconds, pss_mib, tree
+from bench.servers import wait_for
+from pgstatus.demo.binaries import bundled
+from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network, free_port
+
+_BATCH = 16
+# Closing with this option set resets the connection.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Client:
+    """Asks ever new questions, on connections that it keeps for a while."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._random = random.Random(1)
+        self._numbers = count()
+        self.asked = 0
+        self.connections = 0
+
+    def connection(self) -> None:
+        """One connection from its beginning to its end, whatever that is."""
+        with socket.create_connection(self._address, 10) as sock:
+            self.connections += 1
+            for _ in range(self._random.randrange(4)):
+                self._ask(sock)
+            match self._random.randrange(4):
+                case 0:
+                    sock.sendall(b"GET /master HTTP/1.1\r\nHos")
+                case 1:
+                    sock.sendall(b"GET /hosts HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                case 2:
+                    sock.sendall(b"\x16\x03 nonsense\r\n\r\n")
+
+    def _ask(self, sock: socket.socket) -> None:
+        requests = [
+            b"GET /replica?lag_ms=%d HTTP/1.1\r\nHost: x\r\n\r\n" % next(self._numbers)
+            for _ in range(_BATCH)
+        ]
+        sock.sendall(b"".join(requests))
+        received = b""
+        while received.count(b"HTTP/1.1 ") < _BATCH or received.endswith(b"\r\n\r\n"):
+            part = sock.recv(65536)
+            if not part:
+                raise ConnectionResetError("closed in the middle of an answer")
+            received += part
+        self.asked += _BATCH
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with ExitStack() as undo:
+        directory = Path(tempfile.mkdtemp(prefix="pg-status-churn-"))
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o777)
+        network = Network()
+        undo.callback(network.release)
+        addresses = [network.address(last) for last in (2, 3, 4)]
+        (directory / "cluster").mkdir()
+        cluster = Cluster(
+            bundled("18"), directory / "cluster", addresses, free_port(addresses, 5432)
+        )
+        undo.callback(cluster.stop)
+        cluster.start()
+        address = (network.address(1), 8000)
+        daemon = _start(cluster, address, directory)
+        undo.callback(daemon.wait, 10)
+        undo.callback(daemon.terminate)
+        _churn(Client(address), daemon, options.minutes * 60, options.requests)
+    return 0
+
+
+def _start(
+    cluster: Cluster, address: tuple[str, int], directory: Path
+) -> "subprocess.Popen[bytes]":
+    env_file = directory / "env"
+    env_file.write_text("pg_status__max_fails=3\n")
+    environment = {
+        **os.environ,
+        "pg_status__hosts": ",".join(server.address for server in cluster.servers),
+        "pg_status__pg_port": str(cluster.primary.port),
+        "pg_status__http_listen_address": address[0],
+        "pg_status__sleep_ms": "1000",
+        "pg_status__log_level": "error",
+        "pg_status__env_file": str(env_file),
+    }
+    daemon = subprocess.Popen([sys.executable, "-m", "pgstatus"], env=environment)
+    wait_for(f"http://{address[0]}:{address[1]}/master")
+    return daemon
+
+
+def _churn(
+    client: Client, daemon: "subprocess.Popen[bytes]", seconds: float, requests: int
+) -> None:
+    began = time.monotonic()
+    sizes: list[float] = []
+    while (elapsed := time.monotonic() - began) < seconds:
+        if elapsed >= 60 * len(sizes):
+            sizes.append(pss_mib(tree(daemon.pid)))
+            print(  # noqa: T201
+                f"minute {len(sizes) - 1}: {sizes[-1]:.1f} MiB after {client.asked:,} distinct "
+                f"requests on {client.connections:,} connections, "
+                f"{cpu_seconds(tree(daemon.pid)):.0f} s of CPU",
+                flush=True,
+            )
+            daemon.send_signal(signal.SIGHUP)
+        # In step with the clock, so that the last request is asked in the last minute.
+        if client.asked > requests * elapsed / seconds:
+            time.sleep(0.005)
+        else:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                client.connection()
+    settled = sizes[len(sizes) // 6]
+    print(f"from minute {len(sizes) // 6} on: {sizes[-1] - settled:+.1f} MiB")  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
