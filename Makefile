@@ -47,7 +47,7 @@ format: .venv ## put the source in order
 	$(RUN) ruff format
 
 bench: .venv ## ours beside its peers, into docs/performance.md; BENCH="--rounds 1" for a glance
-	$(RUN) python -m bench $(BENCH)
+	UV=$(UV) $(RUN) python -m bench $(BENCH)
 
 # $(call need,programs,packages): say which Debian packages to install where a program is missing.
 define need

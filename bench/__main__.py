@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from bench.load import Load, hey, wrk
 from bench.processes import a_tenth_of_a_core, cpu_seconds, pin, pss_mib
 from bench.report import Results, Row, write
 from bench.servers import Bench, Server
+from bench.slow import slow_clients
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
@@ -27,6 +28,7 @@ from pgstatus.demo.network import Network, free_port
 _SERVER_CORE, _CLIENT_CORE = 0, 1
 _IDLE_SECONDS = 30.0
 _STARTS = 5
+_SLOW_CLIENTS = 500
 
 
 def main() -> int:
@@ -54,6 +56,7 @@ def main() -> int:
         )
         undo.callback(cluster.stop)
         cluster.start()
+        patroni_address = network.address(5)
         bench = Bench(
             network.address(1),
             ",".join(addresses),
@@ -62,12 +65,20 @@ def main() -> int:
             directory,
         )
         undo.callback(bench.stop)
-        results = _measure(bench, options.rounds, options.seconds, cores[_CLIENT_CORE])
+        results = _measure(
+            bench,
+            lambda: bench.patroni(bundled("18"), patroni_address),
+            options.rounds,
+            options.seconds,
+            cores[_CLIENT_CORE],
+        )
     write(results, options.output)
     return 0
 
 
-def _measure(bench: Bench, rounds: int, seconds: float, core: int) -> Results:
+def _measure(
+    bench: Bench, patroni: Callable[[], Server], rounds: int, seconds: float, core: int
+) -> Results:
     _say("start")
     starts = []
     for _ in range(_STARTS):
@@ -80,7 +91,8 @@ def _measure(bench: Bench, rounds: int, seconds: float, core: int) -> Results:
     before = cpu_seconds(ours.pids)
     time.sleep(_IDLE_SECONDS)
     idle = (cpu_seconds(ours.pids) - before) / _IDLE_SECONDS
-    servers = [ours, bench.nginx(), bench.plain(), *bench.others()]
+    nginx = bench.nginx()
+    servers = [ours, nginx, bench.plain(), patroni(), *bench.others()]
     workloads: dict[str, Callable[[Server], Load]] = {
         "`/master`, kept connections": lambda s: wrk(s.url, seconds, core),
         "`/master`, a connection each": lambda s: wrk(s.url, seconds, core, close=True),
@@ -95,12 +107,7 @@ def _measure(bench: Bench, rounds: int, seconds: float, core: int) -> Results:
                     continue
                 _say(f"round {number + 1} of {rounds}: {workload}: {server.name}")
                 results.add(workload, server.name, _row(server, run))
-    for number in range(rounds):
-        for server in servers:
-            _say(f"round {number + 1} of {rounds}: half of the maximum: {server.name}")
-            half = hey(server.url, seconds, core).per_second / 2
-            row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=half))
-            results.add("`/master`, half of what hey can ask", server.name, row)
+    _measure_latency(results, servers, (ours, nginx), core)
     for server in servers:
         results.memory[server.name] = pss_mib(server.pids) if server.pid else None
     for number in range(rounds):
@@ -111,6 +118,25 @@ def _measure(bench: Bench, rounds: int, seconds: float, core: int) -> Results:
                     row = _row(server, lambda s: wrk(s.url, 2 * seconds, core))
                 results.add("`/master`, a tenth of a core", server.name, row)
     return results
+
+
+def _measure_latency(
+    results: Results, servers: Sequence[Server], loops: Sequence[Server], core: int
+) -> None:
+    """At a steady rate below the maximum; ``loops`` also beside slow clients."""
+    rounds, seconds = results.rounds, results.seconds
+    for number in range(rounds):
+        for server in servers:
+            _say(f"round {number + 1} of {rounds}: half of the maximum: {server.name}")
+            half = hey(server.url, seconds, core).per_second / 2
+            row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=half))
+            results.add("`/master`, half of what hey can ask", server.name, row)
+    for number in range(rounds):
+        for server in loops:
+            _say(f"round {number + 1} of {rounds}: beside slow clients: {server.name}")
+            with slow_clients(server.url, _SLOW_CLIENTS):
+                row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=500))
+            results.add(f"`/master`, 500/s beside {_SLOW_CLIENTS} slow clients", server.name, row)
 
 
 def _steadily(server: Server, seconds: float, core: int, per_second: float) -> Load:

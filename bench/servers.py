@@ -8,7 +8,9 @@ import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from bench.patroni import prepare as prepare_patroni
 from bench.processes import tree
 
 _NGINX = """
@@ -82,6 +84,14 @@ class Bench:
         command = ["nginx", "-c", str(config), "-e", str(self._directory / "nginx.err")]
         return self._start("nginx return 200", command, {}, f"{self._address}:{port}")
 
+    def patroni(self, bindir: Path, address: str, port: int = 8008) -> Server:
+        command = prepare_patroni(self._directory / "patroni", bindir, address, port)
+        log = (self._directory / "patroni.log").open("wb")
+        self._undo.callback(log.close)
+        return self._start(
+            "Patroni REST API", command, {}, f"{address}:{port}", path="/primary", stderr=log
+        )
+
     def others(self) -> list[Server]:
         """``PEER_URLS``: ``name=url`` or ``name=url#pid``, separated by commas."""
         found = []
@@ -100,14 +110,26 @@ class Bench:
             name, [sys.executable, *arguments], environment, f"{self._address}:{port}"
         )
 
-    def _start(self, name: str, command: list[str], environment: dict[str, str], at: str) -> Server:
+    def _start(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        at: str,
+        *,
+        path: str = "/master",
+        stderr: IO[bytes] | None = None,
+    ) -> Server:
         process = subprocess.Popen(
-            ["taskset", "-c", str(self._core), *command], env=environment or None
+            ["taskset", "-c", str(self._core), *command],
+            env=environment or None,
+            stderr=stderr,
+            stdout=stderr,
         )
-        self._undo.callback(process.wait, 10)
+        self._undo.callback(process.wait, 30)
         self._undo.callback(process.terminate)
-        server = Server(name, f"http://{at}/master", process.pid)
-        wait_for(server.url)
+        server = Server(name, f"http://{at}{path}", process.pid)
+        wait_for(server.url, 60)
         return server
 
 
