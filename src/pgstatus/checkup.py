@@ -12,8 +12,9 @@ from typing import TextIO
 from pgstatus import clock
 from pgstatus.config import Settings
 from pgstatus.errors import CheckError
-from pgstatus.probe import Probe, Shortcoming, Target
+from pgstatus.probe import Probe, Shortcoming
 from pgstatus.snapshot import Failure, HostStatus, Observation, Snapshot
+from pgstatus.target import Target
 from pgstatus.tracker import Look, State, fold
 from pgstatus.view import view
 

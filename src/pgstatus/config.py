@@ -22,9 +22,9 @@ from pgstatus.election import SplitBrain
 from pgstatus.errors import ConfigError
 from pgstatus.hooks import Command
 from pgstatus.hostlist import Params, parse_hosts, split_list
-from pgstatus.probe import Target
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Host
+from pgstatus.target import Target
 from pgstatus.tls import server_context
 from pgstatus.tracker import Rules
 

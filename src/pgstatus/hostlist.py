@@ -6,8 +6,6 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from pgstatus.probe import parse_uri
-
 _EXPECTED = "expected host, host:port, [v6]:port or a postgresql:// URI"
 
 Params = dict[str, str]
@@ -63,6 +61,9 @@ def _port(text: str) -> int:
 
 def _entry(entry: str, default_port: int) -> Params:
     if re.match(r"postgres(ql)?://", entry):
+        # It brings psycopg, which whoever only reads a configuration can do without.
+        from pgstatus.probe import parse_uri  # noqa: PLC0415
+
         params = parse_uri(entry)
         if not params.get("host") or "," in params["host"]:
             raise ValueError("expected a URI with one host; give each host an entry of its own")

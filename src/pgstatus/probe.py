@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from pgstatus.errors import CheckError
 from pgstatus.lsn import parse_lsn
 from pgstatus.resolver import Resolver
 from pgstatus.snapshot import Observation
+from pgstatus.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -67,27 +68,6 @@ _PREFIX = re.compile(
     r"^(connection failed: |connection is bad: )?(connection to server [^\n]*? failed: )?",
     re.DOTALL,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """How to reach one host.
-
-    ``params`` are libpq connection parameters; what they leave out libpq takes from its own
-    ``PG*`` variables. ``password_file`` is read at every connect and wins over ``params``.
-    """
-
-    params: Mapping[str, str] = field(repr=False)
-    connect_timeout: float
-    """Seconds for resolve, connect and authenticate."""
-    query_timeout: float
-    """Seconds for the whole check."""
-    max_age: float
-    """Seconds after which a kept connection is replaced; 0: a fresh one for every check."""
-    password_file: Path | None = None
-
-    def __str__(self) -> str:
-        return f"{self.params['host']}:{self.params.get('port', '5432')}"
 
 
 def parse_uri(uri: str) -> dict[str, str]:

@@ -7,6 +7,9 @@ SIGHUP reads the configuration again, in both processes: the arbiter refuses wha
 remembers what is right for the next worker; the worker changes over to it (see `site`).
 """
 
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import signal
@@ -72,7 +75,18 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = listen(settings)
+    _tidy_up()
     _Application(settings, load, notifier, listener.detach()).run()
+
+
+def _tidy_up() -> None:
+    """Before the fork: give back what is free, and keep the garbage collector from writing to all
+    the rest, of which it would make a copy in the worker. 3 of 44 MiB (PSS of both processes).
+    """
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(AttributeError):  # musl has nothing of the kind
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Worker:
