@@ -20,7 +20,7 @@ OTHER = "other"
 
 # Of requests and their answers together. Real clients ask a few dozen different requests of some
 # 100 bytes; whoever asks a million different ones gets no more memory than this.
-_MAX_BYTES = 4 * 2**20
+_MAX_BYTES = 2**20
 # What an entry takes beside its bytes.
 _OVERHEAD = 500
 _DATE = b"\r\nDate: "

@@ -256,6 +256,31 @@ def test_a_monitor_that_stands_still_is_restarted(
     assert time.monotonic() - began < 25
 
 
+def test_a_socket_a_command_and_the_command_line_in_the_sandbox(
+    machine: Machine, outside: Cluster, url: str
+) -> None:
+    """All that the unit has to leave room for: a run-time directory, a child process, a table."""
+    socket = "/run/pg-status/pg-status/http.sock"
+    configure(
+        machine, outside, url, http_listen_address=f"unix:{socket}", on_change="/bin/echo noted"
+    )
+    machine.run("systemctl", "restart", SERVICE)
+    assert machine.run("stat", "-c", "%a %U:%G", socket).strip() == "660 pg-status:pg-status"
+    mine = ["env", f"pg_status__env_file={ENV_FILE}", "pg-status"]
+    assert machine.run(*mine, "health") == ""
+    assert f"{outside.primary.address}:{outside.primary.port} | master" in machine.run(
+        *mine, "hosts"
+    )
+    assert machine.run(*mine, "explain", "master").startswith(f"+ {outside.primary.address}")
+    assert machine.run(*mine, "check").count(": ok, ") == 3
+    wait_until("it was run", lambda: "on_change: /bin/echo was told" in machine.journal(SERVICE))
+    assert "noted" in machine.journal(SERVICE).splitlines()
+    machine.run("systemctl", "stop", SERVICE)
+    assert not machine.path("/run/pg-status/pg-status").exists()
+    configure(machine, outside, url)
+    machine.run("systemctl", "start", SERVICE)
+
+
 def test_a_failover_is_followed(machine: Machine, outside: Cluster, url: str) -> None:
     lost = outside.fail_over()
     wait_until("the new master", partial(answers, url, outside.primary.address), 5)

@@ -303,7 +303,7 @@ def test_memory_is_flat_under_ever_new_requests(server: Serving) -> None:
         return _rss()
 
     before = ask(0)
-    assert server.worker.memo._size <= 4 * 2**20
+    assert server.worker.memo._size <= 2**20
     assert ask(8000) - before < 4 * 2**20
 
 

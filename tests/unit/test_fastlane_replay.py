@@ -111,8 +111,8 @@ def test_memory_is_bounded() -> None:
     for number in range(20_000):
         keeper.keep(b"GET /replica?min_lsn=0/%x HTTP/1.1\r\n\r\n" % number, body="x" * 1000)
     memo = keeper.memo
-    assert memo._size <= 4 * 2**20
-    assert sum(map(len, memo._entries)) <= 4 * 2**20
+    assert memo._size <= 2**20
+    assert sum(map(len, memo._entries)) <= 2**20
     assert memo._entries
 
 
