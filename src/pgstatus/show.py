@@ -26,12 +26,12 @@ def show_hosts(instance: Instance, watch: float | None, out: TextIO = sys.stdout
     """Print the table; again every ``watch`` seconds, until Ctrl-C."""
     if watch is None:
         hosts = _hosts(instance)
-        out.write(_table(hosts, _may_colour(out)))
+        out.write(hosts_table(hosts, colour=_may_colour(out)))
         return 0 if any(host["master"] for host in hosts) else NOBODY
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
-                text = _table(_hosts(instance), _may_colour(out))
+                text = hosts_table(_hosts(instance), colour=_may_colour(out))
             except (UnreachableError, StartError) as error:  # it may come back
                 text = f"{error}\n"
             # A terminal shows the newest table in the place of the last one, a pipe all of them.
@@ -72,7 +72,8 @@ def _body(answer: Answer) -> str:
     raise StartError(f"refused with {answer.status}: {words}")
 
 
-def _table(hosts: Sequence[Mapping[str, Any]], colour: bool) -> str:
+def hosts_table(hosts: Sequence[Mapping[str, Any]], *, colour: bool = False) -> str:
+    """The answer of ``/hosts`` as a table; ends with a line feed."""
     now = datetime.now(UTC)
     table = PrettyTable(_COLUMNS, align="l")
     table.set_style(TableStyle.DEFAULT)
@@ -85,9 +86,12 @@ def _table(hosts: Sequence[Mapping[str, Any]], colour: bool) -> str:
 def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
     name = f"[{host['host']}]" if ":" in host["host"] else host["host"]
     state, paint = _state(host)
+    role = host["role"]
+    if role == "master" and not host["master"]:
+        role = "says master"
     return [
         f"{name}:{host['port']}",
-        _painted("master", _GREEN, colour) if host["master"] else host["role"],
+        _painted(role, _GREEN if host["master"] else None, colour),
         _painted(state, paint, colour),
         _or_unknown(host["lag_ms"], "{} ms"),
         _or_unknown(host["lag_bytes"], "{} B"),

@@ -27,6 +27,7 @@ from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from pgstatus.errors import StartError
+from pgstatus.show import hosts_table
 
 _HTTP_HOST = "127.0.0.1"
 _WRITE_EVERY = 0.2
@@ -135,6 +136,7 @@ def _explain(url: str) -> None:
     curl {url}/sync_by_time              # a replica that is at most a second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
     curl {url}/hosts                     # all that is known
+    {url}/                               # the same in a browser
     make failover                        # the primary crashes, a replica is promoted
 
 Ctrl-C ends it and leaves nothing behind.
@@ -188,18 +190,8 @@ def _show(url: str, shown: object) -> object:
         for host in hosts
     ]
     if telling != shown:
-        _say("\n".join(["", *map(_line, hosts), ""]))
+        _say(f"\n{hosts_table(hosts)}")
     return telling
-
-
-def _line(host: Mapping[str, Any]) -> str:
-    health = "dead"
-    if host["alive"]:
-        health = "possibly dead" if host["possible_dead"] else "alive"
-    role = "MASTER" if host["master"] else host["role"]
-    lag = "" if host["lag_ms"] is None or host["master"] else f"{host['lag_ms']} ms behind"
-    words = host["error"] or host["reason"] or ""
-    return f"    {host['host']:<14} {role:<8} {health:<14} {lag:<16} {words}".rstrip()
 
 
 def _get(url: str) -> str:
