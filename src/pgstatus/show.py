@@ -12,13 +12,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from prettytable import PrettyTable, TableStyle
+from tabulate import tabulate
 
 from pgstatus.errors import StartError, UnreachableError
 from pgstatus.instance import Answer, Instance
 
 NOBODY = 3
-_COLUMNS = ("Host", "Role", "State", "Lag", "Behind", "LSN", "TL", "Checked", "Words")
+_COLUMNS = {
+    "Host": "left",
+    "Role": "left",
+    "State": "left",
+    "Lag": "right",
+    "Behind": "right",
+    "LSN": "left",
+    "TL": "right",
+    "Checked": "right",
+    "Words": "left",
+}
 _RED, _GREEN, _YELLOW = 31, 32, 33
 
 
@@ -75,12 +85,11 @@ def _body(answer: Answer) -> str:
 def hosts_table(hosts: Sequence[Mapping[str, Any]], *, colour: bool = False) -> str:
     """The answer of ``/hosts`` as a table; ends with a line feed."""
     now = datetime.now(UTC)
-    table = PrettyTable(_COLUMNS, align="l")
-    table.set_style(TableStyle.DEFAULT)
-    for column in ("Lag", "Behind", "TL", "Checked"):
-        table.align[column] = "r"
-    table.add_rows([_row(host, now, colour) for host in hosts])
-    return f"{table.get_string()}\n"
+    rows = [_row(host, now, colour) for host in hosts]
+    table = tabulate(
+        rows, _COLUMNS.keys(), "psql", colalign=tuple(_COLUMNS.values()), disable_numparse=True
+    )
+    return f"{table}\n"
 
 
 def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
