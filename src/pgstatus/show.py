@@ -87,7 +87,7 @@ def hosts_table(hosts: Sequence[Mapping[str, Any]], *, colour: bool = False) -> 
     now = datetime.now(UTC)
     rows = [_row(host, now, colour) for host in hosts]
     table = tabulate(
-        rows, _COLUMNS.keys(), "psql", colalign=tuple(_COLUMNS.values()), disable_numparse=True
+        rows, list(_COLUMNS), "psql", colalign=tuple(_COLUMNS.values()), disable_numparse=True
     )
     return f"{table}\n"
 
