@@ -1,15 +1,22 @@
 """The command ``pg-status``: without arguments the daemon, otherwise what the argument names."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgstatus import __version__
-from pgstatus.errors import ConfigError, StartError
+from pgstatus.errors import ConfigError, StartError, UnreachableError
+
+if TYPE_CHECKING:
+    from pgstatus.instance import Instance
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,8 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _complain(*error.problems)
         return os.EX_CONFIG
-    except StartError as error:
+    except (StartError, UnreachableError) as error:
         _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -58,21 +70,51 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from pgstatus.checkup import check_hosts  # noqa: PLC0415
     from pgstatus.config import load_settings  # noqa: PLC0415
 
-    for warning in load_settings().warnings:
+    # What the checks have to say is printed, not logged.
+    logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
+    settings = load_settings()
+    for warning in settings.warnings:
         _complain(warning)
-    return 0
+    return 0 if options.config_only else check_hosts(settings)
+
+
+def _hosts(options: argparse.Namespace) -> int:
+    from pgstatus.show import show_hosts  # noqa: PLC0415
+
+    return show_hosts(_instance(options), options.watch)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from pgstatus.show import show_explanation  # noqa: PLC0415
+
+    return show_explanation(_instance(options), options.question)
 
 
 def _health(options: argparse.Namespace) -> int:
-    from pgstatus.config import load_settings  # noqa: PLC0415
-    from pgstatus.health import ask  # noqa: PLC0415
+    answer = _instance(options).get(options.path)
+    if not answer.is_good:
+        _complain(f"{answer.status} {answer.body.strip()}")
+    return 0 if answer.is_good else 1
 
-    complaint = ask(load_settings(), options.path)
-    if complaint is not None:
-        _complain(complaint)
-    return 0 if complaint is None else 1
+
+def _instance(options: argparse.Namespace) -> "Instance":
+    """The one that the options name, else the one that runs with this configuration."""
+    from pgstatus.config import load_settings  # noqa: PLC0415
+    from pgstatus.instance import Instance  # noqa: PLC0415
+
+    if options.url is None:
+        return Instance.of(load_settings())
+    try:
+        token = options.token_file and Path(options.token_file).read_text().split()[0]
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.cert is not None:
+            context.load_cert_chain(options.cert, options.key)
+    except (OSError, IndexError, ValueError) as error:
+        raise StartError(f"the token or a certificate cannot be read: {error}") from None
+    return Instance(options.url, token, context)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,12 +149,44 @@ def _parser() -> argparse.ArgumentParser:
         "failover", help="crash the primary of a running demo, promote a replica"
     )
     failover.set_defaults(run=_failover)
-    check = commands.add_parser("check", help="say what is wrong with the configuration, and end")
+    check = commands.add_parser(
+        "check",
+        help="try the configuration: ask every host once, say what works and which privilege is "
+        "missing",
+        epilog="Exit status: 0 every host answered; 1 one did not; 78 the configuration cannot be "
+        "used.",
+    )
     check.set_defaults(run=_check)
+    check.add_argument("--config-only", action="store_true", help="ask no host")
+    hosts = commands.add_parser(
+        "hosts",
+        help="the table of all hosts, as a running instance sees them",
+        epilog="Exit status: 0 there is a master; 3 there is none; 1 nobody could be asked.",
+    )
+    hosts.set_defaults(run=_hosts)
+    hosts.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=1.0,
+        help="show it again and again (default: every second)",
+    )
+    explain = commands.add_parser(
+        "explain",
+        help="host by host, why a question does or does not name it",
+        epilog="Exit status: 0 somebody is named; 3 nobody is; 1 nobody could be asked.",
+    )
+    explain.set_defaults(run=_explain)
+    explain.add_argument("question", help="a path with its limits, as in 'replica?lag_ms=50'")
     health = commands.add_parser(
-        "health", help="ask the instance that runs with this configuration; status 0: all is well"
+        "health",
+        help="ask a running instance how it is",
+        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked.",
     )
     health.set_defaults(run=_health)
+    for command in (hosts, explain, health):
+        _add_instance(command)
     health.add_argument(
         "path",
         nargs="?",
@@ -121,6 +195,24 @@ def _parser() -> argparse.ArgumentParser:
         help="what to ask (default: %(default)s)",
     )
     return parser
+
+
+def _add_instance(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "which instance", "Without --url the one on this machine that runs with this configuration."
+    )
+    group.add_argument("--url", help="http://host:port, https://host:port or unix:/path")
+    group.add_argument("--token-file", metavar="FILE", help="a bearer token, with --url")
+    group.add_argument("--ca", metavar="FILE", help="who signs its certificate, with --url")
+    group.add_argument("--cert", metavar="FILE", help="our certificate, with --url")
+    group.add_argument("--key", metavar="FILE", help="its key")
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 86_400:
+            return float(text)
+    raise argparse.ArgumentTypeError("expected seconds, from 0.1 to 86400")
 
 
 def _complain(*sentences: str) -> None:

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import shlex
 import shutil
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,13 @@ from pgstatus.hostlist import Params, parse_hosts, split_list
 from pgstatus.probe import Target
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Host
+from pgstatus.tls import server_context
 from pgstatus.tracker import Rules
 
 PREFIX = "pg_status__"
 _U64 = 2**64 - 1
 _DAY = 86_400
+_SHORTEST_TOKEN = 16
 _UP_TO_A_DAY = validate.Range(min=0, min_inclusive=False, max=_DAY)
 
 
@@ -81,8 +84,24 @@ VARIABLES = (
     Variable("current_dc_env", "str", None, "the name of a variable"),
     Variable("current_geo", "str", None, _TEXT),
     Variable("current_geo_env", "str", None, "the name of a variable"),
-    Variable("http_listen_address", "str", "0.0.0.0", "an IPv4 or IPv6 address or *"),  # noqa: S104
+    Variable(
+        "http_listen_address",
+        "str",
+        "0.0.0.0",  # noqa: S104
+        "an IPv4 or IPv6 address, * or unix:/path",
+    ),
     Variable("http_port", "int", 8000, **_whole(1, 65535)),
+    Variable(
+        "http_socket_mode",
+        "str",
+        "660",
+        "three octal digits, as in 660",
+        validate.Regexp(r"[0-7]{3}\Z"),
+    ),
+    Variable("http_token_file", "path", None, "the path of a file"),
+    Variable("http_tls_cert", "path", None, "the path of a file"),
+    Variable("http_tls_key", "path", None, "the path of a file"),
+    Variable("http_tls_client_ca", "path", None, "the path of a file"),
     Variable("log_level", "str", "info", **_words("debug", "info", "warning", "error", "fatal")),
     Variable("log_format", "str", "text", **_words("text", "json")),
     Variable("failover_sleep_ms", "int", 100, **_whole(1, 1000 * _DAY)),
@@ -109,7 +128,12 @@ class Settings:
     failover_sleep: float
     min_lsn_wait: float
     listen_address: str
+    """An address, ``*``, or ``unix:/path``."""
     listen_port: int
+    socket_mode: int
+    tokens: tuple[bytes, ...] = field(repr=False)
+    tls: ssl.SSLContext | None
+    """How connections are encrypted; None: they are not."""
     log_level: str
     log_format: str
     on_change: Command | None
@@ -156,6 +180,8 @@ def _read_settings() -> Settings:
     dc = _dimension(raw, "dc", len(found), reader.warnings)
     geo = _dimension(raw, "geo", len(found), reader.warnings)
     address = _listen_address(raw["http_listen_address"], problems)
+    tokens = _tokens(raw["http_token_file"], problems)
+    tls = _tls(raw, problems)
     on_change = _command(raw["on_change"], raw["on_change_timeout_ms"], problems)
     if problems:
         raise ConfigError(problems)
@@ -188,6 +214,9 @@ def _read_settings() -> Settings:
         min_lsn_wait=raw["min_lsn_wait_ms"] / 1000,
         listen_address=address,
         listen_port=raw["http_port"],
+        socket_mode=int(raw["http_socket_mode"], 8),
+        tokens=tokens,
+        tls=tls,
         log_level=raw["log_level"],
         log_format=raw["log_format"],
         on_change=on_change,
@@ -337,6 +366,43 @@ def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) 
     return _Dimension(None, [None] * hosts)
 
 
+def _tokens(file: Path | None, problems: list[str]) -> tuple[bytes, ...]:
+    """One a line: while a token is exchanged for another, both are good."""
+    if file is None:
+        return ()
+    try:
+        tokens = tuple(filter(None, map(bytes.strip, file.read_bytes().splitlines())))
+    except OSError as error:
+        problems.append(f"{PREFIX}http_token_file: cannot read {file}: {error.strerror}")
+        return ()
+    if not tokens:
+        problems.append(f"{PREFIX}http_token_file: {file} is empty; expected a token, one a line")
+    short = [token for token in tokens if len(token) < _SHORTEST_TOKEN]
+    if short:
+        problems.append(
+            f"{PREFIX}http_token_file: {file} holds a token that can be guessed; expected at least "
+            f"{_SHORTEST_TOKEN} characters, as from: openssl rand -hex 32"
+        )
+    return tokens
+
+
+def _tls(raw: dict[str, Any], problems: list[str]) -> ssl.SSLContext | None:
+    certificate, key, client_ca = (raw[f"http_tls_{name}"] for name in ("cert", "key", "client_ca"))
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        problems.append(
+            f"{PREFIX}http_tls_cert and {PREFIX}http_tls_key: expected both or none, and both with "
+            f"{PREFIX}http_tls_client_ca"
+        )
+        return None
+    try:
+        return server_context(certificate, key, client_ca)
+    except OSError as error:  # ssl.SSLError among them
+        problems.append(f"{PREFIX}http_tls_*: the files cannot be used: {error}")
+        return None
+
+
 def _command(text: str | None, limit_ms: int, problems: list[str]) -> Command | None:
     if not text:
         return None
@@ -355,6 +421,14 @@ def _command(text: str | None, limit_ms: int, problems: list[str]) -> Command | 
 
 
 def _listen_address(text: str, problems: list[str]) -> str:
+    if text.startswith("unix:"):
+        # The kernel has 108 bytes for it, one of them for the end.
+        if not text.startswith("unix:/") or len(text.encode()) > len("unix:") + 107:
+            problems.append(
+                f"{PREFIX}http_listen_address={text!r}: expected unix: and an absolute path of at "
+                "most 107 bytes"
+            )
+        return text
     address = text.strip("[]")
     if address not in {"*", "localhost"}:
         try:

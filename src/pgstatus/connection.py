@@ -5,8 +5,10 @@ The socket never blocks. Requests that the memo knows are answered with its byte
 """
 
 import contextlib
+import logging
 import math
 import socket
+import ssl
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +17,12 @@ from pgstatus.counters import RequestKind, Tally
 from pgstatus.exchange import Exchange, exchange
 from pgstatus.poller import READ, WRITE
 from pgstatus.replay import OTHER, MustWait, Note
+from pgstatus.tls import TlsSocket
 
 if TYPE_CHECKING:
     from pgstatus.fastlane import FastLaneWorker
+
+log = logging.getLogger(__name__)
 
 _HEAD_END = b"\r\n\r\n"
 _RECEIVE = 16 * 1024
@@ -45,6 +50,7 @@ class Connection:
         "_client",
         "_closing",
         "_inbox",
+        "_memo",
         "_outbox",
         "_retry_at",
         "_server",
@@ -56,9 +62,14 @@ class Connection:
     )
 
     def __init__(
-        self, worker: "FastLaneWorker", sock: socket.socket, client: Any, server: Any
+        self,
+        worker: "FastLaneWorker",
+        sock: socket.socket | TlsSocket,
+        client: Any,
+        server: Any,
     ) -> None:
         self._worker = worker
+        self._memo = worker.memo
         self._sock = sock
         self._client = client
         self._server = server
@@ -94,12 +105,12 @@ class Connection:
         self._sock.close()
         self._worker.connections.discard(self)
 
-    def _refused(self, sock: socket.socket) -> None:
+    def _refused(self, sock: Any) -> None:
         self._closing = self._unread = True
         self._worker.requests.of(_REFUSED).count += 1
         self._send(_REFUSAL)
 
-    def _readable(self, sock: socket.socket) -> None:
+    def _readable(self, sock: Any) -> None:
         try:
             data = sock.recv(_RECEIVE)
         except BlockingIOError:
@@ -111,7 +122,7 @@ class Connection:
         worker = self._worker
         if not data:
             self.close()
-        elif not self._inbox and (answer := worker.memo.find(data, worker.now)) is not None:
+        elif not self._inbox and (answer := self._memo.find(data, worker.now)) is not None:
             answer.tally.count += 1
             self._closing = answer.close
             self._send(answer.data)
@@ -147,11 +158,11 @@ class Connection:
         if end < len(_HEAD_END) and len(inbox) < self._retry_at:
             return None
         head = inbox[:end]
-        kept = worker.memo.find(head, worker.now)
+        kept = self._memo.find(head, worker.now)
         if kept is not None:
             kept.tally.count += 1
             return self._taken(Exchange(kept.data, end, close=kept.close))
-        note = worker.memo.note(head)
+        note = self._memo.note(head)
         made = exchange(worker, inbox, self._client, self._server, note, close=not worker.alive)
         if made is None:
             if not self._retry_at:
@@ -161,7 +172,7 @@ class Connection:
             return None
         tally = self._count(made)
         if made.used == end and not made.unread and worker.alive:
-            worker.memo.keep(head, made.answer, note, tally, close=made.close)
+            self._memo.keep(head, made.answer, note, tally, close=made.close)
         return self._taken(made)
 
     def _count(self, made: Exchange) -> Tally:
@@ -227,7 +238,7 @@ class Connection:
         if self._watched != wanted:
             self._watch(wanted, self._writable if wanted == WRITE else self._readable)
 
-    def _writable(self, sock: socket.socket) -> None:
+    def _writable(self, sock: Any) -> None:
         outbox, self._outbox = self._outbox, b""
         if outbox:
             self._send(outbox)
@@ -247,7 +258,7 @@ class Connection:
         self.deadline = self._worker.now + _LINGER_SECONDS
         self._watch(READ, self._discard)
 
-    def _discard(self, sock: socket.socket) -> None:
+    def _discard(self, sock: Any) -> None:
         try:
             data = sock.recv(_RECEIVE)
         except BlockingIOError:
@@ -262,3 +273,48 @@ class Connection:
         call = poller.modify if self._watched else poller.register
         call(self._sock, events, callback)
         self._watched = events
+
+
+class TlsConnection(Connection):
+    """The same, encrypted."""
+
+    __slots__ = ("_tls",)
+
+    def __init__(
+        self,
+        worker: "FastLaneWorker",
+        sock: socket.socket,
+        client: Any,
+        server: Any,
+        context: ssl.SSLContext,
+    ) -> None:
+        self._tls = TlsSocket(
+            context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        )
+        super().__init__(worker, self._tls, client, server)
+        if context.verify_mode != ssl.CERT_NONE:
+            self._memo = worker.memo_of_strangers
+
+    def start(self) -> None:
+        """Shake hands first."""
+        self.deadline = self._worker.now + _HEAD_SECONDS
+        self._shake_hands()
+
+    def refuse(self) -> None:
+        # To say why would take a handshake.
+        self.close()
+
+    def _shake_hands(self, sock: Any = None) -> None:
+        try:
+            wanted = self._tls.shake_hands()
+        except OSError as error:
+            log.debug("TLS with %s failed: %s", self._client, error)
+            self.close()
+            return
+        if wanted:
+            self._watch(wanted, self._shake_hands)
+            return
+        if self._tls.has_certificate:
+            self._memo = self._worker.memo
+        self.deadline = self._worker.now + self._worker.keepalive
+        self._watch(READ, self._readable)

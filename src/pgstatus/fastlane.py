@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
-from pgstatus.connection import Connection
+from pgstatus.connection import Connection, TlsConnection
 from pgstatus.counters import Requests
 from pgstatus.poller import READ, Poller
 from pgstatus.replay import Memo
@@ -43,11 +43,13 @@ def connection_limit(wanted: int) -> int:
 
 
 class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Needs of the application object: ``read``, which returns the newest snapshot, and
-    ``requests``, where answers are counted.
+    """Needs of the application object: ``read``, which returns the newest snapshot, ``tls``, which
+    returns the context for new connections or None, and ``requests``, where answers are counted.
     """
 
     memo: Memo
+    memo_of_strangers: Memo
+    """For those who have shown no certificate where one is asked for."""
     requests: Requests
     poller: Poller
 
@@ -64,6 +66,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         """Load the app, and what the fast lane needs of it."""
         super().load_wsgi()
         self.memo = Memo(self.app.read, self.now)
+        self.memo_of_strangers = Memo(self.app.read, self.now, stranger=True)
         self.requests = self.app.requests
         self._limit = connection_limit(self.worker_connections)
 
@@ -77,7 +80,8 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self._turn(1.0)
         self.set_accept_enabled(False)
         # From here on every answer says that it is the last: none of the old ones will do.
-        self.memo = Memo(self.app.read, self.now)
+        self.memo.forget()
+        self.memo_of_strangers.forget()
         end = clock.now() + self.cfg.graceful_timeout
         while self.connections and (left := end - clock.now()) > 0:
             self._turn(left)
@@ -110,6 +114,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     def accept(self, listener: Any) -> None:
         """Take the connections that wait."""
         server = listener.getsockname()
+        tls = self.app.tls()
         for _ in range(_ACCEPTS):
             if len(self.connections) >= self._limit + _REFUSALS:
                 self.set_accept_enabled(False)
@@ -126,7 +131,15 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self.set_accept_enabled(False)
                 return
             sock.setblocking(False)
-            connection = Connection(self, sock, client, server)
+            try:
+                connection = (
+                    Connection(self, sock, client, server)
+                    if tls is None
+                    else TlsConnection(self, sock, client, server, tls)
+                )
+            except OSError:  # gone before it was wrapped
+                sock.close()
+                continue
             self.connections.add(connection)
             if len(self.connections) > self._limit:
                 connection.refuse()

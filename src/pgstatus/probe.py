@@ -54,6 +54,15 @@ _FULL = _QUERY.format(
 # Where an administrator has revoked the control functions from PUBLIC.
 _REDUCED = _QUERY.format(control="NULL::bigint, NULL::integer")
 
+
+@dataclass(frozen=True, slots=True)
+class Shortcoming:
+    """Something that the monitoring role may not read, what follows, and the SQL that grants it."""
+
+    text: str
+    remedy: str
+
+
 _PREFIX = re.compile(
     r"^(connection failed: |connection is bad: )?(connection to server [^\n]*? failed: )?",
     re.DOTALL,
@@ -123,7 +132,8 @@ class Probe:
         self._connected = 0.0
         self._watched: int | None = None
         self._query = _FULL
-        self._warned: set[str] = set()
+        self.shortcomings: tuple[Shortcoming, ...] = ()
+        """All that were met with so far."""
 
     async def check(self) -> Observation:
         """Ask the host. CheckError says in words what went wrong, within the deadline."""
@@ -223,7 +233,11 @@ class Probe:
                 if self._query is _REDUCED:
                     raise
                 self._query = _REDUCED
-                self._warn(f"{_words(error)}; hosts of another cluster cannot be told apart")
+                self._miss(
+                    f"{_words(error)}; hosts of another cluster cannot be told apart",
+                    "GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_recovery(), "
+                    f"pg_control_checkpoint() TO {self._role}",
+                )
         try:
             return self._read(row, started)
         except (TypeError, ValueError) as error:
@@ -238,9 +252,9 @@ class Probe:
             # A receiver whose details are hidden leaves the timeline unknown, not wrong.
             timeline = received if receivers else restart_timeline
             if receivers and received is None:
-                self._warn(
-                    "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown; "
-                    "GRANT pg_monitor TO the monitoring role"
+                self._miss(
+                    "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown",
+                    f"GRANT pg_monitor TO {self._role}",
                 )
         else:
             timeline = int(wal_file[:8], 16)
@@ -256,10 +270,16 @@ class Probe:
             finished=now(),
         )
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            log.warning("%s: %s", self._target, text)
+    @property
+    def _role(self) -> str:
+        name = self._target.params.get("user", "")
+        return '"' + name.replace('"', '""') + '"'
+
+    def _miss(self, text: str, remedy: str) -> None:
+        shortcoming = Shortcoming(text, f"{remedy};")
+        if shortcoming not in self.shortcomings:
+            self.shortcomings += (shortcoming,)
+            log.warning("%s: %s; %s", self._target, text, shortcoming.remedy)
 
     def _drop(self) -> None:
         if self._connection is not None:

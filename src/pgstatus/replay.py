@@ -35,12 +35,17 @@ class Note:
     """What the API says about one answer while it makes it."""
 
     __slots__ = (
-        "_wanted", "choices", "endpoint", "fell_back", "index", "may_wait", "replayable", "turn",
+        "_wanted", "choices", "endpoint", "fell_back", "index", "may_wait", "replayable",
+        "stranger", "turn",
     )  # fmt: skip
 
-    def __init__(self, *, may_wait: bool = True, wanted: int | None = None) -> None:
+    def __init__(
+        self, *, may_wait: bool = True, wanted: int | None = None, stranger: bool = False
+    ) -> None:
         self._wanted = wanted
         self.may_wait = may_wait
+        self.stranger = stranger
+        """The client has shown no certificate, where one is asked for."""
         self.replayable = False
         """The answer depends on the bytes of the request and on the snapshot, nothing else."""
         self.endpoint = OTHER
@@ -99,11 +104,13 @@ class _Entry:
 class Memo:
     """Answers by request, for one snapshot. For one thread.
 
-    ``read`` returns the newest snapshot; ``now`` is always a moment on its clock.
+    ``read`` returns the newest snapshot; ``now`` is always a moment on its clock. What strangers
+    are told is kept in a memo of their own: the same bytes, another answer.
     """
 
-    def __init__(self, read: Callable[[], Snapshot], now: float) -> None:
+    def __init__(self, read: Callable[[], Snapshot], now: float, *, stranger: bool = False) -> None:
         self._read = read
+        self._stranger = stranger
         self._snapshot = read()
         self._stale = False
         self._entries: dict[bytes, _Entry] = {}
@@ -136,7 +143,8 @@ class Memo:
     def note(self, request: bytes) -> Note:
         """To be handed to the API, and then to `keep`, when `find` found nothing."""
         entry = self._entries.get(request)
-        return Note(may_wait=False, wanted=None if entry is None else entry.due)
+        wanted = None if entry is None else entry.due
+        return Note(may_wait=False, wanted=wanted, stranger=self._stranger)
 
     def keep(self, request: bytes, answer: bytes, note: Note, tally: Tally, *, close: bool) -> None:
         """Keep the answer that was just made, if it may be given again."""
@@ -145,7 +153,7 @@ class Memo:
             return
         self._size += len(request) + len(answer) + _OVERHEAD
         if self._size > _MAX_BYTES:
-            self._forget()
+            self.forget()
             self._size = len(request) + len(answer) + _OVERHEAD
         entry = self._entries.get(request)
         if entry is None:
@@ -159,13 +167,14 @@ class Memo:
         stale = now > snapshot.stale_after
         if snapshot is not self._snapshot or stale is not self._stale:
             self._snapshot, self._stale = snapshot, stale
-            self._forget()
+            self.forget()
         seconds = time.time()
         self._date = formatdate(seconds, usegmt=True).encode()
         self._renew_at = now + 1 - seconds % 1
         if not stale:
             self._renew_at = min(self._renew_at, snapshot.stale_after)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop all that is kept."""
         self._entries.clear()
         self._size = 0

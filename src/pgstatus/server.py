@@ -10,7 +10,7 @@ remembers what is right for the next worker; the worker changes over to it (see 
 import logging
 import os
 import signal
-import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -24,15 +24,15 @@ from gunicorn.glogging import Logger
 from pgstatus import logs
 from pgstatus.config import Settings
 from pgstatus.counters import Requests
-from pgstatus.errors import ConfigError, StartError
+from pgstatus.errors import ConfigError
 from pgstatus.fastlane import FastLaneWorker
+from pgstatus.listener import listen
 from pgstatus.notify import Notifier
 from pgstatus.site import Sites
 from pgstatus.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 # The fall of the monitor ends the worker with this (EX_SOFTWARE); gunicorn's own 3 and 4 would
 # stop the arbiter.
 _EXIT_DEFECT = 70
@@ -71,28 +71,8 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     """
     for warning in settings.warnings:
         log.warning("%s", warning)
-    listener = _listen(settings.listen_address, settings.listen_port)
+    listener = listen(settings)
     _Application(settings, load, notifier, listener.detach()).run()
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    everywhere = address == "*"
-    dual = everywhere and socket.has_dualstack_ipv6()
-    host = ("::" if dual else "") if everywhere else address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server(
-            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
-        )
-    except OSError as error:
-        shown = f"[{address}]" if ":" in address else address
-        # Python adds the address to the words of some errors.
-        words = os.strerror(error.errno) if error.errno else str(error)
-        raise StartError(f"cannot listen on {shown}:{port}: {words}") from None
-    # Inherited by each connection. Otherwise an answer that is sent in two parts waits 40 ms for
-    # the client's delayed acknowledgement of the first.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 class _Worker:
@@ -107,6 +87,7 @@ class _Worker:
         self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
         self.wsgi = self._sites.wsgi
         self.read = self._sites.read
+        self.tls = self._sites.tls
         self.requests = self._sites.records.requests
         # Not in the handler itself, which may have interrupted the holder of any lock.
         signal.signal(
@@ -138,8 +119,9 @@ class _Worker:
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     read: Callable[[], Snapshot]
+    tls: Callable[[], ssl.SSLContext | None]
     requests: Requests
-    """Both set by `load`, as the worker process has a board and counters of its own."""
+    """All set by `load`, as the worker process has a board and counters of its own."""
 
     def __init__(
         self, settings: Settings, load: LoadSettings, notifier: Notifier, listener_fd: int
@@ -173,6 +155,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
     def load(self) -> Callable[..., Any]:
         self._worker = _Worker(self._settings, self._load, self._notifier)
         self.read = self._worker.read
+        self.tls = self._worker.tls
         self.requests = self._worker.requests
         return self._worker.wsgi
 
@@ -185,7 +168,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             return False
         for warning in settings.warnings:
             log.warning("%s", warning)
-        for what in ("listen_address", "listen_port", "log_format"):
+        for what in ("listen_address", "listen_port", "socket_mode", "log_format"):
             if getattr(settings, what) != getattr(self._settings, what):
                 log.warning("%s has changed: that needs a restart", what)
         self._settings = settings

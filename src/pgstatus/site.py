@@ -8,6 +8,7 @@ it the one that is asked. What is known of hosts that stay is kept.
 
 import faulthandler
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Site:
                 place=settings.place,
                 parking=places,
                 min_lsn_wait=settings.min_lsn_wait,
+                tokens=settings.tokens,
                 chronicle=records.chronicle,
                 expose=partial(self._expose, records),
             )
@@ -133,6 +135,10 @@ class Sites:
     def read(self) -> Snapshot:
         """The newest snapshot."""
         return self._current.board.read()
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How new connections are encrypted; None: they are not."""
+        return self._current.settings.tls
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         return self._current.wsgi(environ, start_response)

@@ -7,6 +7,7 @@ import os
 import re
 import selectors
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -37,10 +38,12 @@ class Serving:
         worker_class: type[Any] = FastLaneWorker,
         app: Callable[..., Any] | None = None,
         send_buffer: int | None = None,
+        context: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         self.snapshot = snapshot
         self.requests = Requests()
+        self.context = context
         self.app_calls = 0
         self._app = app or create_app(service(self.read))
         config = Config()
@@ -57,6 +60,9 @@ class Serving:
 
     def read(self) -> Snapshot:
         return self.snapshot
+
+    def tls(self) -> ssl.SSLContext | None:
+        return self.context
 
     def wsgi(self) -> Callable[..., Any]:
         """What gunicorn asks its application object for."""

@@ -7,6 +7,7 @@ for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods 
 import falcon
 
 from pgstatus.api import hosts, metrics, page, probes, questions, wire
+from pgstatus.api.access import Access
 from pgstatus.api.service import Refused, Service
 from pgstatus.replay import OTHER
 from pgstatus.selection import Kind
@@ -14,7 +15,9 @@ from pgstatus.selection import Kind
 
 def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
     """The WSGI app."""
-    app = falcon.App(middleware=[_EveryAnswer()])
+    app = falcon.App()
+    app.add_middleware(_EveryAnswer())
+    app.add_middleware(Access(service.tokens))
     # An answer without a body has no type either.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.set_error_serializer(lambda req, resp, exception: None)

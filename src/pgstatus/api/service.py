@@ -1,6 +1,6 @@
 """What the resources share, and how a request that cannot be answered ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import falcon
@@ -36,6 +36,8 @@ class Service:
     chronicle: Chronicle
     expose: Callable[[str], tuple[str, bytes]]
     """The metrics for whoever sends this ``Accept``: their media type and text."""
+    tokens: Sequence[bytes] = ()
+    """Whoever has one of them may ask; empty: everybody may."""
     turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:

@@ -1,0 +1,97 @@
+"""A running pg-status, as the command line asks it: over TCP, TLS or a socket in the file system.
+
+Python's own HTTP client is enough for one question, and the health check of a container, which
+uses this too, then needs neither curl nor a shell.
+"""
+
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pgstatus.config import Settings
+from pgstatus.errors import StartError, UnreachableError
+
+_PATIENCE = 5.0
+# A server that listens everywhere is asked on the loopback address of the same family.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: str
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == http.client.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Where it is, and how to be let in."""
+
+    url: str
+    """``http://host:port``, ``https://…`` or ``unix:/path``."""
+    token: str | None = field(default=None, repr=False)
+    context: ssl.SSLContext | None = None
+    """For https."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Instance":
+        """The one on this machine that runs with these settings."""
+        token = settings.tokens[0].decode("latin-1") if settings.tokens else None
+        if settings.listen_address.startswith("unix:"):
+            return cls(settings.listen_address, token)
+        address = _LOOPBACK.get(settings.listen_address, settings.listen_address)
+        shown = f"[{address}]" if ":" in address else address
+        if settings.tls is None:
+            return cls(f"http://{shown}:{settings.listen_port}", token)
+        # Its name is not that of this address, and it is this machine that is asked.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return cls(f"https://{shown}:{settings.listen_port}", token, context)
+
+    def get(self, path: str, accept: str = "*/*") -> Answer:
+        """Ask it. UnreachableError where nothing that talks HTTP is there."""
+        headers = {"Accept": accept}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
+        connection = self._connection()
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode(errors="replace"))
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreachableError(f"no answer from {self.url}: {error}") from None
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if parts.scheme == "unix" and parts.path.startswith("/"):
+            return _UnixConnection(parts.path)
+        if parts.scheme == "https" and host:
+            return http.client.HTTPSConnection(host, port, timeout=_PATIENCE, context=self.context)
+        if parts.scheme == "http" and host:
+            return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+        raise StartError(f"{self.url!r}: expected http://host:port, https://host or unix:/path")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

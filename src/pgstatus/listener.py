@@ -1,0 +1,77 @@
+"""The socket that clients connect to: on an address, on all of them, or in the file system."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+from pgstatus.config import Settings
+from pgstatus.errors import StartError
+
+_BACKLOG = 2048
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Listen where the settings say. StartError: it is taken, or cannot be had."""
+    if settings.listen_address.startswith("unix:"):
+        return _listen_in_file_system(
+            Path(settings.listen_address.removeprefix("unix:")), settings.socket_mode
+        )
+    return _listen_on_network(settings.listen_address, settings.listen_port)
+
+
+def _listen_on_network(address: str, port: int) -> socket.socket:
+    everywhere = address == "*"
+    dual = everywhere and socket.has_dualstack_ipv6()
+    host = ("::" if dual else "") if everywhere else address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
+        )
+    except OSError as error:
+        shown = f"[{address}]" if ":" in address else address
+        raise StartError(f"cannot listen on {shown}:{port}: {_words(error)}") from None
+    # Inherited by each connection. Otherwise an answer that is sent in two parts waits 40 ms for
+    # the client's delayed acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _listen_in_file_system(path: Path, mode: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_left_over(path)
+        # With the right mode from its first moment on.
+        before = os.umask(0o777 & ~mode)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on unix:{path}: {_words(error)}") from None
+    return listener
+
+
+def _remove_left_over(path: Path) -> None:
+    """A socket on which nobody listens is what a killed process has left."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError("something that is no socket is in the way")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError("another process listens there")
+
+
+def _words(error: OSError) -> str:
+    # Python adds the address to the words of some errors.
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,128 @@
+"""``pg-status hosts`` and ``pg-status explain``: what a running instance knows, for people.
+
+The exit status is for scripts: 0 there is a host to name, 3 there is none, 1 nobody could be asked.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from prettytable import PrettyTable, TableStyle
+
+from pgstatus.errors import StartError, UnreachableError
+from pgstatus.instance import Answer, Instance
+
+NOBODY = 3
+_COLUMNS = ("Host", "Role", "State", "Lag", "Behind", "LSN", "TL", "Checked", "Words")
+_RED, _GREEN, _YELLOW = 31, 32, 33
+
+
+def show_hosts(instance: Instance, watch: float | None, out: TextIO = sys.stdout) -> int:
+    """Print the table; again every ``watch`` seconds, until Ctrl-C."""
+    if watch is None:
+        hosts = _hosts(instance)
+        out.write(_table(hosts, _may_colour(out)))
+        return 0 if any(host["master"] for host in hosts) else NOBODY
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            try:
+                text = _table(_hosts(instance), _may_colour(out))
+            except (UnreachableError, StartError) as error:  # it may come back
+                text = f"{error}\n"
+            # A terminal shows the newest table in the place of the last one, a pipe all of them.
+            out.write(f"\033[H\033[J{text}" if _may_colour(out) else text)
+            out.flush()
+            time.sleep(watch)
+    return 0
+
+
+def _hosts(instance: Instance) -> Sequence[Mapping[str, Any]]:
+    hosts: Sequence[Mapping[str, Any]] = json.loads(_body(instance.get("/hosts")))
+    return hosts
+
+
+def show_explanation(instance: Instance, question: str, out: TextIO = sys.stdout) -> int:
+    """Print host by host why ``replica?lag_ms=50`` does or does not name it."""
+    answer = instance.get(f"/explain/{question.lstrip('/')}")
+    if answer.status == 404:
+        raise StartError(
+            f"{question!r} is no question: expected master, replica, sync_by_time … with limits, "
+            "as in replica?lag_ms=50"
+        )
+    lines = _body(answer).splitlines()
+    colour = _may_colour(out)
+    out.writelines(
+        _painted(line, _GREEN if line.startswith("+") else None, colour) + "\n" for line in lines
+    )
+    return 0 if any(line.startswith("+") for line in lines) else NOBODY
+
+
+def _body(answer: Answer) -> str:
+    if answer.is_good:
+        return answer.body
+    try:
+        words = json.loads(answer.body)["error_text"]
+    except (ValueError, KeyError, TypeError):
+        words = answer.body.strip() or "no words"
+    raise StartError(f"refused with {answer.status}: {words}")
+
+
+def _table(hosts: Sequence[Mapping[str, Any]], colour: bool) -> str:
+    now = datetime.now(UTC)
+    table = PrettyTable(_COLUMNS, align="l")
+    table.set_style(TableStyle.DEFAULT)
+    for column in ("Lag", "Behind", "TL", "Checked"):
+        table.align[column] = "r"
+    table.add_rows([_row(host, now, colour) for host in hosts])
+    return f"{table.get_string()}\n"
+
+
+def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
+    name = f"[{host['host']}]" if ":" in host["host"] else host["host"]
+    state, paint = _state(host)
+    return [
+        f"{name}:{host['port']}",
+        _painted("master", _GREEN, colour) if host["master"] else host["role"],
+        _painted(state, paint, colour),
+        _or_unknown(host["lag_ms"], "{} ms"),
+        _or_unknown(host["lag_bytes"], "{} B"),
+        _or_unknown(host["lsn"], "{}"),
+        _or_unknown(host["timeline"], "{}"),
+        _age(host["checked_at"], now),
+        host["error"] or host["reason"] or "",
+    ]
+
+
+def _state(host: Mapping[str, Any]) -> tuple[str, int]:
+    if not host["alive"]:
+        return "dead", _RED
+    if host["possible_dead"]:
+        return "possibly dead", _YELLOW
+    if not host["master"] and not (host["sync_by_time"] and host["sync_by_bytes"]):
+        return "late" if host["role"] == "replica" else "alive", _YELLOW
+    return "in sync" if host["role"] == "replica" else "alive", _GREEN
+
+
+def _age(moment: str | None, now: datetime) -> str:
+    if moment is None:
+        return "never"
+    seconds = (now - datetime.fromisoformat(moment)).total_seconds()
+    return f"{max(0.0, seconds):.1f} s ago"
+
+
+def _or_unknown(value: object, form: str) -> str:
+    return "?" if value is None else form.format(value)
+
+
+def _painted(text: str, code: int | None, colour: bool) -> str:
+    return f"\033[{code}m{text}\033[0m" if colour and code else text
+
+
+def _may_colour(out: TextIO) -> bool:
+    # https://no-color.org
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

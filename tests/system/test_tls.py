@@ -1,0 +1,223 @@
+"""HTTPS: the same answers, clients with and without certificates, and whatever else may arrive."""
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pgstatus.demo.cluster import Cluster
+from pgstatus.tls import server_context
+from tests.conftest import Daemons
+from tests.support.certificates import Certificates
+from tests.support.daemon import Daemon
+from tests.support.serving import Serving, undated
+from tests.support.waiting import wait_until
+from tests.system.test_fastlane_bytes import WHOLE
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path, "127.0.0.1")
+
+
+@pytest.fixture
+def serving(certificates: Certificates) -> Serving:
+    context = server_context(certificates.cert, certificates.key, None)
+    return Serving(WHOLE, context=context)
+
+
+def connect(serving: Serving, context: ssl.SSLContext) -> ssl.SSLSocket:
+    sock = socket.create_connection(serving.address, 10)
+    return context.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+def read_answer(sock: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += sock.recv(65536)
+    length = int(data.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    while len(data) < data.index(b"\r\n\r\n") + 4 + length:
+        data += sock.recv(65536)
+    return undated(data)
+
+
+PATHS = ["/master", "/replica", "/hosts", "/nothing", "/replica?lag_ms=x", "/is_master?host=a"]
+
+
+def test_the_same_bytes_as_without(serving: Serving, certificates: Certificates) -> None:
+    with (
+        serving,
+        Serving(WHOLE) as plain,
+        plain.connect() as theirs,
+        connect(serving, certificates.context()) as sock,
+    ):
+        for path in PATHS * 3:
+            request = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode()
+            sock.sendall(request)
+            theirs.send(request)
+            assert read_answer(sock) == theirs.answer(), path
+
+
+def test_many_requests_at_once_and_byte_by_byte(
+    serving: Serving, certificates: Certificates
+) -> None:
+    request = b"GET /hosts HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with serving:
+        # More than a TLS record holds, so that some is decrypted and some still in the kernel.
+        with connect(serving, certificates.context()) as sock:
+            sock.sendall(request * 1000 + last)
+            data = b""
+            while part := sock.recv(65536):
+                data += part
+            assert data.count(b"HTTP/1.1 200 OK\r\n") == 1001
+        with connect(serving, certificates.context()) as sock:
+            for byte in request:
+                sock.sendall(bytes([byte]))
+            assert read_answer(sock).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_what_is_no_handshake_disturbs_nobody(serving: Serving, certificates: Certificates) -> None:
+    """Plain HTTP, rubbish, silence and a client that leaves half way through."""
+    with serving, contextlib.ExitStack() as undo:
+        for _ in range(50):
+            undo.enter_context(socket.create_connection(serving.address, 10))  # says nothing
+        for sent in (
+            b"GET /master HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"\x16\x03\x01\x02\x00",
+            b"\0" * 99,
+        ):
+            with socket.create_connection(serving.address, 10) as sock:
+                sock.sendall(sent)
+                sock.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionResetError):
+                    assert b"HTTP/1.1 200" not in sock.recv(1000)
+        with connect(serving, certificates.context()) as sock:
+            sock.sendall(b"GET /master HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_answer(sock).endswith(b"\r\n\r\na")
+
+
+def test_a_slow_reader_gets_all_and_holds_up_nobody(certificates: Certificates) -> None:
+    context = server_context(certificates.cert, certificates.key, None)
+    with (
+        Serving(WHOLE, context=context, send_buffer=4096) as serving,
+        connect(serving, certificates.context()) as slow,
+    ):
+        slow.sendall(b"GET /hosts HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+        with connect(serving, certificates.context()) as other:
+            other.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_answer(other).endswith(b"OK")
+        slow.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        data = b""
+        while part := slow.recv(1000):
+            data += part
+        assert data.count(b"HTTP/1.1 200 OK\r\n") == 501
+
+
+def test_clients_without_a_certificate(certificates: Certificates) -> None:
+    """They have the probes and nothing else, whoever asked the same bytes before them."""
+    context = server_context(certificates.cert, certificates.key, certificates.ca)
+    known = certificates.context(certificates.client())
+    requests = {p: b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % p.encode() for p in (*PATHS, "/health")}
+    with Serving(WHOLE, context=context) as serving:
+        with connect(serving, known) as friend, connect(serving, certificates.context()) as other:
+            for _ in range(3):
+                for path, request in requests.items():
+                    friend.sendall(request)
+                    other.sendall(request)
+                    answer = read_answer(other)
+                    assert read_answer(friend).startswith(b"HTTP/1.1 403") is False
+                    assert answer.startswith(b"HTTP/1.1 403") is (path != "/health"), path
+        unknown = certificates.context(certificates.client(known=False))
+        # In TLS 1.3 the client learns of it when it reads: a TLS alert or a reset, as it comes.
+        answer = b""
+        with contextlib.suppress(OSError), connect(serving, unknown) as sock:
+            sock.sendall(requests["/master"])
+            answer = sock.recv(1000)
+        assert answer == b""
+
+
+def https(daemon: Daemon, certificates: Certificates) -> httpx.Client:
+    return httpx.Client(
+        base_url=daemon.url.replace("http:", "https:"), verify=certificates.context(), timeout=5
+    )
+
+
+def test_a_daemon_with_renewed_certificates(
+    cluster: Cluster, daemons: Daemons, tmp_path: Path
+) -> None:
+    """The whole of it: start, answer, `pg-status health` and `hosts`, renewal by SIGHUP."""
+    daemon = daemons.prepare(cluster)
+    certificates = Certificates(tmp_path, daemon.address)
+    for name, value in certificates.variables.items():
+        daemon.environment[f"pg_status__{name}"] = str(value)
+    daemon.launch()
+    try:
+        with https(daemon, certificates) as client:
+            wait_until("it is ready", lambda: _is_ready(client, daemon))
+            assert client.get("/master").text == cluster.primary.address
+            before = _certificate(daemon)
+            for arguments in (["health"], ["hosts"], ["explain", "master"]):
+                assert _run(daemon, *arguments).returncode == 0
+            done = _run(
+                daemon, "hosts", "--url", str(client.base_url), "--ca", str(certificates.ca)
+            )
+            assert cluster.primary.address in done.stdout
+            assert _run(daemon, "hosts", "--url", str(client.base_url)).returncode == 1
+            certificates.renew()
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_until("the new certificate", lambda: _certificate(daemon) != before)
+            assert client.get("/master").text == cluster.primary.address
+            certificates.key.write_text("nonsense")
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_until("it is refused", lambda: "reload refused: pg_status__http_tls" in daemon.log)
+            assert client.get("/master").text == cluster.primary.address
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 2
+    finally:
+        daemon.process.kill()
+
+
+def _is_ready(client: httpx.Client, daemon: Daemon) -> bool:
+    assert daemon.process.poll() is None, daemon.log
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _certificate(daemon: Daemon) -> str:
+    return ssl.get_server_certificate((daemon.address, daemon.port))
+
+
+def _run(daemon: Daemon, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pgstatus", *arguments],
+        env=daemon.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"http_tls_key": ""}, "expected both or none"),
+        ({"http_tls_cert": "/nowhere"}, "the files cannot be used"),
+        ({"http_tls_client_ca": "/nowhere"}, "the files cannot be used"),
+    ],
+)
+def test_files_that_are_of_no_use_are_told(
+    daemons: Daemons, certificates: Certificates, broken: dict[str, str], words: str
+) -> None:
+    daemon = daemons.prepare(None, hosts="127.0.0.1", **{**certificates.variables, **broken})
+    daemon.launch()
+    assert daemon.process.wait(10) == os.EX_CONFIG
+    assert words in daemon.log

@@ -1,0 +1,124 @@
+"""Listening on a socket in the file system."""
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgstatus.demo.binaries import children_of
+from pgstatus.demo.cluster import Cluster
+from pgstatus.errors import UnreachableError
+from pgstatus.instance import Instance
+from tests.conftest import Daemons
+from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "http.sock"
+
+
+@pytest.fixture
+def daemon(cluster: Cluster, daemons: Daemons, path: Path) -> Iterator[Daemon]:
+    daemon = daemons.prepare(cluster)
+    daemon.environment["pg_status__http_listen_address"] = f"unix:{path}"
+    yield daemon
+    daemon.process.kill()
+    daemon.process.wait()
+
+
+def start(daemon: Daemon, path: Path) -> Instance:
+    daemon.launch()
+    instance = Instance(f"unix:{path}")
+    wait_until("it is ready", lambda: is_ready(daemon, instance))
+    return instance
+
+
+def is_ready(daemon: Daemon, instance: Instance) -> bool:
+    assert daemon.process.poll() is None, daemon.log
+    try:
+        return instance.get("/ready").is_good
+    except UnreachableError:
+        return False
+
+
+def test_it_answers_and_leaves_nothing_behind(daemon: Daemon, path: Path, cluster: Cluster) -> None:
+    instance = start(daemon, path)
+    for _ in range(3):
+        assert instance.get("/master").body == cluster.primary.address
+        assert instance.get("/nothing").status == 404
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    for arguments in (["health"], ["hosts", "--url", f"unix:{path}"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "pgstatus", *arguments], env=daemon.environment, check=False
+        )
+        assert done.returncode == 0
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 2
+    assert not path.exists()
+
+
+def test_its_mode_is_the_one_asked_for(daemon: Daemon, path: Path) -> None:
+    daemon.environment["pg_status__http_socket_mode"] = "606"
+    start(daemon, path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o606
+
+
+def test_what_a_killed_process_left_is_not_in_the_way(daemon: Daemon, path: Path) -> None:
+    start(daemon, path)
+    worker = daemon.worker_pid
+    daemon.process.kill()
+    daemon.process.wait()
+    assert path.exists()
+    with contextlib.suppress(ProcessLookupError):  # it notices by itself, too
+        os.kill(worker, signal.SIGKILL)
+    wait_until("the worker is gone", lambda: not Path(f"/proc/{worker}").exists())
+    assert start(daemon, path).get("/live").body == "OK"
+
+
+def test_a_worker_that_is_replaced_answers_on_the_same_socket(daemon: Daemon, path: Path) -> None:
+    instance = start(daemon, path)
+    worker = daemon.worker_pid
+    os.kill(worker, signal.SIGKILL)
+    wait_until("another worker", lambda: worker not in children_of(daemon.process.pid))
+    wait_until("it answers", lambda: is_ready(daemon, instance))
+
+
+def complaint(daemon: Daemon) -> str:
+    daemon.launch()
+    assert daemon.process.wait(10) == 1
+    return daemon.log.splitlines()[-1]
+
+
+def test_places_that_are_taken(daemon: Daemon, path: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert complaint(daemon).endswith("another process listens there")
+    path.unlink()
+    path.write_text("important")
+    assert complaint(daemon).endswith("something that is no socket is in the way")
+    assert path.read_text() == "important"
+    nowhere = tmp_path / "no" / "such"
+    daemon.environment["pg_status__http_listen_address"] = f"unix:{nowhere}"
+    assert complaint(daemon) == (
+        f"pg-status: cannot listen on unix:{nowhere}: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix:relative", "unix:/" + "x" * 107])
+def test_a_path_that_cannot_be_one_is_told(daemon: Daemon, address: str) -> None:
+    daemon.environment["pg_status__http_listen_address"] = address
+    daemon.launch()
+    assert daemon.process.wait(10) == os.EX_CONFIG
+    assert "expected unix: and an absolute path of at most 107 bytes" in daemon.log
