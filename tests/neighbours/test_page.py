@@ -3,9 +3,11 @@
 import re
 import signal
 from os import kill
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.browser import (  # noqa: F401
@@ -141,6 +143,20 @@ def test_nothing_is_asked_while_nobody_looks(daemon: Daemon, page: Browser) -> N
     page.driver.set_window_rect(0, 0, 1280, 900)
     wait_until("it is live again", lambda: page.title.endswith("is master · pg-status"))
     assert page.banners == []
+
+
+def test_the_token_as_password(
+    make_daemon: DaemonFactory, cluster: Cluster, page: Browser, tmp_path: Path
+) -> None:
+    """The page's own requests need not ask for it again."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-some-length")
+    daemon = make_daemon(cluster, http_token_file=tokens)
+    page.open(daemon.url)
+    assert page.title == ""
+    assert "401" in page.console()[0]
+    page.open(daemon.url.replace("//", f"//any:{tokens.read_text()}@"))
+    wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
 
 
 def test_what_a_hostile_server_answers_is_text(
