@@ -53,7 +53,7 @@ def test_everything_but_the_probes_needs_the_token(guarded: Daemon) -> None:
             assert status(guarded, path) == expected, path
             assert status(guarded, path, f"Bearer {TOKEN}") != 401, path
     answer = guarded.get("/master")
-    assert answer.headers["www-authenticate"].startswith('Bearer realm="pg-status"')
+    assert answer.headers["www-authenticate"].startswith('Basic realm="pg-status"')
     assert "Authorization: Bearer TOKEN" in answer.json()["error_text"]
 
 

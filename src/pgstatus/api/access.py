@@ -14,7 +14,8 @@ from pgstatus.api import wire
 from pgstatus.api.service import Refused
 
 _OPEN = frozenset(("/live", "/ready", "/health"))
-_CHALLENGES = 'Bearer realm="pg-status", Basic realm="pg-status", charset="UTF-8"'
+# Basic is first because Chromium looks at nothing but the first challenge of a header.
+_CHALLENGES = 'Basic realm="pg-status", charset="UTF-8", Bearer realm="pg-status"'
 
 
 class Access:
