@@ -26,6 +26,10 @@ from pgstatus.hooks import RESULTS, Hook
 from pgstatus.selection import Kind
 from pgstatus.snapshot import HostStatus, Role, Snapshot
 
+# Once: it keeps the time that the machine was started, which the kernel computes anew, a second
+# more or less, at each look. A start of the process that moves would be taken for a restart.
+_PROCESS = ProcessCollector(registry=None)
+
 
 def expose(
     accept: str,
@@ -39,7 +43,7 @@ def expose(
     """The media type and the text for whoever sends this ``Accept``."""
     registry = CollectorRegistry()
     registry.register(_Families(snapshot, now, requests, checks, hook))
-    ProcessCollector(registry=registry)
+    registry.register(_PROCESS)
     try:
         encode, media_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
