@@ -1,5 +1,6 @@
 """``/metrics`` of a real daemon over real clusters: what it counts is what has happened."""
 
+import re
 import signal
 import sys
 from collections import Counter
@@ -288,6 +289,25 @@ def test_a_reload_takes_the_series_of_a_host_along_and_no_others(
 
 def _checks(seen: Scrape) -> dict[tuple[str, ...], float]:
     return seen["pg_status_check_duration_seconds_count"]
+
+
+def test_the_page_about_metrics_lists_them_all_and_no_others(quiet: Daemon) -> None:
+    """With their types and labels."""
+    page = (Path(__file__).parents[2] / "docs/monitoring.md").read_text()
+    rows = re.findall(
+        r"^\| `((?:pg_status|process)_\w+)` \| (\w+) \| (.*?) ?\|", page, re.MULTILINE
+    )
+    described = {name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows}
+    assert len(described) == len(rows)
+    scrape(quiet)  # a request, for its series
+    suffix = {"counter": "_total", "info": "_info"}
+    assert described == {
+        family.name + suffix.get(family.type, ""): (
+            family.type,
+            sorted({label for sample in family.samples for label in sample.labels} - {"le"}),
+        )
+        for family in scrape(quiet, OPENMETRICS).families
+    }
 
 
 def test_openmetrics_and_text_have_the_same_series(quiet: Daemon) -> None:
