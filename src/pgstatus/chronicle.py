@@ -40,9 +40,11 @@ class Chronicle:
         with self._lock:
             # The oldest of them is told first.
             self._entries.extend(Entry(at, event) for event in events)
-            if any(event.change is Change.MASTER for event in events):
-                # The one that was there when we came has been master for we do not know how long.
-                self._master_since = at if before.ready else None
+            for event in events:
+                if event.change is Change.MASTER:
+                    # The one that was there when we came has been it for we do not know how long.
+                    known = before.ready and event.host is not None
+                    self._master_since = at if known else None
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
         """Note how late everybody is; of several notes within a step the last one stays."""

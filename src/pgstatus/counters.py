@@ -15,6 +15,10 @@ DURATION_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """Upper limits of the histogram of checks, seconds: a round trip, up to a whole deadline."""
 
 
+CAUSES = ("resolve", "connect", "timeout", "rejected", "password", "query", "protocol")
+"""Why a check can fail, as in `errors.CheckError`."""
+
+
 class RequestKind(NamedTuple):
     """Requests that are counted together."""
 
@@ -59,8 +63,9 @@ class HostChecks:
         self.durations = [0] * (len(DURATION_LIMITS) + 1)
         """Checks by the first of `DURATION_LIMITS` that they kept to; the last: by none."""
         self.seconds = 0.0
-        self.failures: Counter[str] = Counter()
-        """By cause, as in `errors.CheckError`."""
+        # Each from the start: rate() does not see the step from nothing to one.
+        self.failures: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        """By cause."""
         self.role_changes = 0
         """Times that it said something else of itself than before."""
         self.role: Role | None = None

@@ -5,6 +5,7 @@ host. The formats are prometheus_client's; nothing else of the daemon imports it
 itself is imported by the first scrape.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -22,7 +23,12 @@ from prometheus_client.registry import Collector
 from pgstatus import __version__
 from pgstatus.counters import DURATION_LIMITS, Checks, HostChecks, RequestKind, Requests
 from pgstatus.hooks import RESULTS, Hook
+from pgstatus.selection import Kind
 from pgstatus.snapshot import HostStatus, Role, Snapshot
+
+# Once: it keeps the time that the machine was started, which the kernel computes anew, a second
+# more or less, at each look. A start of the process that moves would be taken for a restart.
+_PROCESS = ProcessCollector(registry=None)
 
 
 def expose(
@@ -37,8 +43,11 @@ def expose(
     """The media type and the text for whoever sends this ``Accept``."""
     registry = CollectorRegistry()
     registry.register(_Families(snapshot, now, requests, checks, hook))
-    ProcessCollector(registry=registry)
-    encode, media_type = choose_encoder(accept)
+    registry.register(_PROCESS)
+    try:
+        encode, media_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, media_type = choose_encoder("")
     return media_type, encode(registry)
 
 
@@ -150,13 +159,17 @@ def _of_requests(counts: dict[RequestKind, int]) -> Iterator[Metric]:
         "Questions about replicas that were answered with the master.",
         labels=["endpoint"],
     )
-    totals: dict[tuple[str, str], int] = {}
+    totals: Counter[tuple[str, str]] = Counter()
+    # Each from the start: rate() does not see the step from nothing to one.
+    fell: Counter[str] = Counter({f"/{kind}": 0 for kind in Kind if kind is not Kind.MASTER})
     for (endpoint, status, fell_back), number in counts.items():
-        totals[endpoint, status] = totals.get((endpoint, status), 0) + number
+        totals[endpoint, status] += number
         if fell_back:
-            fallbacks.add_metric([endpoint], number)
+            fell[endpoint] += number
     for labels, number in totals.items():
         answered.add_metric(labels, number)
+    for endpoint, number in fell.items():
+        fallbacks.add_metric([endpoint], number)
     yield from (answered, fallbacks)
 
 

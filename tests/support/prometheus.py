@@ -1,0 +1,84 @@
+"""A real Prometheus with the files of ``packaging/prometheus``, made impatient for tests."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from pgstatus.demo.network import free_port
+from tests.support.waiting import wait_until
+
+PACKAGED = Path(__file__).parents[2] / "packaging/prometheus"
+INTERVAL = "500ms"
+
+
+class Prometheus:
+    """Scrapes ``targets``; a process that is started on entry and stopped on exit.
+
+    The configuration is the example's, with other targets and without its patience.
+    """
+
+    def __init__(self, directory: Path, address: str, targets: Sequence[Sequence[str]]) -> None:
+        config = (PACKAGED / "prometheus.yml").read_text()
+        config = re.sub(r"(scrape|evaluation)_interval: \w+", rf"\1_interval: {INTERVAL}", config)
+        groups = iter(targets)
+        config = re.sub(
+            r"targets: \[app.*\]", lambda _: f"targets: [{', '.join(next(groups))}]", config
+        )
+        (directory / "prometheus.yml").write_text(config)
+        rules = (PACKAGED / "alerts.yml").read_text()
+        (directory / "alerts.yml").write_text(re.sub(r"for: \w+", "for: 1s", rules))
+        listen = f"{address}:{free_port([address], 9090)}"
+        self._command = [
+            shutil.which("prometheus") or "prometheus",
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={listen}",
+            "--log.level=warn",
+        ]
+        self._log = directory / "prometheus.log"
+        self._client = httpx.Client(base_url=f"http://{listen}", timeout=10)
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stderr=log)
+        wait_until("Prometheus is ready", self._is_ready, 30)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            return self._client.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """``data`` of an answer of its HTTP API; AssertionError with its words if it refuses."""
+        answer = self._client.get(f"/api/v1/{path}", params=parameters).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series at this moment."""
+        found = self.ask("query", query=expression)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in found]
+
+    def firing(self, name: str) -> list[dict[str, Any]]:
+        """The alerts of this name that fire."""
+        alerts = self.ask("alerts")["alerts"]
+        return [a for a in alerts if a["labels"]["alertname"] == name and a["state"] == "firing"]

@@ -1,0 +1,115 @@
+"""What is counted, for whom, and under which words."""
+
+import re
+import threading
+
+import pytest
+
+from pgstatus.counters import CAUSES, DURATION_LIMITS, Checks, RequestKind, Requests
+from pgstatus.errors import CheckError
+from pgstatus.snapshot import Failure, Host
+from tests.support.world import master, refused, replica
+
+A, B = Host("a", 5432), Host("b", 5432)
+MASTER = RequestKind("/master", "200", fell_back=False)
+
+
+def test_a_kind_has_one_tally() -> None:
+    requests = Requests()
+    tally = requests.of(MASTER)
+    tally.count += 1
+    requests.of(RequestKind("/master", "200", fell_back=False)).count += 1
+    requests.of(MASTER._replace(status="404")).count += 1
+    assert tally.count == 2
+    assert requests.read() == {MASTER: 2, MASTER._replace(status="404"): 1}
+
+
+def test_what_was_read_stays_as_it_was() -> None:
+    requests = Requests()
+    requests.of(MASTER).count += 1
+    seen = requests.read()
+    requests.of(MASTER).count += 1
+    assert seen == {MASTER: 1}
+
+
+def test_reading_while_new_kinds_appear() -> None:
+    """A scrape in a thread; the worker goes on counting."""
+    requests = Requests()
+    reading = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not reading.is_set():
+                requests.read()
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for number in range(20_000):
+        requests.of(RequestKind(str(number), "200", fell_back=False)).count += 1
+    reading.set()
+    thread.join()
+    assert failures == []
+    assert sum(requests.read().values()) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("took", "bucket"),
+    [(0.0, 0), (0.001, 0), (0.0011, 1), (0.3, 8), (10.0, 12), (10.1, len(DURATION_LIMITS))],
+)
+def test_a_check_is_in_the_first_bucket_that_it_kept_to(took: float, bucket: int) -> None:
+    checks = Checks()
+    checks.watch([A])
+    checks.checked(A, master(0.0, finished=took))
+    counts = checks.hosts["a:5432"]
+    assert counts.durations == [int(i == bucket) for i in range(len(DURATION_LIMITS) + 1)]
+    assert counts.seconds == took
+
+
+def test_a_failure_counts_by_its_cause_and_as_a_check() -> None:
+    checks = Checks()
+    checks.watch([A, B])
+    checks.checked(A, refused(1.0))
+    checks.checked(A, refused(2.0))
+    checks.checked(A, Failure("timeout", "no answer", 3.0, 8.0))
+    counts = checks.hosts["a:5432"]
+    assert +counts.failures == {"connect": 2, "timeout": 1}
+    assert sum(counts.durations) == 3
+    assert counts.seconds == pytest.approx(5.002)
+    assert +checks.hosts["b:5432"].failures == {}
+
+
+def test_the_causes_are_those_of_a_failed_check() -> None:
+    """Each is a series from the start: rate() does not see the step from nothing to one."""
+    documented = re.findall(r"``(\w+)``", CheckError.__doc__ or "")
+    assert list(CAUSES) == [word for word in documented if word != "cause"]
+    checks = Checks()
+    checks.watch([A])
+    assert checks.hosts["a:5432"].failures == dict.fromkeys(CAUSES, 0)
+
+
+def test_another_role_than_before_is_a_change() -> None:
+    checks = Checks()
+    checks.watch([A])
+    for result in (replica(0), replica(1), refused(2), replica(3)):
+        checks.checked(A, result)
+    assert checks.hosts["a:5432"].role_changes == 0
+    for result in (master(4), refused(5), master(6), replica(7)):
+        checks.checked(A, result)
+    assert checks.hosts["a:5432"].role_changes == 2
+
+
+def test_a_host_that_stays_goes_on_and_one_that_goes_is_forgotten() -> None:
+    checks = Checks()
+    checks.watch([A, B])
+    checks.checked(A, master(0))
+    checks.checked(B, replica(0))
+    checks.watch([A])
+    assert list(checks.hosts) == ["a:5432"]
+    assert sum(checks.hosts["a:5432"].durations) == 1
+    checks.checked(B, replica(1))  # was under way
+    assert list(checks.hosts) == ["a:5432"]
+    checks.watch([A, B])
+    assert sum(checks.hosts["b:5432"].durations) == 0

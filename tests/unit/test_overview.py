@@ -1,0 +1,137 @@
+"""``/overview``: what the status page shows, at all times, also when there is bad news or none."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import httpx
+import pytest
+
+from pgstatus.answers import host_entry
+from pgstatus.api import create_app
+from pgstatus.changes import events
+from pgstatus.chronicle import SAMPLES, STEP, Chronicle
+from pgstatus.election import SplitBrain
+from pgstatus.snapshot import Snapshot
+from pgstatus.tracker import Rules
+from tests.support.serving import service
+from tests.support.world import NOON, World, master, refused, replica
+
+
+def ask(
+    snapshot: Snapshot, now: float = 0.0, chronicle: Chronicle | None = None, method: str = "GET"
+) -> httpx.Response:
+    app = create_app(
+        replace(service(lambda: snapshot), now=lambda: now, chronicle=chronicle or Chronicle())
+    )
+    transport = httpx.WSGITransport(app)
+    with httpx.Client(transport=transport, base_url="http://pg-status") as client:
+        return client.request(method, "/overview")
+
+
+def healthy() -> World:
+    return World().see_all(a=master(0), b=replica(0), c=replica(0))
+
+
+def split(policy: SplitBrain) -> Snapshot:
+    world = World(rules=Rules(split_brain=policy))
+    world.see_all(a=master(0), b=replica(0), c=replica(0))
+    return world.see("b", master(5, 1100, timeline=2)).snapshot
+
+
+SNAPSHOTS = {
+    "not ready": (World().snapshot, 0.0),
+    "first checks": (World().see("b", replica(0)).snapshot, 0.0),
+    "healthy": (healthy().snapshot, 1.0),
+    "stale": (healthy().snapshot, 1e9),
+    "all dead": (World(rules=Rules(max_fails=1)).see_all(
+        a=refused(0), b=refused(0), c=refused(0)).snapshot, 1.0),
+    "split brain": (split(SplitBrain.NEWEST_TIMELINE), 6.0),
+    "split brain, nobody named": (split(SplitBrain.NONE), 6.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_it_is_answered_at_all_times_and_in_one_shape(name: str) -> None:
+    snapshot, now = SNAPSHOTS[name]
+    answer = ask(snapshot, now)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    shown = answer.json()
+    assert set(shown) == {
+        "version", "now", "ready", "stale", "master", "no_master", "masters", "limits", "chart",
+        "hosts", "history",
+    }  # fmt: skip
+    assert shown["hosts"] == [
+        {**host_entry(status), "lags_ms": [None] * SAMPLES} for status in snapshot.hosts
+    ]
+    assert shown["chart"] == {"step_s": STEP, "samples": SAMPLES}
+    assert shown["limits"] == {"lag_ms": 1000, "lag_bytes": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("name", "ready", "stale"),
+    [("not ready", False, False), ("healthy", True, False), ("stale", True, True)],
+)
+def test_it_says_what_the_other_endpoints_refuse_for(name: str, ready: bool, stale: bool) -> None:
+    shown = ask(*SNAPSHOTS[name]).json()
+    assert (shown["ready"], shown["stale"]) == (ready, stale)
+
+
+def test_who_is_master() -> None:
+    shown = ask(*SNAPSHOTS["healthy"]).json()
+    assert shown["master"] == {"host": "a", "port": 5432, "since": None}
+    assert shown["masters"] == ["a:5432"]
+    assert shown["no_master"] is None
+
+
+def test_why_there_is_none() -> None:
+    shown = ask(*SNAPSHOTS["all dead"]).json()
+    assert shown["master"] is None
+    assert shown["masters"] == []
+    assert shown["no_master"] == "no live host says that it is the master"
+
+
+def test_a_split_brain_names_both() -> None:
+    for name in ("split brain", "split brain, nobody named"):
+        assert ask(*SNAPSHOTS[name]).json()["masters"] == ["a:5432", "b:5432"]
+    assert ask(*SNAPSHOTS["split brain, nobody named"]).json()["master"] is None
+
+
+def test_history_and_since() -> None:
+    world, chronicle = healthy(), Chronicle()
+    before = world.snapshot
+    after = world.see("b", master(5, 1100, timeline=2)).snapshot
+    at = NOON + timedelta(seconds=5)
+    chronicle.changed(before, list(events(before, after)), at)
+    shown = ask(after, 6.0, chronicle).json()
+    assert shown["master"] == {"host": "b", "port": 5432, "since": "2026-01-01T12:00:05.000Z"}
+    first = shown["history"][-1]
+    assert first == {
+        "at": "2026-01-01T12:00:05.000Z",
+        "change": "master",
+        "host": "b:5432",
+        "level": "info",
+        "text": "master is b:5432 (timeline 2, before it was a:5432)",
+    }
+    assert {"level": "error", "host": None}.items() <= shown["history"][-2].items()
+    assert datetime.fromisoformat(shown["now"]) > at
+
+
+def test_lags_end_now() -> None:
+    chronicle, snapshot = Chronicle(), healthy().snapshot
+    chronicle.sample(snapshot, 100.0 * STEP)
+    lags = {
+        host["host"]: host["lags_ms"]
+        for host in ask(snapshot, 101.0 * STEP, chronicle).json()["hosts"]
+    }
+    assert {name: series[-1] for name, series in lags.items()} == {
+        status.host.name: status.lag_ms for status in snapshot.hosts
+    }
+    assert all(set(series[:-1]) == {None} for series in lags.values())
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("OPTIONS", 204), ("POST", 405)])
+def test_methods(method: str, status: int) -> None:
+    answer = ask(healthy().snapshot, method=method)
+    assert (answer.status_code, answer.text) == (status, "")
