@@ -80,16 +80,17 @@ def _host(old: HostStatus, new: HostStatus) -> Iterator[Event]:
 
 
 def _sync(old: HostStatus, new: HostStatus, name: str) -> Iterator[Event]:
-    if old.sync_by_time != new.sync_by_time:
-        word = "in sync" if new.sync_by_time else "late"
-        lag = "unknown" if new.lag_ms is None else f"{new.lag_ms} ms"
-        yield Event(Change.SYNC, name, f"{name} is {word} by time (lag {lag})")
-    if old.sync_by_bytes != new.sync_by_bytes:
-        word = "in sync" if new.sync_by_bytes else "late"
-        lag = "unknown" if new.lag_bytes is None else f"{new.lag_bytes} bytes"
-        yield Event(Change.SYNC, name, f"{name} is {word} by bytes (lag {lag})")
     if new.reason and old.same_history and not new.same_history:
         yield Event(Change.SYNC, name, f"{name} {new.reason}", logging.WARNING)
+        return
+    for by, was, sync, lag, unit in (
+        ("time", old.sync_by_time, new.sync_by_time, new.lag_ms, "ms"),
+        ("bytes", old.sync_by_bytes, new.sync_by_bytes, new.lag_bytes, "bytes"),
+    ):
+        if was != sync:
+            word = "in sync" if sync else "late" if lag is not None else "perhaps late"
+            size = "unknown" if lag is None else f"{lag} {unit}"
+            yield Event(Change.SYNC, name, f"{name} is {word} by {by} (lag {size})")
 
 
 def _health(status: HostStatus) -> str:
