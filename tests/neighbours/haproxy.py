@@ -123,16 +123,32 @@ class HAProxy:
 
     def up(self, section: str) -> set[str]:
         """The servers of a section that take new sessions of their own, not as a stopgap."""
-        return {name for (of, name), row in self.checked().items() if of == section and _is_up(row)}
+        return {
+            name
+            for (of, name), row in self.checked().items()
+            if of == section and row["status"].startswith("UP")
+        }
+
+    def pg_status_is_up(self) -> bool:
+        """The pg-status that is asked first."""
+        return self.statistics()["pg_status", "local"]["status"].startswith("UP")
 
     def wait_for(self, section: str, *names: str) -> None:
         """Until exactly these are up."""
-        wait_until(f"{section}: {names}", lambda: self.up(section) == set(names))
+        try:
+            wait_until(f"{section}: {names}", lambda: self.up(section) == set(names))
+        except AssertionError as error:
+            error.add_note(self.log)
+            raise
 
     def settle(self, cluster: Cluster) -> None:
-        """Until the master takes writes, and all replicas reads."""
+        """Until the master takes writes and all replicas reads, beyond doubt."""
         self.wait_for("write", cluster.primary.address)
         self.wait_for("read", *(replica.address for replica in cluster.replicas))
+        wait_until("no server is about to change", self._is_quiet)
+
+    def _is_quiet(self) -> bool:
+        return all(row["status"] in {"UP", "DOWN"} for row in self.checked().values())
 
     def wait_for_checks(self, number: int) -> None:
         """Until so many more checks have been answered."""
@@ -155,11 +171,11 @@ class HAProxy:
 
     def write(self) -> psycopg.Connection:
         """A session through the write port."""
-        return self._connect(self.write_port)
+        return psycopg.connect(self.write_conninfo, autocommit=True)
 
     def read(self) -> psycopg.Connection:
         """A session through the read port."""
-        return self._connect(self.read_port)
+        return psycopg.connect(self._conninfo(self.read_port), autocommit=True)
 
     def writes_reach(self, address: str) -> bool:
         """A new session through the write port is on this host, and may write."""
@@ -177,16 +193,15 @@ class HAProxy:
             sessions = [open_sessions.enter_context(self.read()) for _ in range(10)]
             return {host_of(session) for session in sessions} == set(addresses)
 
-    def _connect(self, port: int) -> psycopg.Connection:
-        return psycopg.connect(
+    @property
+    def write_conninfo(self) -> str:
+        return self._conninfo(self.write_port)
+
+    def _conninfo(self, port: int) -> str:
+        return (
             f"host={self._address} port={port} user=postgres password={PASSWORD} "
-            "dbname=postgres connect_timeout=5",
-            autocommit=True,
+            "dbname=postgres connect_timeout=5"
         )
-
-
-def _is_up(row: Mapping[str, str]) -> bool:
-    return row["status"].startswith("UP")
 
 
 def host_of(session: psycopg.Connection) -> str:
