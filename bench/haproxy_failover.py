@@ -3,7 +3,7 @@
 ``python -m bench.haproxy_failover`` runs failovers on a real cluster behind a real HAProxy with
 the shipped configuration. From the return of ``pg_ctl promote`` it measures until pg-status names
 the new master, until HAProxy has it as up and the old one as down, and until a write through the
-write port is committed (one is tried every ten milliseconds).
+write port is committed there (one is tried every ten milliseconds).
 """
 
 import argparse
@@ -12,17 +12,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
 import psycopg
-from tests.neighbours.haproxy import HAProxy  # a script's imports are found from its own directory
+from tests.chaos.figures import watched_cluster  # found from a script's own directory
+from tests.neighbours.haproxy import HAProxy
 from tests.support.daemon import Daemon
 
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster, Server
-from pgstatus.demo.network import Network, free_port
 
 PATIENCE = 30
 EVERY = 0.01
@@ -40,26 +40,27 @@ def when(predicate: Callable[[], bool]) -> float:
     return time.monotonic()
 
 
-async def first_write(haproxy: HAProxy) -> float:
-    """When a write was first committed. Each try has a session of its own and waits for no other:
-    one that was sent to the old master hangs for a second.
+async def first_write(haproxy: HAProxy, address: str) -> float:
+    """When a write was first committed on this host. Each try has a session of its own and waits
+    for no other: one that is sent to a crashed master is kept for a second.
     """
     written: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def attempt() -> None:
         with suppress(psycopg.Error):
             async with await psycopg.AsyncConnection.connect(haproxy.write_conninfo) as session:
-                await session.execute("INSERT INTO written VALUES (now())")
-            if not written.done():
+                cursor = await session.execute(
+                    "INSERT INTO written VALUES (now()) RETURNING host(inet_server_addr())"
+                )
+                reached = await cursor.fetchone()
+            if reached == (address,) and not written.done():
                 written.set_result(time.monotonic())
 
     attempts: set[asyncio.Task[None]] = set()
     while not written.done():
         attempts.add(asyncio.create_task(attempt()))
         await asyncio.wait({written}, timeout=EVERY)
-    for task in attempts:
-        task.cancel()
-    await asyncio.gather(*attempts, return_exceptions=True)
+    await asyncio.gather(*attempts)
     return written.result()
 
 
@@ -76,37 +77,19 @@ async def failover(
             asyncio.to_thread(when, lambda: daemon.text("/master") == heir.address),
             asyncio.to_thread(when, lambda: heir.address in haproxy.up("write")),
             asyncio.to_thread(when, lambda: old.address not in haproxy.up("write")),
-            first_write(haproxy),
+            first_write(haproxy, heir.address),
         )
     return [at - promoted for at in times]
 
 
 def measure(repeats: int, sleep_ms: int, lose: Callable[[Server], None]) -> list[list[float]]:
-    with ExitStack() as undo:
-        network = Network()
-        undo.callback(network.release)
-        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="pg-status-bench-")))
-        addresses = [network.address(last) for last in (2, 3, 4)]
-        cluster = Cluster(bundled("18"), directory, addresses, free_port(addresses, 5432))
-        undo.callback(cluster.stop)
-        cluster.start()
+    results = []
+    with (
+        watched_cluster(bundled("18"), sleep_ms=sleep_ms) as (cluster, daemon),
+        tempfile.TemporaryDirectory(prefix="pg-status-bench-") as directory,
+        HAProxy(Path(directory), cluster, daemon) as haproxy,
+    ):
         cluster.primary.sql("CREATE TABLE written (at timestamptz)")
-        variables = {
-            "hosts": ",".join(addresses),
-            "pg_port": cluster.primary.port,
-            "sleep_ms": sleep_ms,
-        }
-        address = network.address(1)
-        daemon = undo.enter_context(
-            Daemon(
-                directory / "daemon.log",
-                variables,
-                address=address,
-                port=free_port([address], 8000),
-            )
-        )
-        haproxy = undo.enter_context(HAProxy(directory, cluster, daemon))
-        results = []
         for number in range(repeats):
             haproxy.settle(cluster)
             # Not always at the same moment of the pause.
@@ -115,7 +98,7 @@ def measure(repeats: int, sleep_ms: int, lose: Callable[[Server], None]) -> list
             # All others: each may have log that the new master has not.
             for replica in cluster.replicas:
                 cluster.rebuild(replica)
-        return results
+    return results
 
 
 def main() -> None:

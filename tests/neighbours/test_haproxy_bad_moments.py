@@ -21,6 +21,7 @@ from tests.neighbours.haproxy import (
     is_open,
 )
 from tests.support.daemon import Daemon
+from tests.support.illhosts import listener
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -45,6 +46,15 @@ def frozen(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def broken(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
+    """Whatever is asked, 500 is the answer."""
+    daemon.stop()
+    answer = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with listener(daemon.address, answer, daemon.port):
+        yield
 
 
 @contextmanager
@@ -77,14 +87,14 @@ def _says_not_ready(daemon: Daemon) -> bool:
 
 
 # `out_of_date`: it has looked once, and looks again when the test is long over.
-SELDOM = {"sleep_ms": 3_600_000, "max_staleness_ms": 5000}
+SELDOM = {"sleep_ms": 3_600_000, "max_staleness_ms": 8000}
 # `not_ready`: as long as the silent host is waited for.
 PATIENT = {"connect_timeout": 60, "query_timeout_ms": 60_000}
 
 
 @pytest.mark.parametrize(
     ("trouble", "variables"),
-    [(stopped, {}), (frozen, {}), (out_of_date, SELDOM), (not_ready, PATIENT)],
+    [(stopped, {}), (frozen, {}), (broken, {}), (out_of_date, SELDOM), (not_ready, PATIENT)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_without_pg_status_all_stays_as_it_was(
