@@ -42,7 +42,7 @@ def when(predicate: Callable[[], bool]) -> float:
 
 async def first_write(haproxy: HAProxy, address: str) -> float:
     """When a write was first committed on this host. Each try has a session of its own and waits
-    for no other: one that is sent to a crashed master is kept for a second.
+    for no other.
     """
     written: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 

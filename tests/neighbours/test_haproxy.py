@@ -149,3 +149,19 @@ def test_a_late_replica_leaves_the_reads_and_returns(
     assert haproxy.reads_reach(one.address, other.address)
     for session in (*sessions, stopgap):
         session.close()
+
+
+def test_a_crashed_replica_costs_no_read(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
+) -> None:
+    """Those that would have gone to it go elsewhere, before any check has failed."""
+    cluster = make_cluster()
+    haproxy = make_haproxy(cluster, make_daemon(cluster))
+    lost, other = cluster.replicas
+    # Nobody finds out by a check.
+    haproxy.command(f"disable health read/{lost.address}")
+    lost.crash()
+    assert haproxy.reads_reach(other.address)
+    row = haproxy.statistics()["read", lost.address]
+    assert row["status"] == "no check"
+    assert int(row["wredis"]) > 0, "no session was sent to it first"
