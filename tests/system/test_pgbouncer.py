@@ -15,9 +15,7 @@ pytestmark = needs_pgbouncer
 
 
 @contextmanager
-def bouncers_before(
-    cluster: Cluster, network: Network, directory: Path
-) -> Iterator[list[Bouncer]]:
+def bouncers_before(cluster: Cluster, network: Network, directory: Path) -> Iterator[list[Bouncer]]:
     """A PgBouncer before each server."""
     with ExitStack() as undo:
         yield [
