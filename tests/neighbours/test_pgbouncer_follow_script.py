@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,32 @@ def test_what_is_right_already_is_left_alone(make_follower: MakeFollower) -> Non
         assert (done.returncode, done.stderr) == (0, "")
     assert follower.file.stat().st_ino == inode
     assert reloads(follower) == 1
+
+
+def test_a_poller_looks_at_pgbouncer_once_a_minute(
+    make_follower: MakeFollower, daemon: Daemon
+) -> None:
+    """PgBouncer logs who comes to its console; what is written is checked every time."""
+    follower = make_follower()
+    for _ in range(3):
+        assert follower.run("-u", daemon.url).returncode == 0
+    looks = "db=pgbouncer"
+    before = follower.bouncer.log.count(looks)
+    assert follower.run("-u", daemon.url).returncode == 0
+    assert follower.bouncer.log.count(looks) == before
+    inode = follower.file.stat().st_ino
+    for _ in range(2):
+        a_minute_ago = time.time() - 61
+        os.utime(follower.file, (a_minute_ago, a_minute_ago))
+        assert follower.run("-u", daemon.url).returncode == 0
+    assert follower.bouncer.log.count(looks) == before + 2
+    assert follower.file.stat().st_ino == inode
+    assert reloads(follower) == 1
+
+
+def test_a_long_pause_after_a_failed_connect_is_warned_of(make_follower: MakeFollower) -> None:
+    follower = make_follower(server_login_retry=15)
+    assert "server_login_retry = 15: where PgBouncer" in follower.run(MASTER="a").stderr
 
 
 def test_several_databases_and_one_for_reading(make_follower: MakeFollower) -> None:
@@ -191,8 +218,8 @@ def test_a_pgbouncer_that_does_not_take_it_is_told(make_follower: MakeFollower) 
     "hostile",
     [
         "a;b", "a b", "a\tport=1", "a\npostgres2 = host=evil", "a'", 'a"', "a\\", "a&", "a/b",
-        "a,b", "@HOST@", "*", "%include", "#", "/run/postgresql", "-a", "a-", "a..b", ".", "ä", "a" * 254,
-        "1.2.3", "1.2.3.4.5", "1.2.3.256", "::1::2", ":::1", "1:2", "[::1", "g::1", "",
+        "a,b", "@HOST@", "*", "%include", "#", "/run/postgresql", "-a", "a-", "a..b", ".", "ä",
+        "1.2.3", "1.2.3.4.5", "1.2.3.256", "::1::2", ":::1", "1:2", "[::1", "g::1", "", "a" * 254,
     ],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(make_follower: MakeFollower, hostile: str) -> None:
