@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -72,6 +72,9 @@ class Hook:
         with self._woken:
             if command == self._command:
                 return
+            if self._command is None:
+                # What was seen before the last one left is not what is so now.
+                self._snapshot = self._wanted = None
             self._command = command
             self._told = self._failed = None
             self._woken.notify()
@@ -95,9 +98,12 @@ class Hook:
         with self._woken:
             self._stopping.set()
             self._woken.notify()
-            process = self._process
+            process, thread = self._process, self._thread
         if process is not None:
             _end(process, _GRACE_AT_STOP)
+        if thread is not None:
+            # It may be starting a process that could not be seen yet, and ends that itself.
+            thread.join(3 * _GRACE_AT_STOP)
 
     def _main(self) -> None:
         while True:
@@ -113,6 +119,8 @@ class Hook:
                 return
             with self._woken:
                 self.runs[result] += 1
+                if command is not self._command:
+                    continue
                 if result == "ok":
                     self._told, self._failed = situation, None
                     self._pause = _FIRST_PAUSE
@@ -142,21 +150,11 @@ class Hook:
         changes = situation.differences(told)
         report = json.dumps(change_report(snapshot, changes), ensure_ascii=False)
         name = command.words[0]
-        # Not a pipe: a command that does not read would have us wait.
-        with os.fdopen(os.memfd_create("pg-status"), "w+b") as file:
-            file.write(report.encode())
-            file.seek(0)
-            try:
-                process = self._process = subprocess.Popen(
-                    command.words,
-                    stdin=file,
-                    stdout=2,  # what it says belongs into the log, not to whoever reads stdout
-                    env={**_inherited(), **situation.environment(changes)},
-                    start_new_session=True,
-                )
-            except (OSError, ValueError) as error:
-                log.error("on_change: %s cannot be run: %s", name, error)
-                return "failed"
+        try:
+            process = self._process = _start(command, report, situation.environment(changes))
+        except (OSError, ValueError) as error:
+            log.error("on_change: %s cannot be run: %s", name, error)
+            return "failed"
         if self._stopping.is_set():  # `stop` may have looked before there was a process
             _end(process, _GRACE_AT_STOP)
         began = clock.now()
@@ -176,6 +174,22 @@ class Hook:
         return "ok"
 
 
+def _start(
+    command: Command, report: str, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    # Not a pipe: a command that does not read would have us wait.
+    with os.fdopen(os.memfd_create("pg-status"), "w+b") as file:
+        file.write(report.encode())
+        file.seek(0)
+        return subprocess.Popen(
+            command.words,
+            stdin=file,
+            stdout=2,  # what it says belongs into the log, not to whoever reads stdout
+            env={**_inherited(), **environment},
+            start_new_session=True,
+        )
+
+
 def _inherited() -> dict[str, str]:
     """Our environment without our own configuration, which holds passwords."""
     return {k: v for k, v in os.environ.items() if not k.lower().startswith("pg_status__")}
@@ -184,7 +198,8 @@ def _inherited() -> dict[str, str]:
 def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """End a command and all that it has started."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+        # Gone; or another account's, by sudo, and then it is left to itself.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signum)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)

@@ -1,0 +1,115 @@
+"""A real PgBouncer with transaction pooling, as an administrator would set it up."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, LiteralString, Self
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from pgstatus.demo.cluster import PASSWORD
+from tests.support.waiting import wait_until
+
+PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+
+needs_pgbouncer = pytest.mark.skipif(
+    not Path(PGBOUNCER).exists(), reason="pgbouncer is not installed (Debian: pgbouncer)"
+)
+
+
+class Bouncer:
+    """One PgBouncer within a ``with`` block; ``databases`` is its [databases] section.
+
+    ``options`` are further settings of its [pgbouncer] section.
+    """
+
+    port = 6432
+
+    def __init__(self, directory: Path, address: str, databases: str, **options: object) -> None:
+        self.address = address
+        self.config = directory / f"pgbouncer-{address}.ini"
+        self._log = self.config.with_suffix(".log")
+        users = directory / "users.txt"
+        users.write_text(f'"postgres" "{PASSWORD}"\n')
+        settings: dict[str, object] = {
+            "listen_addr": address,
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "plain",
+            "auth_file": users,
+            "pool_mode": "transaction",
+            "admin_users": "postgres",
+            **options,
+        }
+        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        self.config.write_text(f"[databases]\n{databases}\n[pgbouncer]\n{lines}")
+        for path in (directory, self.config, users):
+            path.chmod(0o755)
+
+    def __enter__(self) -> Self:
+        self.launch()
+        wait_until(f"PgBouncer on {self.address} is up", self._is_up)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def launch(self) -> None:
+        """Start, without waiting for it to answer."""
+        # PgBouncer does not run as root either.
+        account = ["-u", "nobody"] if os.geteuid() == 0 else []
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen([PGBOUNCER, *account, self.config], stderr=log)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def conninfo(self, database: str = "postgres") -> str:
+        """What an application has in its configuration, whoever is the master."""
+        return (
+            f"host={self.address} port={self.port} user=postgres password={PASSWORD} "
+            f"dbname={database}"
+        )
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(self.conninfo(database), autocommit=True)
+
+    def sql(self, query: LiteralString, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement in a connection of its own; its rows."""
+        with self.connect(database) as connection:
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+    def show(self, what: LiteralString) -> list[dict[str, Any]]:
+        """``SHOW DATABASES`` and the like, from the console."""
+        with psycopg.connect(
+            self.conninfo("pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor
+        ) as console:
+            cursor = console.cursor(row_factory=dict_row)
+            return cursor.execute("SHOW " + what).fetchall()
+
+    def target(self, database: str = "postgres") -> str:
+        """Where it sends the clients of a database, ``host:port``."""
+        row = next(row for row in self.show("DATABASES") if row["name"] == database)
+        return f"{row['host']}:{row['port']}"
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, f"PgBouncer ended: {self.log}"
+        try:
+            return bool(self.show("VERSION"))
+        except psycopg.OperationalError:
+            return False

@@ -1,0 +1,59 @@
+"""`packaging/pgbouncer/pgbouncer-follow` with its two files, and the PgBouncer that it steers."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from pgstatus.demo.cluster import Server
+from tests.support.bouncer import Bouncer
+
+SCRIPT = Path(__file__).parents[2] / "packaging/pgbouncer/pgbouncer-follow"
+TEMPLATE = "[databases]\npostgres = host=@HOST@ port=@PORT@\n"
+
+
+class Follower:
+    """``directory`` is one that every account may enter: PgBouncer reads the file at RELOAD."""
+
+    def __init__(
+        self, directory: Path, address: str, template: str = TEMPLATE, **options: object
+    ) -> None:
+        self.template = directory / "databases.ini.in"
+        self.template.write_text(template)
+        self.file = directory / "databases.ini"
+        self.file.touch()
+        self.file.chmod(0o644)
+        # As docs/pgbouncer.md has it.
+        options.setdefault("server_login_retry", 0)
+        self.bouncer = Bouncer(directory, address, f"%include {self.file}", **options)
+
+    def words(self, *options: str) -> list[str]:
+        """What to run; without ``-u`` it is the command of `on_change`."""
+        console = self.bouncer.conninfo("pgbouncer")
+        return [str(SCRIPT), "-a", console, *options, str(self.template), str(self.file)]
+
+    def command(self, *options: str) -> str:
+        return shlex.join(self.words(*options))
+
+    def run(self, *options: str, **told: str) -> "subprocess.CompletedProcess[str]":
+        """To its end. ``MASTER="a"`` is ``PG_STATUS_MASTER``; a master's port is 5432."""
+        return subprocess.run(
+            self.words(*options),
+            env=environment(**told),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def point_at(self, server: Server, **told: str) -> "subprocess.CompletedProcess[str]":
+        """The same, as the hook; AssertionError with its words if it fails."""
+        done = self.run(MASTER=server.address, MASTER_PORT=str(server.port), **told)
+        assert done.returncode == 0, done.stderr
+        return done
+
+
+def environment(**told: str) -> dict[str, str]:
+    if "MASTER" in told:
+        told.setdefault("MASTER_PORT", "5432")
+    return {**os.environ, **{f"PG_STATUS_{name}": value for name, value in told.items()}}
