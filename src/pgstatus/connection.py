@@ -200,7 +200,7 @@ class Connection:
             self._inbox,
             self._client,
             self._server,
-            Note(),
+            Note(stranger=self._memo.stranger),
             close=not worker.alive,
         )
         future.add_done_callback(partial(worker.method_queue.defer, self._waited))
@@ -288,9 +288,7 @@ class TlsConnection(Connection):
         server: Any,
         context: ssl.SSLContext,
     ) -> None:
-        self._tls = TlsSocket(
-            context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        )
+        self._tls = TlsSocket(sock, context)
         super().__init__(worker, self._tls, client, server)
         if context.verify_mode != ssl.CERT_NONE:
             self._memo = worker.memo_of_strangers
@@ -302,6 +300,7 @@ class TlsConnection(Connection):
 
     def refuse(self) -> None:
         # To say why would take a handshake.
+        self._worker.requests.of(_REFUSED).count += 1
         self.close()
 
     def _shake_hands(self, sock: Any = None) -> None:
@@ -318,3 +317,5 @@ class TlsConnection(Connection):
             self._memo = self._worker.memo
         self.deadline = self._worker.now + self._worker.keepalive
         self._watch(READ, self._readable)
+        # The first request may have come with the end of the handshake.
+        self._readable(self._tls)

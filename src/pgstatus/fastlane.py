@@ -131,15 +131,11 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self.set_accept_enabled(False)
                 return
             sock.setblocking(False)
-            try:
-                connection = (
-                    Connection(self, sock, client, server)
-                    if tls is None
-                    else TlsConnection(self, sock, client, server, tls)
-                )
-            except OSError:  # gone before it was wrapped
-                sock.close()
-                continue
+            connection = (
+                Connection(self, sock, client, server)
+                if tls is None
+                else TlsConnection(self, sock, client, server, tls)
+            )
             self.connections.add(connection)
             if len(self.connections) > self._limit:
                 connection.refuse()

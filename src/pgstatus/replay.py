@@ -110,7 +110,7 @@ class Memo:
 
     def __init__(self, read: Callable[[], Snapshot], now: float, *, stranger: bool = False) -> None:
         self._read = read
-        self._stranger = stranger
+        self.stranger = stranger
         self._snapshot = read()
         self._stale = False
         self._entries: dict[bytes, _Entry] = {}
@@ -144,7 +144,7 @@ class Memo:
         """To be handed to the API, and then to `keep`, when `find` found nothing."""
         entry = self._entries.get(request)
         wanted = None if entry is None else entry.due
-        return Note(may_wait=False, wanted=wanted, stranger=self._stranger)
+        return Note(may_wait=False, wanted=wanted, stranger=self.stranger)
 
     def keep(self, request: bytes, answer: bytes, note: Note, tally: Tally, *, close: bool) -> None:
         """Keep the answer that was just made, if it may be given again."""
