@@ -121,7 +121,7 @@ def overview(
         "version": __version__,
         "now": _time(at),
         "ready": snapshot.ready,
-        "stale": snapshot.ready and now > snapshot.stale_after,
+        "stale": snapshot.ready and snapshot.is_stale(now),
         "master": master
         and {
             "host": master.host.name,

@@ -33,9 +33,9 @@ class Event:
 def events(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     """All that changed, the master first. A host that was not there before was unknown."""
     yield from _master(before, after)
-    known = {status.host: status for status in before.hosts}
+    known = {str(status.host): status for status in before.hosts}
     for new in after.hosts:
-        yield from _host(known.get(new.host, HostStatus(new.host)), new)
+        yield from _host(known.get(str(new.host), HostStatus(new.host)), new)
 
 
 def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from pgstatus import clock
 from pgstatus.config import Settings
-from pgstatus.errors import CheckError
+from pgstatus.monitor import outcome
 from pgstatus.probe import Probe, Shortcoming
 from pgstatus.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.target import Target
@@ -44,15 +44,10 @@ async def _ask_all(targets: Sequence[Target]) -> list[Result]:
 
 async def _ask(target: Target) -> Result:
     probe = Probe(target, lambda: None)
-    started = clock.now()
-    result: Observation | Failure
     try:
-        result = await probe.check()
-    except CheckError as error:
-        result = Failure(error.cause, str(error), started, clock.now())
+        return await outcome(probe), probe.shortcomings
     finally:
         probe.close()
-    return result, probe.shortcomings
 
 
 def _snapshot(settings: Settings, results: Sequence[Result]) -> Snapshot:

@@ -32,7 +32,7 @@ class Chronicle:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=_MAX_EVENTS)
-        self._lags: deque[tuple[int, dict[Host, int | None]]] = deque(maxlen=SAMPLES + 1)
+        self._lags: deque[tuple[int, dict[str, int | None]]] = deque(maxlen=SAMPLES + 1)
         self._master_since: datetime | None = None
 
     def changed(self, before: Snapshot, events: Sequence[Event], at: datetime) -> None:
@@ -48,7 +48,7 @@ class Chronicle:
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
         """Note how late everybody is; of several notes within a step the last one stays."""
-        lags = {status.host: status.lag_ms for status in snapshot.hosts}
+        lags = {str(status.host): status.lag_ms for status in snapshot.hosts}
         step = int(now / STEP)
         with self._lock:
             if self._lags and self._lags[-1][0] == step:
@@ -68,6 +68,6 @@ class Chronicle:
     def lags(self, host: Host, now: float) -> list[int | None]:
         """Milliseconds, a number for each step, the last one just over; None: unknown."""
         with self._lock:
-            noted = {step: lags.get(host) for step, lags in self._lags}
+            noted = {step: lags.get(str(host)) for step, lags in self._lags}
         end = int(now / STEP)
         return [noted.get(step) for step in range(end - SAMPLES, end)]

@@ -94,7 +94,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _health(options: argparse.Namespace) -> int:
-    answer = _instance(options).get(options.path)
+    answer = _instance(options).probe(options.path)
     if not answer.is_good:
         _complain(f"{answer.status} {answer.body.strip()}")
     return 0 if answer.is_good else 1
@@ -104,15 +104,18 @@ def _instance(options: argparse.Namespace) -> "Instance":
     """The one that the options name, else the one that runs with this configuration."""
     from pgstatus.config import load_settings  # noqa: PLC0415
     from pgstatus.instance import Instance  # noqa: PLC0415
+    from pgstatus.secret import read_tokens  # noqa: PLC0415
 
     if options.url is None:
+        if any((options.token_file, options.ca, options.cert, options.key)):
+            raise StartError("--token-file, --ca, --cert and --key go with --url")
         return Instance.of(load_settings())
     try:
-        token = options.token_file and Path(options.token_file).read_text().split()[0]
+        token = options.token_file and read_tokens(Path(options.token_file))[0].decode()
         context = ssl.create_default_context(cafile=options.ca)
         if options.cert is not None:
             context.load_cert_chain(options.cert, options.key)
-    except (OSError, IndexError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise StartError(f"the token or a certificate cannot be read: {error}") from None
     return Instance(options.url, token, context)
 

@@ -1,7 +1,7 @@
 """The configuration: environment variables in, one frozen `Settings` out.
 
 `VARIABLES` declares each of them once; ``docs/configuration.md`` is checked against it. All
-mistakes are reported together, and nothing else in the program reads the environment.
+mistakes are reported together, and nothing else in the daemon reads the environment.
 """
 
 import difflib
@@ -22,6 +22,7 @@ from pgstatus.election import SplitBrain
 from pgstatus.errors import ConfigError
 from pgstatus.hooks import Command
 from pgstatus.hostlist import Params, parse_hosts, split_list
+from pgstatus.secret import read_tokens
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Host
 from pgstatus.target import Target
@@ -31,7 +32,6 @@ from pgstatus.tracker import Rules
 PREFIX = "pg_status__"
 _U64 = 2**64 - 1
 _DAY = 86_400
-_SHORTEST_TOKEN = 16
 _UP_TO_A_DAY = validate.Range(min=0, min_inclusive=False, max=_DAY)
 
 
@@ -134,6 +134,7 @@ class Settings:
     tokens: tuple[bytes, ...] = field(repr=False)
     tls: ssl.SSLContext | None
     """How connections are encrypted; None: they are not."""
+    tls_certificate: Path | None
     log_level: str
     log_format: str
     on_change: Command | None
@@ -148,12 +149,42 @@ def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
     said then and does not say now is forgotten. A ConfigError leaves the environment as it was.
     """
     before = dict(os.environ)
-    _become(before if inherited is None else inherited)
+    environment = dict(before if inherited is None else inherited)
+    problems = _read_env_file(environment)
+    _become(environment)
     try:
-        return _read_settings()
+        return _read_settings(problems)
     except ConfigError:
         _become(before)
         raise
+
+
+def _read_env_file(environment: dict[str, str]) -> list[str]:
+    """Put what the file says into ``environment``; what is wrong with it."""
+    path = environment.get(f"{PREFIX}env_file")
+    if not path:
+        return []
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return [f"{PREFIX}env_file={path!r}: expected a readable file ({reason})"]
+    problems = []
+    for line in lines:
+        if line.key is not None and line.value is not None:
+            # Not Env.read_env(), which lets the environment win over the file and passes over
+            # what it cannot read. libpq, too, shall find its PG* variables.
+            if "\0" in line.value:
+                problems.append(
+                    f"{path}, line {line.original.line}: holds a zero byte; expected text"
+                )
+                continue
+            environment[line.key] = line.value
+        elif line.error or line.key is not None:
+            # The line itself is not shown: it may hold a password.
+            problems.append(f"{path}, line {line.original.line}: expected NAME=value")
+    return problems
 
 
 def _become(environment: Mapping[str, str]) -> None:
@@ -165,9 +196,8 @@ def _become(environment: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _read_settings() -> Settings:
-    reader = _Reader()
-    reader.read_env_file()
+def _read_settings(problems: list[str]) -> Settings:
+    reader = _Reader(problems)
     raw = {variable.name: reader.read(variable) for variable in VARIABLES}
     problems = reader.problems()
     entries = split_list(raw["hosts"], raw["delimiter"])
@@ -217,6 +247,7 @@ def _read_settings() -> Settings:
         socket_mode=int(raw["http_socket_mode"], 8),
         tokens=tokens,
         tls=tls,
+        tls_certificate=raw["http_tls_cert"] if tls else None,
         log_level=raw["log_level"],
         log_format=raw["log_format"],
         on_change=on_change,
@@ -236,36 +267,11 @@ def _is_unicode(text: str) -> bool:
 class _Reader:
     """Reads variables and gathers what is wrong with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, problems: list[str]) -> None:
         # Not eager: environs keeps every mistake until seal().
         self._env = Env(eager=False)
-        self._problems: list[str] = []
+        self._problems = problems
         self.warnings: list[str] = []
-
-    def read_env_file(self) -> None:
-        path = os.environ.get(f"{PREFIX}env_file")
-        if not path:
-            return
-        try:
-            with Path(path).open(encoding="utf-8") as file:
-                lines = list(parse_stream(file))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            self._problems.append(f"{PREFIX}env_file={path!r}: expected a readable file ({reason})")
-            return
-        for line in lines:
-            if line.key is not None and line.value is not None:
-                # Not Env.read_env(), which lets the environment win over the file and passes over
-                # what it cannot read. libpq, too, shall find its PG* variables.
-                if "\0" in line.value:
-                    self._problems.append(
-                        f"{path}, line {line.original.line}: holds a zero byte; expected text"
-                    )
-                    continue
-                os.environ[line.key] = line.value
-            elif line.error or line.key is not None:
-                # The line itself is not shown: it may hold a password.
-                self._problems.append(f"{path}, line {line.original.line}: expected NAME=value")
 
     def read(self, variable: Variable) -> Any:
         """The value, or the default where the variable is unset, empty or wrong."""
@@ -367,23 +373,13 @@ def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) 
 
 
 def _tokens(file: Path | None, problems: list[str]) -> tuple[bytes, ...]:
-    """One a line: while a token is exchanged for another, both are good."""
     if file is None:
         return ()
     try:
-        tokens = tuple(filter(None, map(bytes.strip, file.read_bytes().splitlines())))
-    except OSError as error:
-        problems.append(f"{PREFIX}http_token_file: cannot read {file}: {error.strerror}")
+        return read_tokens(file)
+    except (OSError, ValueError) as error:
+        problems.append(f"{PREFIX}http_token_file: {error}")
         return ()
-    if not tokens:
-        problems.append(f"{PREFIX}http_token_file: {file} is empty; expected a token, one a line")
-    short = [token for token in tokens if len(token) < _SHORTEST_TOKEN]
-    if short:
-        problems.append(
-            f"{PREFIX}http_token_file: {file} holds a token that can be guessed; expected at least "
-            f"{_SHORTEST_TOKEN} characters, as from: openssl rand -hex 32"
-        )
-    return tokens
 
 
 def _tls(raw: dict[str, Any], problems: list[str]) -> ssl.SSLContext | None:
@@ -396,6 +392,10 @@ def _tls(raw: dict[str, Any], problems: list[str]) -> ssl.SSLContext | None:
             f"{PREFIX}http_tls_client_ca"
         )
         return None
+    for name, file in (("cert", certificate), ("key", key), ("client_ca", client_ca)):
+        if file is not None and not file.is_file():
+            problems.append(f"{PREFIX}http_tls_{name}: {file} is no regular file, or not there")
+            return None
     try:
         return server_context(certificate, key, client_ca)
     except OSError as error:  # ssl.SSLError among them
@@ -417,7 +417,9 @@ def _command(text: str | None, limit_ms: int, problems: list[str]) -> Command | 
             "executed; for a line of shell write sh -c '…'"
         )
         return None
-    return Command(tuple(words), limit_ms / 1000)
+    # Without our own configuration, which holds passwords.
+    environment = {k: v for k, v in os.environ.items() if not k.lower().startswith(PREFIX)}
+    return Command(tuple(words), limit_ms / 1000, environment)
 
 
 def _listen_address(text: str, problems: list[str]) -> str:

@@ -20,6 +20,7 @@ from pgstatus.replay import NOTE, MustWait, Note
 _MAX_HEAD = 32 * 1024
 # "HTTP/1.1 200 OK"
 _STATUS = slice(9, 12)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Incomplete(Exception):  # noqa: N818  # the rest is on its way
@@ -42,7 +43,7 @@ class Exchange:
     @property
     def kind(self) -> RequestKind:
         """What it is to be counted as."""
-        status = self.answer[_STATUS].decode("ascii", "replace")
+        status = self.answer.removeprefix(_CONTINUE)[_STATUS].decode("ascii", "replace")
         return RequestKind(self.note.endpoint, status, self.note.fell_back)
 
 

@@ -9,6 +9,7 @@ does to its own connection: all sockets belong to the loop and none of them ever
 import errno
 import logging
 import resource
+import ssl
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -27,6 +28,9 @@ _ACCEPTS = 64
 _REFUSALS = 100
 # Files that are not connections: hosts under watch, logs, pipes.
 _OTHER_FILES = 200
+# Seconds that connections have for their last requests when the worker stops: of the two in which
+# it must be gone, with its command and its monitor.
+_FAREWELL = 0.7
 _NO_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -40,6 +44,10 @@ def connection_limit(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return wanted
     return max(1, min(wanted, soft - _REFUSALS - _OTHER_FILES))
+
+
+def _asks_for_certificates(context: ssl.SSLContext | None) -> bool:
+    return context is not None and context.verify_mode != ssl.CERT_NONE
 
 
 class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -60,6 +68,8 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self.now = clock.now()
         """When this turn of the loop began."""
         self._limit = 0
+        self._asked = False
+        """Client certificates were asked for at the last sweep."""
         self._next_sweep = self.now
 
     def load_wsgi(self) -> None:
@@ -69,6 +79,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self.memo_of_strangers = Memo(self.app.read, self.now, stranger=True)
         self.requests = self.app.requests
         self._limit = connection_limit(self.worker_connections)
+        self._asked = _asks_for_certificates(self.app.tls())
 
     def run(self) -> None:
         """Serve until told to stop, then give open connections a moment to finish."""
@@ -82,7 +93,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         # From here on every answer says that it is the last: none of the old ones will do.
         self.memo.forget()
         self.memo_of_strangers.forget()
-        end = clock.now() + self.cfg.graceful_timeout
+        end = clock.now() + _FAREWELL
         while self.connections and (left := end - clock.now()) > 0:
             self._turn(left)
         for connection in list(self.connections):
@@ -106,8 +117,14 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self.notify()
         if not self.is_parent_alive():
             self.alive = False
+        asks = _asks_for_certificates(self.app.tls())
         for connection in [c for c in self.connections if c.deadline < self.now]:
             connection.close()
+        if asks and not self._asked:
+            # Nobody has shown one yet.
+            for connection in list(self.connections):
+                connection.close()
+        self._asked = asks
         if self.alive:
             self.set_accept_enabled(len(self.connections) < self._limit + _REFUSALS)
 
@@ -131,6 +148,8 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self.set_accept_enabled(False)
                 return
             sock.setblocking(False)
+            if isinstance(server, str):
+                client = ""  # a path, if it has one at all, says nothing
             connection = (
                 Connection(self, sock, client, server)
                 if tls is None

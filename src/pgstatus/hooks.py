@@ -8,13 +8,15 @@ newest. A thread of its own starts it and waits for it; the monitor only leaves 
 import contextlib
 import json
 import logging
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from pgstatus import clock
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 RESULTS = ("ok", "failed", "timeout")
 """How a run can end."""
 
+_NUMBER = struct.Struct("=i")
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 # Between asking a command to end and ending it.
@@ -39,14 +42,38 @@ class Command:
     """What to run: a program with its arguments, no shell."""
 
     words: Sequence[str]
-    limit: float
+    limit: float = field(compare=False)
     """Seconds that it may take."""
+    environment: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+class RunningGroup:
+    """The process group of the run under way, where the arbiter can see it.
+
+    To be made before the fork. A worker that dies cannot end its command, and the next one's would
+    run beside it.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _NUMBER.size)
+
+    def note(self, group: int) -> None:
+        """A group, or 0 for none."""
+        self._memory[:] = _NUMBER.pack(group)
+
+    def end(self) -> None:
+        """End it now."""
+        (group,) = _NUMBER.unpack(self._memory)
+        if group:
+            self.note(0)
+            _signal(group, signal.SIGKILL)
 
 
 class Hook:
     """Runs a command, one run at a time. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: RunningGroup | None = None) -> None:
+        self._group = group or RunningGroup()
         self.runs: Counter[str] = Counter()
         """By result, one of `RESULTS`."""
         self._woken = threading.Condition()
@@ -70,13 +97,11 @@ class Hook:
     def use(self, command: Command | None) -> None:
         """Run this from now on; another command than before is told the state anew."""
         with self._woken:
-            if command == self._command:
+            before, self._command = self._command, command
+            if command == before:
                 return
-            if self._command is None:
-                # What was seen before the last one left is not what is so now.
-                self._snapshot = self._wanted = None
-            self._command = command
-            self._told = self._failed = None
+            # The next offer brings a state: the last one may be of other hosts, or of long ago.
+            self._snapshot = self._wanted = self._told = self._failed = None
             self._woken.notify()
 
     def offer(self, snapshot: Snapshot) -> None:
@@ -114,12 +139,16 @@ class Hook:
                 told, self._told = self._told, None
             if self._stopping.is_set() or command is None or snapshot is None or situation is None:
                 return
-            result = self._run(command, snapshot, situation, told)
+            try:
+                result = self._run(command, snapshot, situation, told)
+            except Exception:
+                log.exception("on_change: a defect")
+                result = "failed"
             if self._stopping.is_set():
                 return
             with self._woken:
                 self.runs[result] += 1
-                if command is not self._command:
+                if command != self._command:
                     continue
                 if result == "ok":
                     self._told, self._failed = situation, None
@@ -155,6 +184,7 @@ class Hook:
         except (OSError, ValueError) as error:
             log.error("on_change: %s cannot be run: %s", name, error)
             return "failed"
+        self._group.note(process.pid)
         if self._stopping.is_set():  # `stop` may have looked before there was a process
             _end(process, _GRACE_AT_STOP)
         began = clock.now()
@@ -165,6 +195,7 @@ class Hook:
             _end(process, _GRACE)
             return "timeout"
         finally:
+            self._group.note(0)
             self._process = None
         took = clock.now() - began
         if status:
@@ -185,21 +216,20 @@ def _start(
             command.words,
             stdin=file,
             stdout=2,  # what it says belongs into the log, not to whoever reads stdout
-            env={**_inherited(), **environment},
+            env={**command.environment, **environment},
             start_new_session=True,
         )
-
-
-def _inherited() -> dict[str, str]:
-    """Our environment without our own configuration, which holds passwords."""
-    return {k: v for k, v in os.environ.items() if not k.lower().startswith("pg_status__")}
 
 
 def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:
     """End a command and all that it has started."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        # Gone; or another account's, by sudo, and then it is left to itself.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signum)
+        _signal(process.pid, signum)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)
+
+
+def _signal(group: int, signum: signal.Signals) -> None:
+    # Gone; or another account's, by sudo, and then it is left to itself.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signum)

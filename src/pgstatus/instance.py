@@ -14,6 +14,7 @@ from pgstatus.config import Settings
 from pgstatus.errors import StartError, UnreachableError
 
 _PATIENCE = 5.0
+_EXPECTED = "expected http://host:port, https://host:port or unix:/path"
 # A server that listens everywhere is asked on the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -43,18 +44,31 @@ class Instance:
     @classmethod
     def of(cls, settings: Settings) -> "Instance":
         """The one on this machine that runs with these settings."""
-        token = settings.tokens[0].decode("latin-1") if settings.tokens else None
+        token = settings.tokens[0].decode() if settings.tokens else None
         if settings.listen_address.startswith("unix:"):
             return cls(settings.listen_address, token)
         address = _LOOPBACK.get(settings.listen_address, settings.listen_address)
         shown = f"[{address}]" if ":" in address else address
-        if settings.tls is None:
+        if settings.tls_certificate is None:
             return cls(f"http://{shown}:{settings.listen_port}", token)
-        # Its name is not that of this address, and it is this machine that is asked.
-        context = ssl.create_default_context()
+        # Its name is not that of this address. That it is ours and not somebody else's who has
+        # taken the port, its certificate says: nothing but that very one is believed.
+        context = ssl.create_default_context(cafile=settings.tls_certificate)
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return cls(f"https://{shown}:{settings.listen_port}", token, context)
+
+    def probe(self, path: str) -> Answer:
+        """Ask what everybody may ask: without a token, and whatever certificate it has.
+
+        A renewed certificate on the disk that was not loaded yet makes nobody ill.
+        """
+        context = None
+        if self.context is not None:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return Instance(self.url, None, context).get(path)
 
     def get(self, path: str, accept: str = "*/*") -> Answer:
         """Ask it. UnreachableError where nothing that talks HTTP is there."""
@@ -66,24 +80,27 @@ class Instance:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             return Answer(response.status, response.read().decode(errors="replace"))
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise UnreachableError(f"no answer from {self.url}: {error}") from None
         finally:
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
         try:
+            parts = urlsplit(self.url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            host = port = None
+            raise StartError(f"{self.url!r}: {_EXPECTED}") from None
         if parts.scheme == "unix" and parts.path.startswith("/"):
             return _UnixConnection(parts.path)
-        if parts.scheme == "https" and host:
-            return http.client.HTTPSConnection(host, port, timeout=_PATIENCE, context=self.context)
-        if parts.scheme == "http" and host:
-            return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
-        raise StartError(f"{self.url!r}: expected http://host:port, https://host or unix:/path")
+        if host and parts.path in {"", "/"}:
+            if parts.scheme == "https":
+                return http.client.HTTPSConnection(
+                    host, port, timeout=_PATIENCE, context=self.context
+                )
+            if parts.scheme == "http":
+                return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+        raise StartError(f"{self.url!r}: {_EXPECTED}")
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -77,7 +77,7 @@ def _cluster(snapshot: Snapshot, now: float) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pg_status_stale",
         "1: what is known is too old to be served.",
-        float(snapshot.ready and now > snapshot.stale_after),
+        float(snapshot.ready and snapshot.is_stale(now)),
     )
     yield GaugeMetricFamily(
         "pg_status_masters",

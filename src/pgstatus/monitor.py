@@ -54,6 +54,15 @@ ProbeFactory = Callable[[int, Callable[[], None]], Prober]
 """(index of the host, called on the loop when its connection breaks) → probe."""
 
 
+async def outcome(prober: Prober) -> Observation | Failure:
+    """One check, as a value whatever comes of it."""
+    started = clock.now()
+    try:
+        return await prober.check()
+    except CheckError as error:
+        return Failure(error.cause, str(error), started, clock.now())
+
+
 class Board:
     """Where the newest snapshot hangs. Safe to use from any thread."""
 
@@ -189,12 +198,7 @@ class Monitor:
             del self._running[index]
 
     async def _ask(self, index: int, look: Look) -> None:
-        started = clock.now()
-        result: Observation | Failure
-        try:
-            result = await self._probes[index].check()
-        except CheckError as error:
-            result = Failure(error.cause, str(error), started, clock.now())
+        result = await outcome(self._probes[index])
         log.debug("%s: %s", self._state.hosts[index], result)
         self._on_result(self._state.hosts[index], result)
         self._keep(fold(self._state, index, result, clock.wall(), self._rules, look), look)

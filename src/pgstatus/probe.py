@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -23,6 +22,7 @@ from pgstatus.clock import now
 from pgstatus.errors import CheckError
 from pgstatus.lsn import parse_lsn
 from pgstatus.resolver import Resolver
+from pgstatus.secret import read_secret
 from pgstatus.snapshot import Observation
 from pgstatus.target import Target
 
@@ -198,7 +198,10 @@ class Probe:
         if not address.startswith("/"):
             params["hostaddr"] = address
         if self._target.password_file is not None:
-            params["password"] = _read_password(self._target.password_file)
+            try:
+                params["password"] = read_secret(self._target.password_file)
+            except (OSError, ValueError) as error:
+                raise CheckError("password", f"cannot read the password file: {error}") from None
         return await _Connection.connect(
             make_conninfo("", **params), autocommit=True, prepare_threshold=None
         )
@@ -290,18 +293,6 @@ class Probe:
             self._unwatch()
             self._drop()
             self._on_lost()
-
-
-def _read_password(file: Path) -> str:
-    try:
-        if not file.is_file():  # a pipe would hold up the monitor, and with it all hosts
-            raise OSError(f"{file} is no regular file")
-        password = file.read_text().rstrip("\r\n")
-        if "\0" in password:
-            raise ValueError(f"{file} holds a zero byte")
-    except (OSError, ValueError) as error:
-        raise CheckError("password", f"cannot read the password file: {error}") from None
-    return password
 
 
 def _words(error: psycopg.Error) -> str:

@@ -164,7 +164,7 @@ class Memo:
     def _renew(self, now: float) -> None:
         """The second has changed, the snapshot has, or it has become too old to be served."""
         snapshot = self._read()
-        stale = now > snapshot.stale_after
+        stale = snapshot.is_stale(now)
         if snapshot is not self._snapshot or stale is not self._stale:
             self._snapshot, self._stale = snapshot, stale
             self.forget()

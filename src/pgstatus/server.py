@@ -29,6 +29,7 @@ from pgstatus.config import Settings
 from pgstatus.counters import Requests
 from pgstatus.errors import ConfigError
 from pgstatus.fastlane import FastLaneWorker
+from pgstatus.hooks import Hook, RunningGroup
 from pgstatus.listener import listen
 from pgstatus.notify import Notifier
 from pgstatus.site import Sites
@@ -55,8 +56,8 @@ _OPTIONS = {
     # As far as the limit of open files allows; see `fastlane.connection_limit`.
     "worker_connections": 4096,
     "keepalive": 75,
-    # Of the 2 s in which the process must stop when connections are open.
-    "graceful_timeout": 1,
+    # What is left then is killed. The worker itself needs less: see `fastlane`, `site` and `hooks`.
+    "graceful_timeout": 2,
     "control_socket_disable": True,
     # Nobody in front of us is believed: no header changes a path or a scheme.
     "forwarded_allow_ips": "",
@@ -92,13 +93,20 @@ def _tidy_up() -> None:
 class _Worker:
     """What lives in the worker process: made after the fork, ended with it."""
 
-    def __init__(self, settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: LoadSettings,
+        notifier: Notifier,
+        group: RunningGroup,
+    ) -> None:
         self._began = time.monotonic()
         # Here and not in the arbiter: to fork while a thread writes to stderr leaves its lock held
         # in the child.
         logs.write_in_background()
         self._load = load
-        self._sites = Sites(settings, notifier, self._die, parking=_PARKING)
+        self._reloading = threading.Lock()
+        self._sites = Sites(settings, notifier, self._die, Hook(group), parking=_PARKING)
         self.wsgi = self._sites.wsgi
         self.read = self._sites.read
         self.tls = self._sites.tls
@@ -117,13 +125,15 @@ class _Worker:
             os._exit(0)
 
     def _reload(self) -> None:
-        try:
-            settings = self._load()
-        except ConfigError as error:  # changed since the arbiter read it, a moment ago
-            _refuse(error)
-            return
-        logging.getLogger().setLevel(logs.level_of(settings.log_level))
-        self._sites.follow(settings)
+        # One after the other: each changes the environment.
+        with self._reloading:
+            try:
+                settings = self._load()
+            except ConfigError as error:  # changed since the arbiter read it, a moment ago
+                _refuse(error)
+                return
+            logging.getLogger().setLevel(logs.level_of(settings.log_level))
+            self._sites.follow(settings)
 
     def _die(self) -> None:
         time.sleep(max(0.0, self._began + _MIN_LIFE - time.monotonic()))
@@ -145,6 +155,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         self._notifier = notifier
         self._listener_fd = listener_fd
         self._worker: _Worker | None = None
+        self._group = RunningGroup()
         super().__init__()
 
     def load_config(self) -> None:
@@ -159,6 +170,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
                 signal.SIG_BLOCK, {signal.SIGHUP}
             ),
             "worker_exit": lambda server, worker: self._stop(),
+            # However it ended: its command does not run beside the next worker's.
+            "child_exit": lambda server, worker: self._group.end(),
             # The worker's sign of life is a file's time stamp: in memory it works on a read-only
             # file system and never waits for a disk.
             "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
@@ -167,7 +180,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             self.cfg.set(name, value)
 
     def load(self) -> Callable[..., Any]:
-        self._worker = _Worker(self._settings, self._load, self._notifier)
+        self._worker = _Worker(self._settings, self._load, self._notifier, self._group)
         self.read = self._worker.read
         self.tls = self._worker.tls
         self.requests = self._worker.requests

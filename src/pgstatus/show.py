@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
+from urllib.parse import quote
 
 from tabulate import tabulate
 
 from pgstatus.errors import StartError, UnreachableError
 from pgstatus.instance import Answer, Instance
+from pgstatus.snapshot import Host
 
 NOBODY = 3
 _COLUMNS = {
@@ -29,6 +31,10 @@ _COLUMNS = {
     "Checked": "right",
     "Words": "left",
 }
+_FIELDS = {
+    "host", "port", "master", "role", "alive", "possible_dead", "lag_ms", "lag_bytes", "lsn",
+    "timeline", "checked_at", "error", "reason", "sync_by_time", "sync_by_bytes",
+}  # fmt: skip
 _RED, _GREEN, _YELLOW = 31, 32, 33
 
 
@@ -52,13 +58,19 @@ def show_hosts(instance: Instance, watch: float | None, out: TextIO = sys.stdout
 
 
 def _hosts(instance: Instance) -> Sequence[Mapping[str, Any]]:
-    hosts: Sequence[Mapping[str, Any]] = json.loads(_body(instance.get("/hosts")))
-    return hosts
+    body = _body(instance.get("/hosts"))
+    try:
+        hosts: Sequence[Mapping[str, Any]] = json.loads(body)
+        if all(host.keys() >= _FIELDS for host in hosts):
+            return hosts
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise UnreachableError(f"what answers at {instance.url} is no pg-status")
 
 
 def show_explanation(instance: Instance, question: str, out: TextIO = sys.stdout) -> int:
     """Print host by host why ``replica?lag_ms=50`` does or does not name it."""
-    answer = instance.get(f"/explain/{question.lstrip('/')}")
+    answer = instance.get(f"/explain/{quote(question.lstrip('/'), safe='/?&=:%')}")
     if answer.status == 404:
         raise StartError(
             f"{question!r} is no question: expected master, replica, sync_by_time … with limits, "
@@ -93,13 +105,12 @@ def hosts_table(hosts: Sequence[Mapping[str, Any]], *, colour: bool = False) -> 
 
 
 def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
-    name = f"[{host['host']}]" if ":" in host["host"] else host["host"]
     state, paint = _state(host)
     role = host["role"]
     if role == "master" and not host["master"]:
         role = "says master"
     return [
-        f"{name}:{host['port']}",
+        str(Host(host["host"], host["port"])),
         _painted(role, _GREEN if host["master"] else None, colour),
         _painted(state, paint, colour),
         _or_unknown(host["lag_ms"], "{} ms"),

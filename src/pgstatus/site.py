@@ -27,7 +27,7 @@ from pgstatus.notify import Notifier
 from pgstatus.parking import Parking
 from pgstatus.probe import Probe
 from pgstatus.rhythm import Rhythm
-from pgstatus.snapshot import Snapshot
+from pgstatus.snapshot import Failure, Host, Observation, Snapshot
 from pgstatus.tracker import State
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,10 @@ _BEAT = 0.5
 class Records:
     """What goes on from one configuration to the next: numbers, history, the command's state."""
 
+    hook: Hook
     requests: Requests = field(default_factory=Requests)
     checks: Checks = field(default_factory=Checks)
     chronicle: Chronicle = field(default_factory=Chronicle)
-    hook: Hook = field(default_factory=Hook)
 
 
 class Site:
@@ -59,6 +59,7 @@ class Site:
         parking: int,
         before: State | None,
         on_beat: Callable[["Site"], None],
+        on_result: Callable[["Site", Host, Observation | Failure], None],
         on_events: Callable[["Site", Snapshot, Sequence[Event]], None],
         on_death: Callable[[], None],
     ) -> None:
@@ -74,7 +75,7 @@ class Site:
             rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
             on_death=on_death,
             on_beat=lambda: on_beat(self),
-            on_result=records.checks.checked,
+            on_result=lambda host, result: on_result(self, host, result),
             on_events=lambda before, events: on_events(self, before, events),
             before=before,
         )
@@ -110,15 +111,22 @@ class Sites:
     """The site that answers, and the one that is to follow it."""
 
     def __init__(
-        self, settings: Settings, notifier: Notifier, on_death: Callable[[], None], *, parking: int
+        self,
+        settings: Settings,
+        notifier: Notifier,
+        on_death: Callable[[], None],
+        hook: Hook,
+        *,
+        parking: int,
     ) -> None:
         self._notifier = notifier
-        self.records = Records()
+        self.records = Records(hook)
         self._make = partial(
             Site,
             records=self.records,
             parking=parking,
             on_beat=self._beat,
+            on_result=self._count,
             on_events=self._note,
             on_death=on_death,
         )
@@ -162,7 +170,11 @@ class Sites:
         with self._lock:
             if self._next is not None:
                 self._next.monitor.stop(0)
-            self._current.monitor.stop()
+            self._current.monitor.stop(0.5)
+
+    def _count(self, site: Site, host: Host, result: Observation | Failure) -> None:
+        if site is self._current:
+            self.records.checks.checked(host, result)
 
     def _note(self, site: Site, before: Snapshot, told: Sequence[Event]) -> None:
         if site is self._current:
@@ -180,7 +192,10 @@ class Sites:
                 self._notifier.ready()
             self._notifier.alive(_in_a_line(snapshot))
             self.records.chronicle.sample(snapshot, clock.now())
-            self.records.hook.offer(snapshot)
+            with self._lock:
+                # Not the last word of a site that is being left.
+                if site is self._current:
+                    self.records.hook.offer(snapshot)
 
     def _defer_end(self) -> None:
         """Unless this is called again in time, the process ends, with all stacks on stderr.

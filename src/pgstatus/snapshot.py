@@ -120,6 +120,10 @@ class Snapshot:
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""
 
+    def is_stale(self, now: float) -> bool:
+        """It is too old to be served."""
+        return now > self.stale_after
+
     @property
     def master(self) -> HostStatus | None:
         return next((status for status in self.hosts if status.master), None)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pgstatus.snapshot import Host
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -23,4 +25,4 @@ class Target:
     password_file: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.params['host']}:{self.params.get('port', '5432')}"
+        return str(Host(self.params["host"], int(self.params.get("port", "5432"))))

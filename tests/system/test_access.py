@@ -1,5 +1,6 @@
 """Tokens: what is open to all, what is not, and that no remembered answer lets anybody in."""
 
+import os
 import signal
 import socket
 from base64 import b64encode
@@ -112,7 +113,14 @@ def test_tokens_are_exchanged_without_a_gap(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("", "is empty"), ("12345", "can be guessed"), (None, "cannot read")]
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("12345", "can be guessed"),
+        ("a token of several words", "is not one word"),
+        ("t\u00f6" * 20, "is not one word"),
+        (None, "does not exist"),
+    ],
 )
 def test_a_file_without_a_good_token_is_told(
     daemons: Daemons, token_file: Path, text: str | None, words: str
@@ -122,3 +130,12 @@ def test_a_file_without_a_good_token_is_told(
     daemon.launch()
     assert daemon.process.wait(10) == 78
     assert words in daemon.log
+
+
+def test_a_pipe_in_the_place_of_the_file_hangs_nobody(daemons: Daemons, token_file: Path) -> None:
+    token_file.unlink()
+    os.mkfifo(token_file)
+    daemon = daemons.prepare(hosts="127.0.0.1", http_token_file=token_file)
+    daemon.launch()
+    assert daemon.process.wait(10) == 78
+    assert "is no regular file" in daemon.log

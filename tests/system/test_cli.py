@@ -4,9 +4,13 @@ import os
 import pty
 import re
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -46,7 +50,10 @@ def test_an_explanation(daemon: Daemon, cluster: Cluster) -> None:
     assert run(daemon, "explain", "/master").stdout.startswith(f"+ {cluster.primary.address}")
     wrong = run(daemon, "explain", "replica?lag_ms=x")
     assert (wrong.returncode, wrong.stderr) == (1, "pg-status: refused with 400: Invalid lag_ms\n")
-    assert "is no question: expected master" in run(daemon, "explain", "nothing").stderr
+    for nothing in ("nothing", "r\u00e9plica", "../hosts", ""):
+        done = run(daemon, "explain", nothing)
+        assert done.returncode == 1
+        assert re.fullmatch(r"pg-status: [^\n]+\n", done.stderr)
 
 
 @pytest.mark.parametrize("command", [["hosts"], ["explain", "master"], ["health"]])
@@ -57,6 +64,34 @@ def test_nobody_to_ask(daemon: Daemon, command: list[str]) -> None:
     done = run(daemon, *command, "--url", "pg1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "expected http://host:port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://pg\u00fc..x", "http://h:99999", "http://h/x"]
+)
+def test_addresses_that_are_none(daemon: Daemon, url: str) -> None:
+    done = run(daemon, "hosts", "--url", url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"pg-status: [^\n]+\n", done.stderr)
+
+
+def test_something_else_answers(daemon: Daemon, tmp_path: Path) -> None:
+    """Another server says 200, too."""
+    (tmp_path / "hosts").write_text("hello")
+    with socketserver.TCPServer(
+        (daemon.address, 0),
+        partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
+    ) as server:
+        threading.Thread(target=server.handle_request).start()
+        done = run(daemon, "hosts", "--url", f"http://{daemon.address}:{server.server_address[1]}")
+    assert done.returncode == 1
+    assert "is no pg-status\n" in done.stderr
+
+
+def test_options_of_a_url_without_one(daemon: Daemon) -> None:
+    done = run(daemon, "hosts", "--token-file", "/nowhere")
+    assert done.returncode == 1
+    assert "go with --url" in done.stderr
 
 
 def test_no_master_is_status_3(make_daemon: DaemonFactory, cluster: Cluster) -> None:

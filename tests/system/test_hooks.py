@@ -284,15 +284,7 @@ def test_a_command_that_hangs_holds_up_neither_checks_nor_answers(
         (signal.SIGTERM, "no connection open"),
         (signal.SIGINT, "no connection open"),
         (signal.SIGINT, "a connection open"),
-        pytest.param(
-            signal.SIGTERM,
-            "a connection open",
-            marks=pytest.mark.xfail(
-                strict=False,
-                reason="the arbiter kills the worker, which waits for the connection, after a "
-                "second; by then it has not ended the command",
-            ),
-        ),
+        (signal.SIGTERM, "a connection open"),
     ],
 )
 def test_a_command_that_hangs_ends_with_the_daemon_within_two_seconds(

@@ -1,12 +1,15 @@
 """HTTPS: the same answers, clients with and without certificates, and whatever else may arrive."""
 
+import _ssl
 import contextlib
+import ctypes
 import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +52,8 @@ def read_answer(sock: socket.socket) -> bytes:
     return undated(data)
 
 
+# With all that it was linked to.
+OPENSSL = ctypes.CDLL(_ssl.__file__)
 PATHS = ["/master", "/replica", "/hosts", "/nothing", "/replica?lag_ms=x", "/is_master?host=a"]
 
 
@@ -122,6 +127,48 @@ def test_a_slow_reader_gets_all_and_holds_up_nobody(certificates: Certificates) 
         assert data.count(b"HTTP/1.1 200 OK\r\n") == 501
 
 
+def test_key_updates_without_end_hold_up_nobody(
+    serving: Serving, certificates: Certificates
+) -> None:
+    """They are no data, so whoever waits for data waits for as long as they come."""
+    request = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving, socket.create_connection(serving.address, 10) as attacker:
+        flood = key_updates(attacker, certificates.context(), 300_000)
+        attacker.settimeout(60)
+        with connect(serving, certificates.context()) as sock:
+            sending = threading.Thread(target=attacker.sendall, args=(flood,))
+            sending.start()
+            try:
+                for _ in range(5):
+                    sock.sendall(request)
+                    assert read_answer(sock).endswith(b"OK")
+                assert sending.is_alive(), "the flood was over before anybody was answered"
+            finally:
+                sending.join()
+
+
+def key_updates(sock: socket.socket, context: ssl.SSLContext, number: int) -> bytes:
+    """Shake hands, and what a client sends who changes its key so many times."""
+    arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(arrived, to_send, server_hostname="127.0.0.1")
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.sendall(to_send.read())
+            arrived.write(sock.recv(65536))
+    sock.sendall(to_send.read())
+    # Python has no word for it: SSL_key_update(3). In CPython's object, after its head and a
+    # reference to the socket, comes OpenSSL's own.
+    address = id(tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # type: ignore[attr-defined]
+    openssl = ctypes.c_void_p.from_address(address)
+    for _ in range(number):
+        assert OPENSSL.SSL_key_update(openssl, 0) == 1
+        assert OPENSSL.SSL_do_handshake(openssl) == 1
+    return to_send.read()
+
+
 def test_clients_without_a_certificate(certificates: Certificates) -> None:
     """They have the probes and nothing else, whoever asked the same bytes before them."""
     context = server_context(certificates.cert, certificates.key, certificates.ca)
@@ -187,6 +234,59 @@ def test_a_daemon_with_renewed_certificates(
         daemon.process.kill()
 
 
+def test_a_token_is_not_given_to_somebody_else_who_listens_there(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    """While the daemon is down, anybody may take its port."""
+    (tmp_path / "ours").mkdir()
+    token = tmp_path / "token"
+    token.write_text("t" * 32)
+    thieves = Certificates(tmp_path, "127.0.0.1")
+    ours = Certificates(tmp_path / "ours", "127.0.0.1")
+    context = server_context(thieves.cert, thieves.key, None)
+    with Serving(WHOLE, context=context) as squatter:
+        daemon = daemons.prepare(None, hosts="a", http_token_file=token, **ours.variables)
+        address, port = squatter.address
+        daemon.environment["pg_status__http_listen_address"] = address
+        daemon.environment["pg_status__http_port"] = str(port)
+        done = _run(daemon, "hosts")
+        assert done.returncode == 1
+        assert "certificate verify failed" in done.stderr
+        assert squatter.app_calls == 0
+
+
+def test_certificates_that_are_asked_for_from_now_on(
+    cluster: Cluster, daemons: Daemons, tmp_path: Path
+) -> None:
+    """A connection from before has shown none, and does not stay."""
+    env_file = tmp_path / "env"
+    daemon = daemons.prepare(cluster, env_file=env_file)
+    certificates = Certificates(tmp_path, daemon.address)
+    lines = [f"pg_status__{name}={value}\n" for name, value in certificates.variables.items()]
+    env_file.write_text("".join(lines))
+    daemon.launch()
+    try:
+        with https(daemon, certificates) as client:
+            wait_until("it is ready", lambda: _is_ready(client, daemon))
+            assert client.get("/hosts").status_code == 200
+            env_file.write_text(
+                "".join([*lines, f"pg_status__http_tls_client_ca={certificates.ca}\n"])
+            )
+            daemon.process.send_signal(signal.SIGHUP)
+
+            def status() -> int:
+                try:
+                    return client.get("/hosts").status_code
+                except httpx.TransportError:
+                    return 0
+
+            wait_until("it is refused", lambda: status() == 403)
+            assert client.get("/health").status_code == 200
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
 def _is_ready(client: httpx.Client, daemon: Daemon) -> bool:
     assert daemon.process.poll() is None, daemon.log
     try:
@@ -210,8 +310,9 @@ def _run(daemon: Daemon, *arguments: str) -> "subprocess.CompletedProcess[str]":
     ("broken", "words"),
     [
         ({"http_tls_key": ""}, "expected both or none"),
-        ({"http_tls_cert": "/nowhere"}, "the files cannot be used"),
-        ({"http_tls_client_ca": "/nowhere"}, "the files cannot be used"),
+        ({"http_tls_cert": "/nowhere"}, "http_tls_cert: /nowhere is no regular file"),
+        ({"http_tls_client_ca": "/nowhere"}, "http_tls_client_ca: /nowhere is no regular file"),
+        ({"http_tls_key": __file__}, "the files cannot be used"),
     ],
 )
 def test_files_that_are_of_no_use_are_told(

@@ -48,6 +48,6 @@ class Service:
         snapshot = self.read()
         if not snapshot.ready:
             raise Refused(falcon.HTTP_503, "pg_monitor is not ready")
-        if self.now() > snapshot.stale_after:
+        if snapshot.is_stale(self.now()):
             raise Refused(falcon.HTTP_503, "what is known of the hosts is too old to be served")
         return snapshot
