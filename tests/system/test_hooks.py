@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import resource
 import signal
 import time
 from pathlib import Path
@@ -308,6 +309,49 @@ def test_a_command_that_hangs_ends_with_the_daemon_within_two_seconds(
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         raise
+
+
+def test_a_worker_that_is_killed_leaves_no_command_behind(
+    cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path
+) -> None:
+    """The next worker's would run beside it."""
+    recorder = Recorder(tmp_path, "time.sleep(3600)")
+    daemon = make_daemon(cluster, on_change=recorder.command)
+    first = wait_until("it runs", lambda: recorder.last)
+    assert first is not None
+    os.kill(daemon.worker_pid, signal.SIGKILL)
+    wait_until("it is gone", lambda: is_gone(first.pid))
+    wait_until("the next worker runs it", lambda: len(recorder.runs) == 2)
+    assert daemon.stop() == 0
+    wait_until("that one is gone, too", lambda: is_gone(recorder.runs[1].pid))
+
+
+def test_a_worker_that_cannot_start_anything_tries_again(
+    cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path
+) -> None:
+    """No file left to open, for a while."""
+    recorder = Recorder(tmp_path)
+    daemon = make_daemon(cluster, on_change=recorder.command)
+    wait_until_in_sync(recorder, cluster)
+    wait_until("all is told", lambda: metrics(daemon)["pending"] == 0)
+    worker = daemon.worker_pid
+    open_files = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_files, before[1]))
+    late = cluster.replicas[0]
+    late.sql("SELECT pg_wal_replay_pause()")
+    try:
+        cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'x')")
+        wait_until("it has failed", lambda: "on_change is run again in" in daemon.log)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+        wait_until("it is told after all", lambda: address(late) not in _in_sync(recorder))
+    finally:
+        late.sql("SELECT pg_wal_replay_resume()")
+
+
+def _in_sync(recorder: Recorder) -> set[str]:
+    assert recorder.last is not None
+    return recorder.last.words("SYNC_REPLICAS")
 
 
 @pytest.mark.parametrize("change", ["another", "none, then it again"])

@@ -113,6 +113,16 @@ def test_each_of_the_pipelined_is_counted(quiet: Daemon, client: Client) -> None
             expected[endpoint, status] = 100
 
 
+def test_the_answer_counts_and_not_the_welcome_before_it(quiet: Daemon, client: Client) -> None:
+    with counting(quiet) as expected:
+        client.send(
+            b"GET /live HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"
+        )
+        assert client.answer().startswith(b"HTTP/1.1 100 Continue")
+        assert client.answer().startswith(b"HTTP/1.1 200 OK")
+        expected["/live", "200"] += 1
+
+
 def test_what_is_no_http_is_counted_and_what_is_not_complete_is_not(quiet: Daemon) -> None:
     with counting(quiet) as expected:
         for sent, status in (
