@@ -29,7 +29,7 @@ def make_follower(network: Network, directory: Path) -> Iterator[MakeFollower]:
     with ExitStack() as undo:
 
         def make(template: str = TEMPLATE, **options: object) -> Follower:
-            follower = Follower(directory, network.address(250), template, **options)
+            follower = Follower(directory, network.address(250), template, options)
             undo.enter_context(follower.bouncer)
             return follower
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, LiteralString, Self
@@ -29,7 +30,13 @@ class Bouncer:
 
     port = 6432
 
-    def __init__(self, directory: Path, address: str, databases: str, **options: object) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str,
+        databases: str,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
         self.address = address
         self.config = directory / f"pgbouncer-{address}.ini"
         self._log = self.config.with_suffix(".log")
@@ -43,7 +50,7 @@ class Bouncer:
             "auth_file": users,
             "pool_mode": "transaction",
             "admin_users": "postgres",
-            **options,
+            **(options or {}),
         }
         lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
         self.config.write_text(f"[databases]\n{databases}\n[pgbouncer]\n{lines}")
@@ -86,7 +93,8 @@ class Bouncer:
         )
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
-        return psycopg.connect(self.conninfo(database), autocommit=True)
+        # Prepared statements belong to a server connection, and the next transaction has another.
+        return psycopg.connect(self.conninfo(database), autocommit=True, prepare_threshold=None)
 
     def sql(self, query: LiteralString, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement in a connection of its own; its rows."""

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from pgstatus.demo.cluster import Server
@@ -16,7 +17,11 @@ class Follower:
     """``directory`` is one that every account may enter: PgBouncer reads the file at RELOAD."""
 
     def __init__(
-        self, directory: Path, address: str, template: str = TEMPLATE, **options: object
+        self,
+        directory: Path,
+        address: str,
+        template: str = TEMPLATE,
+        options: Mapping[str, object] | None = None,
     ) -> None:
         self.template = directory / "databases.ini.in"
         self.template.write_text(template)
@@ -24,8 +29,8 @@ class Follower:
         self.file.touch()
         self.file.chmod(0o644)
         # As docs/pgbouncer.md has it.
-        options.setdefault("server_login_retry", 0)
-        self.bouncer = Bouncer(directory, address, f"%include {self.file}", **options)
+        options = {"server_login_retry": 0, **(options or {})}
+        self.bouncer = Bouncer(directory, address, f"%include {self.file}", options)
 
     def words(self, *options: str) -> list[str]:
         """What to run; without ``-u`` it is the command of `on_change`."""
