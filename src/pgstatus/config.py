@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dotenv.parser import parse_stream
 from environs import Env, EnvValidationError, validate
 
 from pgstatus.election import SplitBrain
+from pgstatus.envfile import become, read_env_file
 from pgstatus.errors import ConfigError
 from pgstatus.hooks import Command
 from pgstatus.hostlist import Params, parse_hosts, split_list
@@ -150,50 +150,14 @@ def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
     """
     before = dict(os.environ)
     environment = dict(before if inherited is None else inherited)
-    problems = _read_env_file(environment)
-    _become(environment)
+    path = environment.get(f"{PREFIX}env_file")
+    problems = read_env_file(path, environment) if path else []
+    become(environment)
     try:
         return _read_settings(problems)
     except ConfigError:
-        _become(before)
+        become(before)
         raise
-
-
-def _read_env_file(environment: dict[str, str]) -> list[str]:
-    """Put what the file says into ``environment``; what is wrong with it."""
-    path = environment.get(f"{PREFIX}env_file")
-    if not path:
-        return []
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            lines = list(parse_stream(file))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return [f"{PREFIX}env_file={path!r}: expected a readable file ({reason})"]
-    problems = []
-    for line in lines:
-        if line.key is not None and line.value is not None:
-            # Not Env.read_env(), which lets the environment win over the file and passes over
-            # what it cannot read. libpq, too, shall find its PG* variables.
-            if "\0" in line.value:
-                problems.append(
-                    f"{path}, line {line.original.line}: holds a zero byte; expected text"
-                )
-                continue
-            environment[line.key] = line.value
-        elif line.error or line.key is not None:
-            # The line itself is not shown: it may hold a password.
-            problems.append(f"{path}, line {line.original.line}: expected NAME=value")
-    return problems
-
-
-def _become(environment: Mapping[str, str]) -> None:
-    # Only what differs is written: libpq may be reading the rest in another thread.
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    for name, value in environment.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
 
 
 def _read_settings(problems: list[str]) -> Settings:
