@@ -29,7 +29,7 @@ class Follower:
         self.file.touch()
         self.file.chmod(0o644)
         # As docs/pgbouncer.md has it.
-        options = {"server_login_retry": 0, **(options or {})}
+        options = {"server_login_retry": 0.1, **(options or {})}
         self.bouncer = Bouncer(directory, address, f"%include {self.file}", options)
 
     def words(self, *options: str) -> list[str]:
