@@ -64,6 +64,7 @@ def test_the_end_of_the_old_command_is_not_taken_for_that_of_the_new_one(
     hook.offer(naming("a"))
     with gate.open("w"):  # it runs
         hook.use(noting(notes))
+        hook.offer(naming("a"))
     wait_until("the new one is told", lambda: told(notes) == ["a"])
     wait_until("it is known", lambda: not hook.is_pending)
 
@@ -102,6 +103,7 @@ def test_a_command_that_may_not_be_ended_is_given_up(
     monkeypatch.undo()
     os.killpg(started[0], signal.SIGKILL)
     hook.use(noting(tmp_path / "notes"))
+    hook.offer(naming("a"))
     wait_until("there is another run", lambda: told(tmp_path / "notes") == ["a"])
 
 
