@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from pgstatus.config import Settings
 from pgstatus.errors import StartError, UnreachableError
 
-_PATIENCE = 5.0
+# Seconds. Whoever probes (Docker: --timeout=3s) wants the reason before it gives up itself.
+_PATIENCE, _PATIENCE_OF_PROBES = 5.0, 2.0
 _EXPECTED = "expected http://host:port, https://host:port or unix:/path"
 # A server that listens everywhere is asked on the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -40,6 +41,8 @@ class Instance:
     token: str | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = None
     """For https."""
+    patience: float = _PATIENCE
+    """Seconds for a connection, and for any part of an answer."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Instance":
@@ -68,7 +71,7 @@ class Instance:
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return Instance(self.url, None, context).get(path)
+        return Instance(self.url, None, context, _PATIENCE_OF_PROBES).get(path)
 
     def get(self, path: str, accept: str = "*/*") -> Answer:
         """Ask it. UnreachableError where nothing that talks HTTP is there."""
@@ -92,20 +95,20 @@ class Instance:
         except ValueError:
             raise StartError(f"{self.url!r}: {_EXPECTED}") from None
         if parts.scheme == "unix" and parts.path.startswith("/"):
-            return _UnixConnection(parts.path)
+            return _UnixConnection(parts.path, self.patience)
         if host and parts.path in {"", "/"}:
             if parts.scheme == "https":
                 return http.client.HTTPSConnection(
-                    host, port, timeout=_PATIENCE, context=self.context
+                    host, port, timeout=self.patience, context=self.context
                 )
             if parts.scheme == "http":
-                return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+                return http.client.HTTPConnection(host, port, timeout=self.patience)
         raise StartError(f"{self.url!r}: {_EXPECTED}")
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, path: str, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
