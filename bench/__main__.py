@@ -8,7 +8,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,13 +16,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.load import Load, hey, wrk
+from bench.place import a_place
 from bench.processes import a_tenth_of_a_core, cpu_seconds, pin, pss_mib
 from bench.report import Results, Row, write
 from bench.servers import Bench, Server
 from bench.slow import slow_clients
 from pgstatus.demo.binaries import bundled
-from pgstatus.demo.cluster import Cluster
-from pgstatus.demo.network import Network, free_port
 
 _SERVER_CORE, _CLIENT_CORE = 0, 1
 _IDLE_SECONDS = 30.0
@@ -42,24 +40,14 @@ def main() -> int:
         sys.stderr.write("the servers and the load generator need a core each\n")
         return 1
     with ExitStack() as undo:
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-bench-"))
-        undo.callback(shutil.rmtree, directory, ignore_errors=True)
-        # nginx and PostgreSQL give up root.
-        directory.chmod(0o777)
-        network = Network()
-        undo.callback(network.release)
-        addresses = [network.address(last) for last in (2, 3, 4)]
+        # What is started from here on, PostgreSQL first, is on the generators' core.
         pin(cores[_CLIENT_CORE])
-        (directory / "cluster").mkdir()
-        cluster = Cluster(
-            bundled("18"), directory / "cluster", addresses, free_port(addresses, 5432)
-        )
-        undo.callback(cluster.stop)
-        cluster.start()
+        place = undo.enter_context(a_place())
+        directory, network, cluster = place.directory, place.network, place.cluster
         patroni_address = network.address(5)
         bench = Bench(
             network.address(1),
-            ",".join(addresses),
+            ",".join(server.address for server in cluster.servers),
             cluster.primary.port,
             cores[_SERVER_CORE],
             directory,

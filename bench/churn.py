@@ -9,23 +9,20 @@ import argparse
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
+from bench.place import a_place
 from bench.processes import cpu_seconds, pss_mib, tree
 from bench.servers import wait_for
-from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
-from pgstatus.demo.network import Network, free_port
 
 _BATCH = 16
 # Closing with this option set resets the connection.
@@ -78,18 +75,8 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000_000)
     options = parser.parse_args()
     with ExitStack() as undo:
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-churn-"))
-        undo.callback(shutil.rmtree, directory, ignore_errors=True)
-        directory.chmod(0o777)
-        network = Network()
-        undo.callback(network.release)
-        addresses = [network.address(last) for last in (2, 3, 4)]
-        (directory / "cluster").mkdir()
-        cluster = Cluster(
-            bundled("18"), directory / "cluster", addresses, free_port(addresses, 5432)
-        )
-        undo.callback(cluster.stop)
-        cluster.start()
+        place = undo.enter_context(a_place())
+        directory, network, cluster = place.directory, place.network, place.cluster
         address = (network.address(1), 8000)
         daemon = _start(cluster, address, directory)
         undo.callback(daemon.wait, 10)

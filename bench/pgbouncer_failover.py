@@ -5,10 +5,8 @@ a pause while the primary crashes, or freezes, and a replica is promoted; docs/p
 figures. Needs pgbouncer (Debian: pgbouncer).
 """
 
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +19,9 @@ from tests.support.daemon import Daemon
 from tests.support.follower import Follower
 from tests.support.waiting import wait_until
 
-from pgstatus.demo.binaries import bundled
+from bench.place import a_place
 from pgstatus.demo.cluster import Cluster, Server
-from pgstatus.demo.network import Network, free_port
+from pgstatus.demo.network import free_port
 
 _PATIENCE = 60.0
 
@@ -120,18 +118,8 @@ def measure(cluster: Cluster, daemon: Daemon, application: Application, freeze: 
 def series(how: str, rounds: int, *, freeze: bool = False, **options: object) -> str:
     """The figures of so many failovers, in a line."""
     with ExitStack() as undo:
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-bench-"))
-        undo.callback(shutil.rmtree, directory, ignore_errors=True)
-        directory.chmod(0o755)
-        network = Network()
-        undo.callback(network.release)
-        addresses = [network.address(last) for last in (2, 3, 4)]
-        (directory / "cluster").mkdir()
-        cluster = Cluster(
-            bundled("18"), directory / "cluster", addresses, free_port(addresses, 5432)
-        )
-        undo.callback(cluster.stop)
-        cluster.start()
+        place = undo.enter_context(a_place())
+        directory, network, cluster = place.directory, place.network, place.cluster
         cluster.primary.sql("CREATE TABLE written (at timestamptz DEFAULT now())")
         (directory / "bouncer").mkdir()
         follower = Follower(directory / "bouncer", network.address(1), options=options)
