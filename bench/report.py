@@ -31,6 +31,8 @@ class Results:
     seconds: float
     starts: float
     idle: float
+    alone: float
+    """MiB before the others are started, which share the interpreter and libraries with it."""
     rows: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
     memory: dict[str, float | None] = field(default_factory=dict)
     throttled_by: str = ""
@@ -98,7 +100,8 @@ rounds. In brackets: as a multiple of ours.
         "",
         f"""\
 Three hosts at 1 s checks: {results.idle:.2%} of a core. From start to the first right `/master`:
-{results.starts:.2f} s.
+{results.starts:.2f} s. Memory (PSS) before the first request, with no other server beside it that
+shares the interpreter and the libraries: {results.alone:.1f} MiB.
 """,
     ]
 

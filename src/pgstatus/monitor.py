@@ -132,7 +132,7 @@ class Monitor:
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def state(self) -> State:
@@ -140,6 +140,8 @@ class Monitor:
         return self._state
 
     def start(self) -> None:
+        # Made no earlier: from Python 3.13 on, a thread made before a fork cannot start after it.
+        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float = 1.0) -> None:
@@ -151,7 +153,8 @@ class Monitor:
                 loop.call_soon_threadsafe(self._nudge.set)
             except RuntimeError:
                 log.debug("the monitor's loop was closed already")
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
     def _main(self) -> None:
         try:

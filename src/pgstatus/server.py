@@ -76,8 +76,9 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = listen(settings)
+    application = _Application(settings, load, notifier, listener.detach())
     _tidy_up()
-    _Application(settings, load, notifier, listener.detach()).run()
+    application.run()
 
 
 def _tidy_up() -> None:
@@ -91,7 +92,11 @@ def _tidy_up() -> None:
 
 
 class _Worker:
-    """What lives in the worker process: made after the fork, ended with it."""
+    """What lives in the worker process, until that ends.
+
+    Made before the fork, which shares 1.5 MiB more of it, and begun after it. The arbiter never
+    begins it, so the next worker gets it as the first one did.
+    """
 
     def __init__(
         self,
@@ -100,10 +105,7 @@ class _Worker:
         notifier: Notifier,
         group: RunningGroup,
     ) -> None:
-        self._began = time.monotonic()
-        # Here and not in the arbiter: to fork while a thread writes to stderr leaves its lock held
-        # in the child.
-        logs.write_in_background()
+        self._began = 0.0
         self._load = load
         self._reloading = threading.Lock()
         self._sites = Sites(settings, notifier, self._die, Hook(group), parking=_PARKING)
@@ -111,6 +113,13 @@ class _Worker:
         self.read = self._sites.read
         self.tls = self._sites.tls
         self.requests = self._sites.records.requests
+
+    def begin(self) -> None:
+        """Watch hosts, and heed signals."""
+        self._began = time.monotonic()
+        # Here and not in the arbiter: to fork while a thread writes to stderr leaves its lock held
+        # in the child.
+        logs.write_in_background()
         # Not in the handler itself, which may have interrupted the holder of any lock.
         signal.signal(
             signal.SIGHUP, lambda *_: threading.Thread(target=self._reload, daemon=True).start()
@@ -142,10 +151,7 @@ class _Worker:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    read: Callable[[], Snapshot]
-    tls: Callable[[], ssl.SSLContext | None]
-    requests: Requests
-    """All set by `load`, as the worker process has a board and counters of its own."""
+    """What gunicorn runs, and what `fastlane` needs of it."""
 
     def __init__(
         self, settings: Settings, load: LoadSettings, notifier: Notifier, listener_fd: int
@@ -154,9 +160,24 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         self._load = load
         self._notifier = notifier
         self._listener_fd = listener_fd
-        self._worker: _Worker | None = None
         self._group = RunningGroup()
+        self._worker = self._next_worker()
         super().__init__()
+
+    def _next_worker(self) -> _Worker:
+        return _Worker(self._settings, self._load, self._notifier, self._group)
+
+    @property
+    def read(self) -> Callable[[], Snapshot]:
+        return self._worker.read
+
+    @property
+    def tls(self) -> Callable[[], ssl.SSLContext | None]:
+        return self._worker.tls
+
+    @property
+    def requests(self) -> Requests:
+        return self._worker.requests
 
     def load_config(self) -> None:
         shared_memory = Path("/dev/shm")  # noqa: S108
@@ -169,7 +190,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             "post_fork": lambda server, worker: signal.pthread_sigmask(
                 signal.SIG_BLOCK, {signal.SIGHUP}
             ),
-            "worker_exit": lambda server, worker: self._stop(),
+            "worker_exit": lambda server, worker: self._worker.stop(),
             # However it ended: its command does not run beside the next worker's.
             "child_exit": lambda server, worker: self._group.end(),
             # The worker's sign of life is a file's time stamp: in memory it works on a read-only
@@ -180,10 +201,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             self.cfg.set(name, value)
 
     def load(self) -> Callable[..., Any]:
-        self._worker = _Worker(self._settings, self._load, self._notifier, self._group)
-        self.read = self._worker.read
-        self.tls = self._worker.tls
-        self.requests = self._worker.requests
+        self._worker.begin()
         return self._worker.wsgi
 
     def read_again(self) -> bool:
@@ -199,14 +217,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             if getattr(settings, what) != getattr(self._settings, what):
                 log.warning("%s has changed: that needs a restart", what)
         self._settings = settings
+        self._worker = self._next_worker()
         return True
 
     def run(self) -> None:
         _OneWorkerArbiter(self).run()
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
 
 
 class _OneWorkerArbiter(Arbiter):  # type: ignore[misc]
