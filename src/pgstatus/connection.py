@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgstatus.counters import RequestKind, Tally
-from pgstatus.exchange import Exchange, exchange
+from pgstatus.exchange import Exchange, exchange, last_words
 from pgstatus.poller import READ, WRITE
 from pgstatus.replay import OTHER, MustWait, Note
 from pgstatus.tls import TlsSocket
@@ -35,11 +35,7 @@ _BURST_BYTES = 64 * 1024
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
-_REFUSAL_BODY = b'{"error_text": "too many connections"}'
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%b"
-) % (len(_REFUSAL_BODY), _REFUSAL_BODY)
+_REFUSAL = last_words("503 Service Unavailable", "too many connections", "Retry-After: 1")
 _REFUSED = RequestKind(OTHER, "503", fell_back=False)
 
 

@@ -5,6 +5,7 @@ gunicorn reads from and writes to is not a socket but the bytes that have alread
 list of those to be sent.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,28 @@ class _Wire:
         return b"".join(self._sent)
 
 
+def last_words(status: str, error_text: str, *headers: str) -> bytes:
+    """An answer that the app has no part in, and that ends the connection."""
+    body = json.dumps({"error_text": error_text}).encode()
+    head = (
+        f"HTTP/1.1 {status}",
+        "Connection: close",
+        *headers,
+        "Content-Type: application/json",
+        "Cache-Control: no-store",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+def _in_our_form(answer: bytes, error: Exception) -> bytes:
+    """What gunicorn says, as HTML, to somebody whose request could not be read."""
+    status = answer.partition(b"\r\n")[0].removeprefix(b"HTTP/1.1 ").decode("ascii", "replace")
+    # Of a defect of ours the log has more.
+    text = "" if status.startswith("500") else str(error)
+    return last_words(status, text or status[4:])
+
+
 def exchange(
     worker: Any, received: bytes, client: Any, server: Any, note: Note, *, close: bool = False
 ) -> Exchange | None:
@@ -104,7 +127,8 @@ def exchange(
         raise
     except Exception as error:
         worker.handle_error(request, wire, client, error)
-        return Exchange(wire.sent(), wire.used, close=True, unread=True)
+        answer = _in_our_form(wire.sent(), error)
+        return Exchange(answer, wire.used, close=True, unread=True)
     ahead = len(parser.unreader.take_buffered())
     return Exchange(wire.sent(), wire.used - ahead, close=not keep, unread=unread, note=note)
 

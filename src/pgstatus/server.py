@@ -249,3 +249,8 @@ class _Logger(Logger):  # type: ignore[misc]
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        # A port scan is nothing to act upon, and would fill the log; its answers are counted.
+        level = logging.DEBUG if msg.startswith("Invalid request from") else logging.WARNING
+        self.error_log.log(level, msg, *args, **kwargs)

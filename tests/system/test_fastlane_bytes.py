@@ -1,5 +1,6 @@
 """Everything asked both ways: gunicorn's stock worker and ours answer with the same bytes."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -200,4 +201,13 @@ def test_odd_requests(sent: bytes) -> None:
                     client.send(sent)
                     client.sock.shutdown(1)
                     answers.append(client.rest())
-    assert answers[0] == answers[1] == answers[2] == answers[3]
+    theirs, theirs_again, *ours = map(less_its_words, answers)
+    assert theirs == theirs_again
+    assert ours == [theirs, theirs]
+    assert b"<html>" not in answers[2] + answers[3]
+
+
+def less_its_words(answer: bytes) -> bytes:
+    """The answer, and of a refusal to read the request the status alone: gunicorn's is HTML."""
+    refusal = rb"(HTTP/1.1 [45]\d\d [^\r]*)\r\nConnection: close\r\nContent-Type: .*"
+    return re.sub(refusal, rb"\1", answer, flags=re.DOTALL)

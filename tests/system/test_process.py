@@ -40,6 +40,22 @@ def test_it_stops_within_two_seconds_with_connections_open(
     wait_until("the worker is gone", lambda: not Path(f"/proc/{worker}").exists())
 
 
+def test_what_is_no_http_is_told_so_as_json_and_leaves_the_log_alone(
+    cluster: Cluster, make_daemon: DaemonFactory
+) -> None:
+    daemon = make_daemon(cluster)
+    for garbage in (b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
+        with socket.create_connection((daemon.address, daemon.port), 5) as client:
+            client.sendall(garbage)
+            head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"Content-Type: application/json\r\nCache-Control: no-store" in head
+        assert "nvalid" in json.loads(body)["error_text"]
+    daemon.stop()
+    assert "Handling signal" in daemon.log
+    assert "nvalid" not in daemon.log
+
+
 def test_a_killed_worker_is_replaced(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     daemon = make_daemon(cluster)
     killed = daemon.worker_pid
