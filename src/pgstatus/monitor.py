@@ -20,7 +20,7 @@ from pgstatus.errors import CheckError
 from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Role, Snapshot
-from pgstatus.tracker import Look, Rules, State, expire, fold
+from pgstatus.tracker import Look, Rules, State, expire, fold, suspect
 from pgstatus.view import view
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,12 @@ log = logging.getLogger(__name__)
 _LOOK_AGAIN_AFTER = 0.05
 # The monitor gives a sign of life at least this often, however long its pauses are.
 _BEAT = 1.0
-# A master that has not answered for this long is treated as missing when the pause is chosen: a
-# frozen host says nothing, and its deadline is seconds away.
+# A master that has not answered for this long is treated as missing when the pause is chosen, and
+# any other replica is preferred to one: a frozen host says nothing, and its deadline is seconds
+# away.
 _OVERDUE = 0.5
+# Where it was we who slept, what has come meanwhile is read first.
+_SECOND_THOUGHT = 0.05
 # Between two glances at a replica for whose position somebody waits. It replays within a
 # millisecond or two on a network that is in order.
 _GLANCE_EVERY = 0.001
@@ -201,11 +204,21 @@ class Monitor:
             del self._running[index]
 
     async def _ask(self, index: int, look: Look) -> None:
+        asked = self._running[index] = clock.now()
+        loop = asyncio.get_running_loop()
+        overdue = loop.call_later(
+            _OVERDUE, loop.call_later, _SECOND_THOUGHT, self._suspect, index, asked
+        )
         result = await outcome(self._probes[index])
+        overdue.cancel()
         log.debug("%s: %s", self._state.hosts[index], result)
         self._on_result(self._state.hosts[index], result)
         self._keep(fold(self._state, index, result, clock.wall(), self._rules, look), look)
         self._nudge.set()
+
+    def _suspect(self, index: int, asked: float) -> None:
+        if self._running.get(index) == asked:
+            self._keep(suspect(self._state, index, asked, clock.now()))
 
     def _keep(self, state: State, look: Look = Look.ROUND) -> None:
         if state is self._state:

@@ -5,6 +5,7 @@
   counts, but anything healthy is preferred. ``max_fails`` failures in a row make it dead. Failures
   in quick succession (the fast rhythm of a failover) count once per ``sleep``, so that the time
   that a host is given does not depend on how often it was asked.
+* A check of a replica that is overdue makes it possibly dead until it ends.
 * A good check that contradicts what was known (another role, timeline or cluster) replaces it;
   `election` then says who the master is.
 * A replica that looks late was perhaps only asked in a bad moment. Its lag stays as it was until
@@ -168,6 +169,20 @@ def fold(
     if state.master == index and isinstance(result, Observation):
         return _sharpen(_measure(replace(state, history=state.history.add(result)), index, look))
     return _measure(state, index, look)
+
+
+def suspect(state: State, index: int, asked: float, now: float) -> State:
+    """The state while replica ``index`` has not answered the check that began at ``asked``.
+
+    As after a failed check, but nothing is counted: the check may still succeed. A master stays
+    what it is, because nothing is there to be preferred, and lags are measured by it.
+    """
+    record = state.records[index]
+    if record.seen is None or not record.seen.in_recovery or record.failure is not None:
+        return state
+    failure = Failure("overdue", f"no answer yet after {now - asked:.1f} s", asked, now)
+    record = replace(record, failure=failure)
+    return replace(state, records=(*state.records[:index], record, *state.records[index + 1 :]))
 
 
 def expire(state: State, now: float, rules: Rules) -> State:

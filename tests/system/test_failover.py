@@ -42,6 +42,23 @@ def test_a_frozen_primary_is_replaced_at_the_next_round(
     frozen.thaw()
 
 
+def test_a_frozen_replica_is_passed_over_long_before_its_deadline(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, sleep_ms=500, query_timeout_ms=60_000, connect_timeout=60)
+    frozen, other = cluster.replicas
+    wait_until(
+        "both are in sync",
+        lambda: all(daemon.host(replica.address)["sync_by_time"] for replica in cluster.replicas),
+    )
+    frozen.freeze()
+    wait_until("it is suspected", lambda: daemon.host(frozen.address)["possible_dead"], 10)
+    assert {daemon.text("/sync_by_time") for _ in range(10)} == {other.address}
+    frozen.thaw()
+    wait_until("it is trusted again", lambda: not daemon.host(frozen.address)["possible_dead"], 10)
+
+
 def test_the_old_master_that_comes_back_is_never_named_and_heals_when_rebuilt(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:

@@ -1,6 +1,7 @@
 """The monitoring thread: when it asks, that nothing holds it up, and how it ends."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,8 +10,8 @@ from pgstatus import clock
 from pgstatus.monitor import Board, Monitor
 from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
-from pgstatus.selection import Kind, Thresholds
-from pgstatus.snapshot import Host
+from pgstatus.selection import Kind, Place, Thresholds, choose
+from pgstatus.snapshot import Host, Snapshot
 from pgstatus.tracker import Rules
 from tests.support.fakes import FakeProbe
 from tests.support.waiting import wait_until
@@ -108,6 +109,46 @@ def test_an_overdue_master_makes_it_look_for_another(watch: Callable[..., Watche
     watched.probes[0].behaviour = "frozen"
     frozen_at = watched.probes[1].checks
     wait_until("the fast rhythm", lambda: watched.probes[1].checks > frozen_at + 10, timeout=5)
+
+
+def test_an_overdue_replica_is_not_named_where_there_is_another(
+    watch: Callable[..., Watched],
+) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), FakeProbe(), sleep=0.2)
+    wait_until("the first round", lambda: watched.in_sync() == 3)
+    watched.probes[1].behaviour = "frozen"
+    wait_until("it is suspected", lambda: watched.board.read().hosts[1].possible_dead, timeout=5)
+    status = watched.board.read().hosts[1]
+    assert "no answer yet after 0." in (status.error or "")
+    question = Thresholds().question(Kind.SYNC_BY_TIME)
+    assert [s.host.name for s in choose(watched.board.read(), question, Place())] == ["c"]
+
+
+def test_a_slow_answer_clears_the_replica(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=0.2)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    watched.probes[1].takes = 1.0
+    wait_until("it is suspected", lambda: watched.board.read().hosts[1].possible_dead, timeout=5)
+    wait_until("it is trusted", lambda: not watched.board.read().hosts[1].possible_dead, timeout=5)
+    assert watched.board.read().hosts[1].error is None
+
+
+def test_no_host_is_suspected_because_we_slept(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(takes=0.1), sleep=0.2)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    checks = watched.probes[1].checks
+    wait_until("a check is under way", lambda: watched.probes[1].at_once == 1)
+    seen: list[bool] = []
+
+    def publish(snapshot: Snapshot) -> None:
+        seen.append(snapshot.hosts[1].possible_dead)
+
+    watched.board.publish = publish  # type: ignore[method-assign]
+    # The whole loop stands still while the answer comes in.
+    watched.monitor._loop.call_soon_threadsafe(time.sleep, 1.0)  # type: ignore[union-attr]
+    wait_until("the next checks", lambda: watched.probes[1].checks > checks + 2, timeout=5)
+    assert not any(seen)
+    assert seen
 
 
 def test_who_waits_is_woken_by_a_glance(watch: Callable[..., Watched]) -> None:
