@@ -19,14 +19,17 @@ run: .venv ## watch pg_status__hosts; without it, a demo cluster made for the oc
 failover: .venv ## crash the primary of the running demo
 	@exec .venv/bin/pg-status failover
 
-test: .venv ## all tests, against real PostgreSQL clusters
-	$(RUN) pytest $(TESTS)
+# Side by side, each file on one side: most of them wait for servers most of the time.
+PYTEST = $(RUN) pytest --numprocesses 3 --dist loadfile
+
+test: .venv ## all tests, against real PostgreSQL clusters; TESTS=tests/unit for a part
+	$(PYTEST) $(TESTS)
 
 check: .venv ## lint, types, tests
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 SECONDS ?= 180
 chaos: .venv ## random failures for SECONDS; SEED=n replays, URL=… compares another pg-status

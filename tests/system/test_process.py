@@ -138,16 +138,23 @@ def test_json_logs(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     assert "password" not in daemon.log
 
 
-def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons) -> None:
+@pytest.mark.parametrize("address", ["::1", "*"])
+def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons, address: str) -> None:
     daemon = daemons.prepare(cluster)
-    for address in ("::1", "*"):
-        daemon.environment["pg_status__http_listen_address"] = address
-        daemon.launch()
-        urls = [f"http://[::1]:{daemon.port}/live"]
-        if address == "*":
-            urls.append(f"http://127.0.0.1:{daemon.port}/live")
-        for url in urls:
+    # Other test runs on this machine listen on addresses of their own, which "*" takes, too.
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
+        port = free.getsockname()[1]
+    daemon.environment |= {
+        "pg_status__http_listen_address": address,
+        "pg_status__http_port": str(port),
+    }
+    names = ["[::1]", "127.0.0.1"] if address == "*" else ["[::1]"]
+    daemon.launch()
+    try:
+        for name in names:
+            url = f"http://{name}:{port}/live"
             wait_until(f"{url} answers", lambda url=url: _answers(url))  # type: ignore[misc]
+    finally:
         assert daemon.stop() == 0
 
 
