@@ -82,7 +82,7 @@ clean: ## remove what was made
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv: uv.lock pyproject.toml | $(UV)
-	$(UV) sync --frozen --all-extras
+	$(UV) sync --frozen --all-extras --compile-bytecode
 	@touch .venv
 
 .uv/bin/uv:

@@ -131,6 +131,10 @@ def test_what_was_installed_is_in_order(machine: Machine) -> None:
     assert machine.run("dpkg", "--verify", "pg-status") == ""
     assert machine.run("pg-status", "--version")
     assert machine.run("test", "-s", "/usr/share/man/man8/pg-status.8.gz") == ""
+    examples = "/usr/share/doc/pg-status/examples"
+    assert machine.run("test", "-x", f"{examples}/pgbouncer/pgbouncer-follow") == ""
+    for name in ("haproxy/haproxy.cfg", "prometheus/alerts.yml", "prometheus/pg-status.json"):
+        assert machine.run("cat", f"{examples}/{name}") == (ROOT / "packaging" / name).read_text()
     words = machine.run(
         "bash", "-c",
         ". /usr/share/bash-completion/completions/pg-status; COMP_WORDS=(pg-status he); "
