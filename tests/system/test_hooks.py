@@ -1,5 +1,6 @@
 """`on_change`: a command is told every change, in a real daemon that watches real clusters."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -324,6 +325,24 @@ def test_a_worker_that_is_killed_leaves_no_command_behind(
     wait_until("the next worker runs it", lambda: len(recorder.runs) == 2)
     assert daemon.stop() == 0
     wait_until("that one is gone, too", lambda: is_gone(recorder.runs[1].pid))
+
+
+def test_a_main_process_that_is_killed_leaves_neither_worker_nor_command_behind(
+    cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path
+) -> None:
+    recorder = Recorder(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)")
+    daemon = make_daemon(cluster, on_change=recorder.command)
+    run = wait_until("it runs", lambda: recorder.last)
+    assert run is not None
+    worker = daemon.worker_pid
+    daemon.process.kill()
+    try:
+        wait_until("the worker is gone", lambda: is_gone(worker))
+        wait_until("its command is gone", lambda: is_gone(run.pid))
+    finally:
+        for pid in (worker, run.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_worker_that_cannot_start_anything_tries_again(
