@@ -108,6 +108,7 @@ VARIABLES = (
     Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
     Variable("min_lsn_wait_ms", "int", 20, **_whole(0, 10_000)),
     Variable("max_staleness_ms", "int", None, **_whole(0)),
+    Variable("state_file", "path", None, "the path of a file"),
     Variable("on_change", "str", None, "a command and its arguments"),
     Variable("on_change_timeout_ms", "int", 30_000, **_whole(1, 1000 * _DAY)),
     Variable("env_file", "str", None, "the path of a file"),
@@ -138,6 +139,7 @@ class Settings:
     log_level: str
     log_format: str
     on_change: Command | None
+    state_file: Path | None
     warnings: tuple[str, ...]
     """What to tell at the start: it works, but perhaps not as it was meant."""
 
@@ -177,6 +179,9 @@ def _read_settings(problems: list[str]) -> Settings:
     tokens = _tokens(raw["http_token_file"], problems)
     tls = _tls(raw, problems)
     on_change = _command(raw["on_change"], raw["on_change_timeout_ms"], problems)
+    state_file = raw["state_file"]
+    if state_file is not None and not state_file.parent.is_dir():
+        problems.append(f"{PREFIX}state_file: there is no directory {state_file.parent}")
     if problems:
         raise ConfigError(problems)
     sleep = raw["sleep_ms"] / 1000
@@ -215,6 +220,7 @@ def _read_settings(problems: list[str]) -> Settings:
         log_level=raw["log_level"],
         log_format=raw["log_format"],
         on_change=on_change,
+        state_file=state_file,
         warnings=tuple(reader.warnings),
     )
 

@@ -20,7 +20,7 @@ from pgstatus.errors import CheckError
 from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Role, Snapshot
-from pgstatus.tracker import Look, Rules, State, expire, fold, suspect
+from pgstatus.tracker import Look, Memory, Rules, State, expire, fold, suspect
 from pgstatus.view import view
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,10 @@ class Monitor:
         """What it remembers at this moment; from any thread."""
         return self._state
 
-    def start(self) -> None:
+    def start(self, memory: Memory | None = None) -> None:
+        """Begin, with what was known before a restart."""
+        if memory is not None:
+            self._keep(self._state.recall(memory))
         # Made no earlier: from Python 3.13 on, a thread made before a fork cannot start after it.
         self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
         self._thread.start()

@@ -28,6 +28,7 @@ from pgstatus.parking import Parking
 from pgstatus.probe import Probe
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Snapshot
+from pgstatus.statefile import StateFile
 from pgstatus.tracker import State
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,15 @@ _BEAT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What goes on from one configuration to the next: numbers, history, the command's state."""
+    """What goes on from one configuration to the next: numbers, history, the command's state, the
+    file of what outlives a restart.
+    """
 
     hook: Hook
     requests: Requests = field(default_factory=Requests)
     checks: Checks = field(default_factory=Checks)
     chronicle: Chronicle = field(default_factory=Chronicle)
+    state_file: StateFile = field(default_factory=StateFile)
 
 
 class Site:
@@ -138,7 +142,7 @@ class Sites:
         self._take_over(settings)
 
     def start(self) -> None:
-        self._current.monitor.start()
+        self._current.monitor.start(self.records.state_file.read())
 
     def read(self) -> Snapshot:
         """The newest snapshot."""
@@ -163,6 +167,7 @@ class Sites:
     def _take_over(self, settings: Settings) -> None:
         self.records.checks.watch(settings.hosts)
         self.records.hook.use(settings.on_change)
+        self.records.state_file.use(settings.state_file)
 
     def stop(self) -> None:
         self.records.hook.stop()
@@ -192,6 +197,7 @@ class Sites:
                 self._notifier.ready()
             self._notifier.alive(_in_a_line(snapshot))
             self.records.chronicle.sample(snapshot, clock.now())
+            self.records.state_file.offer(site.monitor.state.memory)
             with self._lock:
                 # Not the last word of a site that is being left.
                 if site is self._current:

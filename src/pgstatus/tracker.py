@@ -87,6 +87,16 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What has to outlive a restart, lest a master that was replaced be taken for the right one."""
+
+    system_identifier: int | None
+    newest_timeline: int
+    witnesses: frozenset[str]
+    """The hosts that have shown it."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All that the monitor remembers. Begin with `State.of` and fold results in."""
 
@@ -100,10 +110,31 @@ class State:
     system_identifier: int | None = None
     ready: bool = False
     """Every host has had its first check."""
+    recalled: bool = False
+    """The cluster's identifier is from before a restart: it stands until everybody was asked."""
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> "State":
         return cls(tuple(hosts), tuple(Record() for _ in hosts))
+
+    @property
+    def memory(self) -> Memory | None:
+        """What to keep for the next start; None as long as it is not certain."""
+        if not self.ready or self.newest_timeline is None:
+            return None
+        return Memory(self.system_identifier, self.newest_timeline, self.witnesses)
+
+    def recall(self, memory: Memory) -> "State":
+        """This first state with what was known before the restart; itself if of other hosts."""
+        if not memory.witnesses & {str(host) for host in self.hosts}:
+            return self
+        return replace(
+            self,
+            system_identifier=memory.system_identifier,
+            newest_timeline=memory.newest_timeline,
+            witnesses=memory.witnesses,
+            recalled=True,
+        )
 
     def among(self, hosts: Sequence[Host]) -> "State":
         """What is still worth remembering when these are the hosts from now on."""
@@ -237,11 +268,7 @@ def _failed(before: Record, failure: Failure, rules: Rules) -> Record:
 
 def _decide(state: State, rules: Rules) -> State:
     """Which cluster this is, which timeline is its newest, who is its master."""
-    identifier = cluster_identifier(
-        [record.system_identifier for record in state.records],
-        # Before everybody was asked once, the one who answered first has no claim.
-        state.system_identifier if state.ready else None,
-    )
+    identifier = _cluster_identifier(state)
     if identifier != state.system_identifier:
         # Another cluster altogether: its timelines and positions have nothing to do with these.
         state = replace(
@@ -253,6 +280,16 @@ def _decide(state: State, rules: Rules) -> State:
         )
     state = _newest_timeline(state)
     return replace(state, master=hold_election(state, rules).winner)
+
+
+def _cluster_identifier(state: State) -> int | None:
+    if state.recalled and any(record.checked is None for record in state.records):
+        return state.system_identifier
+    return cluster_identifier(
+        [record.system_identifier for record in state.records],
+        # Before everybody was asked once, the one who answered first has no claim.
+        state.system_identifier if state.ready or state.recalled else None,
+    )
 
 
 def _newest_timeline(state: State) -> State:

@@ -289,6 +289,8 @@ def test_a_failover_is_followed(machine: Machine, outside: Cluster, url: str) ->
     lost = outside.fail_over()
     wait_until("the new master", partial(answers, url, outside.primary.address), 5)
     outside.rebuild(lost)
+    kept = machine.path("/var/lib/pg-status/pg-status.json")
+    wait_until("that is kept", lambda: outside.primary.address in kept.read_text())
 
 
 def test_a_second_cluster_has_an_instance(

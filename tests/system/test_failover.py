@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
@@ -88,6 +90,37 @@ def test_the_old_master_that_comes_back_is_never_named_and_heals_when_rebuilt(
     cluster.rebuild(old)
     wait_until("it is in sync", lambda: daemon.host(old.address)["sync_by_time"])
     assert daemon.host(old.address)["reason"] is None
+
+
+@pytest.mark.parametrize("restarted", ["daemon", "worker"])
+def test_the_old_master_is_not_named_after_a_restart_either(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory, tmp_path: Path, restarted: str
+) -> None:
+    cluster = make_cluster(replicas=1)
+    state_file = tmp_path / "state.json"
+    daemon = make_daemon(cluster, state_file=state_file)
+    old = cluster.primary
+    cluster.fail_over()
+    wait_until("the new master is named", lambda: names(daemon, cluster.primary.address))
+    wait_until("that is kept", lambda: '"newest_timeline": 2' in state_file.read_text())
+    cluster.primary.crash()
+    old.start()
+    if restarted == "daemon":
+        daemon.stop()
+        daemon = make_daemon(cluster, state_file=state_file)
+        ignorant = make_daemon(cluster)
+        assert names(ignorant, old.address)
+    else:
+        worker = daemon.worker_pid
+        os.kill(worker, signal.SIGKILL)
+        wait_until("another worker", lambda: children_of(daemon.process.pid) not in ([], [worker]))
+        wait_until("it is ready", daemon.is_ready)
+    assert daemon.host(old.address)["role"] == "master"
+    answer = daemon.json("/master")
+    assert answer["host"] is None
+    assert "timeline 1, but timeline 2 has been seen" in answer["reason"]
+    cluster.primary.start()
+    wait_until("the right one is named", lambda: names(daemon, cluster.primary.address), 30)
 
 
 def test_a_replica_of_the_returned_old_master_is_never_in_sync(
