@@ -37,11 +37,11 @@ def host_text(status: HostStatus, form: HostFormat) -> str:
             return f"postgresql://{status.host}"
 
 
-def selection(status: HostStatus | None, snapshot: Snapshot) -> Json:
-    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; ``reason`` if there is none."""
+def selection(status: HostStatus | None, reason: str | None) -> Json:
+    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; its ``reason`` if nobody's."""
     if status is None:
         nothing = dict.fromkeys(("host", "port", "role", "lag_ms", "lag_bytes", "lsn"))
-        return {**nothing, "reason": snapshot.no_master}
+        return {**nothing, "reason": reason}
     return {
         "host": status.host.name,
         "port": status.host.port,

@@ -5,7 +5,17 @@ answer itself: `selection` decides, this module only says which of its steps it 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgstatus.selection import FAILED, Kind, Place, Question, choose, is_outdated, objection
+from pgstatus.selection import (
+    FAILED,
+    Kind,
+    Place,
+    Question,
+    choose,
+    is_outdated,
+    objection,
+    outdated,
+    why_not_master,
+)
 from pgstatus.snapshot import HostStatus, Snapshot
 
 
@@ -41,10 +51,10 @@ def _why_chosen(status: HostStatus, question: Question) -> str:
 
 def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
     if question.kind is Kind.MASTER:
-        return (not status.is_live_replica and status.reason) or f"is a {status.role}"
+        return why_not_master(status)
     if status.master:
         if is_outdated(status, question):
-            return f"is the master, but on timeline {status.timeline}, not {question.timeline}"
+            return outdated(status, question)
         return "is the master: named only where no healthy replica fits"
     return objection(status, question) or _why_not_first(status, question, chosen)
 

@@ -134,6 +134,25 @@ def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str |
     return reason
 
 
+def why_not_master(status: HostStatus) -> str:
+    """Why ``/master`` does not name this host."""
+    # The reason of a live replica is about its freshness.
+    return (not status.is_live_replica and status.reason) or f"is a {status.role}"
+
+
+def nobody(snapshot: Snapshot, question: Question) -> str | None:
+    """Why no host at all answers the question."""
+    master = snapshot.master
+    if master is not None and is_outdated(master, question):
+        return f"{master.host} {outdated(master, question)}"
+    return snapshot.no_master
+
+
+def outdated(master: HostStatus, question: Question) -> str:
+    """`is_outdated` in words."""
+    return f"is the master, but on timeline {master.timeline}, not {question.timeline}"
+
+
 def is_outdated(master: HostStatus, question: Question) -> bool:
     """The asker has written on a newer timeline: this master was replaced, we are the last to know.
 

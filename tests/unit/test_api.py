@@ -167,19 +167,26 @@ def test_a_bad_wait_is_400(value: str) -> None:
     assert ask(f"/replica?min_lsn=0/1&wait_ms={value}").json() == {"error_text": "Invalid wait_ms"}
 
 
-def test_a_bad_format_is_400() -> None:
-    assert ask("/master?format=xml").json() == {"error_text": "Invalid format"}
+def test_a_bad_wait_is_400_also_where_nobody_waits() -> None:
+    assert ask("/replica?wait_ms=x").json() == {"error_text": "Invalid wait_ms"}
+
+
+@pytest.mark.parametrize("query", ["format=xml", "format=", "format=uri&format=host"])
+def test_a_bad_format_is_400(query: str) -> None:
+    assert ask(f"/master?{query}").json() == {"error_text": "Invalid format"}
 
 
 def test_status_of_a_host() -> None:
     assert ask("/status?host=b").json()["role"] == "replica"
     assert ask("/status?host=b:5432").json()["role"] == "replica"
     assert "host" not in ask("/status?host=b").json()
-    result = ask("/status")
-    assert (result.status_code, result.json()) == (
-        400, {"error_text": "Get parameter 'host' wasn't passed"},
-    )  # fmt: skip
-    for unknown in ("z", "", "b:1"):
+    for missing in ("/status", "/status?host="):
+        result = ask(missing)
+        assert (result.status_code, result.json()) == (
+            400, {"error_text": "Get parameter 'host' wasn't passed"},
+        )  # fmt: skip
+    assert ask("/status?host=a&host=b").json() == {"error_text": "Invalid host"}
+    for unknown in ("z", "b:1"):
         result = ask(f"/status?host={unknown}")
         assert (result.status_code, result.text) == (404, "")
         assert "content-type" not in result.headers
@@ -208,6 +215,13 @@ def status_of(snapshot: Snapshot, path: str, method: str = "GET") -> int:
 )
 def test_checks_of_a_load_balancer(path: str, good: bool, method: str) -> None:
     assert status_of(CLUSTER, path, method) == (200 if good else 503)
+
+
+def test_a_master_on_an_older_timeline_than_the_askers_is_nobody_and_says_so() -> None:
+    alone = Asked(World().see_all(a=master(0), b=refused(0), c=refused(0)).snapshot)
+    reason = "a:5432 is the master, but on timeline 1, not 2"
+    result = alone("/replica?min_lsn=2:0/1&wait_ms=0", "application/json")
+    assert (result.status_code, result.json()["reason"]) == (404, reason)
 
 
 def test_a_failed_check_says_why() -> None:
@@ -274,7 +288,7 @@ def test_always_json(path: str) -> None:
     assert ask(path, "text/plain").headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("path", ABOUT_HOSTS)
+@pytest.mark.parametrize("path", [*ABOUT_HOSTS, "/replica?lag_ms=x", "/status", "/master?format=x"])
 def test_not_ready_is_503(path: str) -> None:
     result = Asked(World().snapshot)(path)
     assert (result.status_code, result.json()) == (503, {"error_text": "pg_monitor is not ready"})

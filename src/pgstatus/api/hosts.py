@@ -14,8 +14,8 @@ class Hosts(Resource):
 
 class Status(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        name = wire.host_name(req)
-        status = wire.named(name, self.service.snapshot())
+        snapshot = self.service.snapshot()
+        status = wire.named(wire.host_name(req), snapshot)
         if status is None:
             resp.status = falcon.HTTP_404
         else:

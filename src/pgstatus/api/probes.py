@@ -8,7 +8,7 @@ from pgstatus import __version__
 from pgstatus.api import wire
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused
-from pgstatus.selection import Kind, refusal
+from pgstatus.selection import Kind, refusal, why_not_master
 from pgstatus.snapshot import HostStatus, Snapshot
 
 
@@ -43,9 +43,8 @@ class _HostCheck(Resource):
     """Is the host what it should be? 200, or 503 with the reason."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        name = wire.host_name(req)
         snapshot = self.service.snapshot()
-        status = wire.named(name, snapshot)
+        status = wire.named(wire.host_name(req), snapshot)
         if status is None:
             resp.status = falcon.HTTP_404
             return
@@ -66,7 +65,7 @@ class IsMaster(_HostCheck):
     """``/master`` names it."""
 
     def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
-        return None if status.master else status.reason or f"is a {status.role}"
+        return None if status.master else why_not_master(status)
 
 
 class IsReplica(_HostCheck):

@@ -7,7 +7,7 @@ from pgstatus.api import wire
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.explain import explain
-from pgstatus.selection import Kind, choose, is_reached, may_be_reached
+from pgstatus.selection import Kind, choose, is_reached, may_be_reached, nobody
 from pgstatus.snapshot import HostStatus
 
 
@@ -19,11 +19,16 @@ class Selection(Resource):
         self._kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        snapshot = self.service.snapshot()
         form = wire.host_format(req)
         question = wire.question(req, self._kind, self.service.thresholds)
-        wait = 0.0 if question.min_lsn is None else wire.wait(req, self.service.min_lsn_wait)
-        snapshot = self.service.snapshot()
-        if wait and not is_reached(snapshot, question) and may_be_reached(snapshot):
+        wait = wire.wait(req, self.service.min_lsn_wait)
+        if (
+            question.min_lsn is not None
+            and wait
+            and not is_reached(snapshot, question)
+            and may_be_reached(snapshot)
+        ):
             wire.note_of(req).wait()
             self.service.parking.wait(question, wait)
             snapshot = self.service.snapshot()
@@ -37,7 +42,7 @@ class Selection(Resource):
             note.fell_back = chosen.master and self._kind is not Kind.MASTER
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if wire.wants_json(req):
-            wire.send_json(resp, selection(chosen, snapshot))
+            wire.send_json(resp, selection(chosen, nobody(snapshot, question)))
         elif chosen:
             wire.send_text(resp, host_text(chosen, form))
 
@@ -50,8 +55,9 @@ class Explanation(Resource):
         self._kind = kind
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        snapshot = self.service.snapshot()
         question = wire.question(req, self._kind, self.service.thresholds)
-        verdicts = explain(self.service.snapshot(), question, self.service.place)
+        verdicts = explain(snapshot, question, self.service.place)
         if wire.wants_json(req):
             wire.send_json(resp, explanation(verdicts))
         else:

@@ -51,10 +51,7 @@ def wants_json(req: falcon.Request) -> bool:
 
 def host_format(req: falcon.Request) -> HostFormat:
     """``format=``."""
-    try:
-        return HostFormat(req.get_param("format", default=HostFormat.HOST))
-    except ValueError:
-        raise Refused(falcon.HTTP_400, "Invalid format") from None
+    return _parameter(req, "format", HostFormat) or HostFormat.HOST
 
 
 def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Question:
@@ -82,8 +79,8 @@ def wait(req: falcon.Request, default: float) -> float:
 
 def host_name(req: falcon.Request) -> str:
     """``host=``, which has to be there."""
-    name = req.get_param("host")
-    if name is None:
+    name = _parameter(req, "host", str)
+    if not name:
         raise Refused(falcon.HTTP_400, "Get parameter 'host' wasn't passed")
     return name
 
