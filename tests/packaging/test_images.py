@@ -17,6 +17,7 @@ import pytest
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.packaging.container import ROOT, Container, Image, Store
+from tests.support.running import answers
 from tests.support.waiting import wait_until
 
 UV = os.environ.get("UV", "uv")
@@ -61,15 +62,8 @@ def container(
         f"http://{variables['pg_status__http_listen_address']}:{variables['pg_status__http_port']}"
     )
     with Container(image, tmp_path, variables) as container, httpx.Client(base_url=url) as client:
-        wait_until(f"ready\n{container.log.read_text()}", lambda: _is_ready(client))
+        wait_until("it is ready", lambda: answers(client, "/ready"))
         yield container, client
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def unpacked(directory: Path) -> int:
@@ -159,7 +153,7 @@ def test_a_wrong_configuration_ends_it_with_the_reasons(
 ) -> None:
     with Container(image, tmp_path, {**variables, "pg_status__hosts": ""}) as running:
         assert running.process.wait(10) == os.EX_CONFIG
-    assert "pg_status__hosts is not set" in running.log.read_text()
+    assert "pg_status__hosts is not set" in running.log
 
 
 @pytest.mark.parametrize("file", DOCKERFILES)

@@ -14,7 +14,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 
 from pgstatus.demo.binaries import children_of
@@ -22,6 +21,7 @@ from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory, Daemons
 from tests.support.daemon import Daemon
 from tests.support.defects import with_defect
+from tests.support.running import answers
 from tests.support.waiting import wait_until
 
 
@@ -149,20 +149,11 @@ def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons, ad
         "pg_status__http_port": str(port),
     }
     names = ["[::1]", "127.0.0.1"] if address == "*" else ["[::1]"]
-    daemon.launch()
-    try:
+    with daemon.launched():
         for name in names:
             url = f"http://{name}:{port}/live"
-            wait_until(f"{url} answers", lambda url=url: _answers(url))  # type: ignore[misc]
-    finally:
+            wait_until(f"{url} answers", lambda url=url: answers(daemon.client, url))  # type: ignore[misc]
         assert daemon.stop() == 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).text == "OK"
-    except httpx.TransportError:
-        return False
 
 
 def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemons: Daemons) -> None:
@@ -175,7 +166,7 @@ def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemon
         os.close(writer)
         undo.callback(daemon.process.wait)
         undo.callback(daemon.process.kill)
-        wait_until("it is ready", lambda: _answers(f"{daemon.url}/ready"))
+        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
         wait_until("the pipe is full", lambda: _is_full(reader), timeout=30)
         before = daemon.host(cluster.primary.address)["checked_at"]
         wait_until(
