@@ -17,6 +17,7 @@ from statistics import median
 import psycopg
 from tests.support.daemon import Daemon
 from tests.support.follower import Follower
+from tests.support.running import Running
 from tests.support.waiting import wait_until
 
 from bench.place import a_place
@@ -26,7 +27,7 @@ from pgstatus.demo.network import free_port
 _PATIENCE = 60.0
 
 
-class Application:
+class Application(Running):
     """Writes again and again on a kept connection, and connects anew after an error."""
 
     def __init__(self, conninfo: str) -> None:
@@ -37,11 +38,10 @@ class Application:
         """When each transaction was committed, and on which server."""
         self.errors: list[str] = []
 
-    def __enter__(self) -> "Application":
+    def launch(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self._stopping.set()
         self._thread.join()
 

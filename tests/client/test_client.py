@@ -31,6 +31,7 @@ from pgstatus.client import (
 )
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory
+from tests.support.waiting import wait_until
 
 REPLICA = (
     b'{"host": "pg2", "port": 5432, "role": "replica", "lag_ms": 3, "lag_bytes": 0,'
@@ -100,6 +101,8 @@ class Server:
         self.connections = 0
         self.answer: bytes = answer(REPLICA)
         self.pause = 0.0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.each_byte = 0.0
         self._listener = listener
         self._open: list[socket.socket] = []
@@ -114,6 +117,7 @@ class Server:
         return f"http://{host}:{port}"
 
     def stop(self) -> None:
+        self.may_answer.set()
         self._stopping.set()
         self._thread.join()
 
@@ -147,6 +151,7 @@ class Server:
                     self.requests.append(received.decode())
                     received = b""
                     time.sleep(self.pause)
+                    self.may_answer.wait()
                     self._send(connection)
 
     def _send(self, connection: socket.socket) -> None:
@@ -389,13 +394,15 @@ def test_questions_that_make_no_sense(make_asker: AskerFactory, server: Server) 
 
 
 def test_a_cancelled_caller_takes_nothing_away(server: Server) -> None:
-    server.pause = 0.2
+    server.may_answer.clear()
 
     async def scenario() -> None:
         async with AsyncPgStatusClient(server.url) as client:
             callers = [asyncio.create_task(client.replica()) for _ in range(3)]
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, "one has asked", lambda: server.requests)
             callers[0].cancel()
+            await asyncio.wait(callers[:1])
+            server.may_answer.set()
             answers = await asyncio.gather(*callers, return_exceptions=True)
             assert isinstance(answers[0], asyncio.CancelledError)
             assert [chosen.host for chosen in answers[1:] if isinstance(chosen, ChosenHost)] == [

@@ -10,12 +10,9 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 import pytest
@@ -23,6 +20,7 @@ import pytest
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import free_port
 from tests.support.daemon import Daemon
+from tests.support.running import Program
 from tests.support.waiting import wait_until
 
 PROGRAM = shutil.which("haproxy") or "/usr/sbin/haproxy"
@@ -32,8 +30,8 @@ Server = tuple[str, str]
 """The section and the server's name in it."""
 
 
-class HAProxy:
-    """One process (with its workers), started on entry and stopped on exit of a ``with`` block.
+class HAProxy(Program):
+    """One process, with its workers.
 
     It listens on pg-status's address. ``changes`` are further replacements in the file.
     """
@@ -46,9 +44,9 @@ class HAProxy:
         self.read_port = free_port([self._address], self.write_port + 1)
         self._directory = directory
         self._socket = directory / "admin.sock"
-        self._configuration = directory / "haproxy.cfg"
-        self._configuration.write_text(self._edited(cluster, daemon, changes))
-        self._log = directory / "haproxy.log"
+        configuration = directory / "haproxy.cfg"
+        configuration.write_text(self._edited(cluster, daemon, changes))
+        super().__init__([PROGRAM, "-W", "-f", configuration], directory / "haproxy.log")
 
     def _edited(self, cluster: Cluster, daemon: Daemon, changes: Mapping[str, str]) -> str:
         """The shipped file with other addresses and ports."""
@@ -72,36 +70,13 @@ class HAProxy:
             text = re.sub(r"^    (user|group|chroot) .*\n", "", text, flags=re.MULTILINE)
         return text
 
-    def __enter__(self) -> Self:
-        command = [PROGRAM, "-W", "-f", str(self._configuration)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until("HAProxy answers", self._answers)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(self.log)
-        self._process.terminate()
-        self._process.wait(10)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, self.log
+    def answers(self) -> bool:
         try:
-            return bool(self.command("show info"))
+            return bool(self.say("show info"))
         except OSError:
             return False
 
-    def command(self, words: str) -> str:
+    def say(self, words: str) -> str:
         """Say something to the stats socket; its answer."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self._socket))
@@ -110,7 +85,7 @@ class HAProxy:
 
     def statistics(self) -> dict[Server, dict[str, str]]:
         """``show stat``, by section and server (or FRONTEND, BACKEND)."""
-        lines = self.command("show stat").removeprefix("# ").splitlines()
+        lines = self.say("show stat").removeprefix("# ").splitlines()
         return {(row["pxname"], row["svname"]): row for row in csv.DictReader(lines)}
 
     def checked(self) -> dict[Server, dict[str, str]]:
@@ -135,11 +110,9 @@ class HAProxy:
 
     def wait_for(self, section: str, *names: str) -> None:
         """Until exactly these are up."""
-        try:
-            wait_until(f"{section}: {names}", lambda: self.up(section) == set(names))
-        except AssertionError as error:
-            error.add_note(self.log)
-            raise
+        wait_until(
+            lambda: f"{section}: {names}\n{self.log}", lambda: self.up(section) == set(names)
+        )
 
     def settle(self, cluster: Cluster) -> None:
         """Until the master takes writes and all replicas reads, beyond doubt."""
@@ -161,13 +134,13 @@ class HAProxy:
 
     def reload(self) -> None:
         """As the unit with the drop-in of docs/haproxy.md does it."""
-        (self._directory / "server-state").write_text(self.command("show servers state"))
+        (self._directory / "server-state").write_text(self.say("show servers state"))
         before = self._pid()
-        self._process.send_signal(signal.SIGUSR2)
-        wait_until("a new worker", lambda: self._answers() and self._pid() != before)
+        self.process.send_signal(signal.SIGUSR2)
+        wait_until("a new worker", lambda: self.is_ready() and self._pid() != before)
 
     def _pid(self) -> str:
-        return str(re.findall(r"^Pid: (\d+)$", self.command("show info"), re.MULTILINE)[0])
+        return str(re.findall(r"^Pid: (\d+)$", self.say("show info"), re.MULTILINE)[0])
 
     def write(self) -> psycopg.Connection:
         """A session through the write port."""

@@ -159,7 +159,7 @@ def test_a_crashed_replica_costs_no_read(
     haproxy = make_haproxy(cluster, make_daemon(cluster))
     lost, other = cluster.replicas
     # Nobody finds out by a check.
-    haproxy.command(f"disable health read/{lost.address}")
+    haproxy.say(f"disable health read/{lost.address}")
     lost.crash()
     assert haproxy.reads_reach(other.address)
     row = haproxy.statistics()["read", lost.address]

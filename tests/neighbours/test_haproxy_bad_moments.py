@@ -178,12 +178,12 @@ def test_nobody_may_write_while_two_servers_are_up(
     """A replica is said to be up, and no check may object."""
     haproxy = make_haproxy(cluster, daemon)
     replica = f"write/{cluster.replicas[0].address}"
-    haproxy.command(f"disable health {replica}")
-    haproxy.command(f"set server {replica} health up")
+    haproxy.say(f"disable health {replica}")
+    haproxy.say(f"set server {replica} health up")
     for _ in range(5):
         with pytest.raises(psycopg.OperationalError):
             haproxy.write()
-    haproxy.command(f"enable health {replica}")
+    haproxy.say(f"enable health {replica}")
     haproxy.settle(cluster)
     assert haproxy.writes_reach(cluster.primary.address)
 

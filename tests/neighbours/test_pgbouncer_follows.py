@@ -226,7 +226,7 @@ def test_a_pgbouncer_that_is_down_is_a_failure_until_it_is_up(
     cluster: Cluster, make_follower: MakeFollower
 ) -> None:
     follower = make_follower()
-    follower.bouncer.stop()
+    follower.bouncer.end()
     told = {"MASTER": cluster.primary.address, "MASTER_PORT": str(cluster.primary.port)}
     assert follower.run(**told).returncode == 69
     with follower.bouncer:

@@ -5,11 +5,11 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pgstatus.demo.binaries import children_of
 from tests.packaging.machine import base
+from tests.support.running import Running
 
 ROOT = Path(__file__).parents[2]
 # Of a debootstrapped system, what images of distributions leave out as well.
@@ -82,8 +82,8 @@ class Image:
         self.config = config
 
 
-class Container:
-    """The image's process within a ``with`` block, under the strictest usual settings.
+class Container(Running):
+    """The image's process, under the strictest usual settings.
 
     Read-only root, no capability, no new privileges; the network is this machine's.
     """
@@ -96,9 +96,9 @@ class Container:
             *image.config["Env"],
             *(f"{name}={value}" for name, value in environment.items()),
         ]
-        self.log = directory / "log"
+        self._log = directory / "log"
 
-    def __enter__(self) -> Self:
+    def launch(self) -> None:
         self._crun("spec")
         file = self._directory / "config.json"
         spec = json.loads(file.read_text())
@@ -117,21 +117,19 @@ class Container:
         mounts = spec["mounts"]
         mounts[:] = [entry for entry in mounts if not entry["destination"].startswith("/sys")]
         file.write_text(json.dumps(spec))
-        with self.log.open("wb") as log:
+        with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 self._command("run", self._name), cwd=self._directory, stdout=log, stderr=log
             )
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         if self.process.poll() is None:
             self._crun("kill", self._name, "KILL")
             self.process.wait(10)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     @property
     def pids(self) -> list[int]:

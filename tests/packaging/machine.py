@@ -10,11 +10,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pgstatus.demo.binaries import children_of
-from tests.support.waiting import wait_until
+from tests.support.running import Program
 
 MIRROR = os.environ.get("PGSTATUS_TEST_MIRROR", "http://deb.debian.org/debian")
 CACHE = Path(os.environ.get("PGSTATUS_TEST_CACHE", "/var/cache/pg-status-tests"))
@@ -50,54 +48,36 @@ def base(suite: str) -> Path:
     return directory
 
 
-class Machine:
-    """A booted machine within a ``with`` block."""
+class Machine(Program):
+    """A machine; its process is systemd-nspawn, its log the console."""
+
+    patience = 60.0
 
     def __init__(self, suite: str, log: Path) -> None:
         self.suite = suite
-        self._base = base(suite)
-        self._log = log
+        command = [
+            "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot",
+            "--volatile=overlay", f"--directory={base(suite)}", "--console=pipe",
+            f"--machine=pg-status-{suite}-{os.getpid()}", _KERNEL_COMMAND_LINE,
+        ]  # fmt: skip
+        super().__init__(command, log)
 
-    def __enter__(self) -> Self:
-        with self._log.open("wb") as console:
-            self._nspawn = subprocess.Popen(
-                [
-                    "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot",
-                    "--volatile=overlay", f"--directory={self._base}", "--console=pipe",
-                    f"--machine=pg-status-{self.suite}-{os.getpid()}", _KERNEL_COMMAND_LINE,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-            )  # fmt: skip
+    def end(self) -> None:
+        self.process.terminate()
         try:
-            wait_until("the machine boots", self._has_booted, 60)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._nspawn.terminate()
-        try:
-            self._nspawn.wait(30)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             # Its first process and, with it, the whole machine.
-            for pid in children_of(self._nspawn.pid):
+            for pid in children_of(self.process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
-            self._nspawn.kill()
-            self._nspawn.wait()
+            self.process.kill()
+            self.process.wait()
 
     @property
     def leader(self) -> int:
         """Its first process, as this machine numbers it."""
-        (pid,) = children_of(self._nspawn.pid)
+        (pid,) = children_of(self.process.pid)
         return pid
 
     def path(self, path: str) -> Path:
@@ -150,8 +130,7 @@ class Machine:
         mine = Path(f"/proc/{self.leader}/ns/pid").readlink()
         return (process / "ns/pid").readlink() == mine
 
-    def _has_booted(self) -> bool:
-        assert self._nspawn.poll() is None, self._log.read_text(errors="replace")
-        if not children_of(self._nspawn.pid):
+    def answers(self) -> bool:
+        if not children_of(self.process.pid):
             return False
         return self.try_run("systemctl", "is-system-running").stdout.strip() == "running"

@@ -17,6 +17,7 @@ import pytest
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.packaging.container import ROOT, Container, Image, Store
+from tests.support.running import answers
 from tests.support.waiting import wait_until
 
 UV = os.environ.get("UV", "uv")
@@ -61,15 +62,8 @@ def container(
         f"http://{variables['pg_status__http_listen_address']}:{variables['pg_status__http_port']}"
     )
     with Container(image, tmp_path, variables) as container, httpx.Client(base_url=url) as client:
-        wait_until(f"ready\n{container.log.read_text()}", lambda: _is_ready(client))
+        wait_until("it is ready", lambda: answers(client, "/ready"))
         yield container, client
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def unpacked(directory: Path) -> int:
@@ -136,11 +130,21 @@ def test_the_health_check_needs_nothing_but_the_image(
     os.kill(running.pids[1], signal.SIGCONT)
 
 
+# It ends no sooner than process 1 has it.
+_ORPHAN = """
+import os, time
+parent = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == parent:
+        time.sleep(0.01)
+os._exit(0)
+"""
+
+
 def test_process_1_reaps(container: tuple[Container, httpx.Client]) -> None:
     running, _ = container
-    orphan = "import os, time; os.fork() or (time.sleep(0.2), os._exit(0)); os._exit(0)"
     for _ in range(3):
-        assert running.exec("python3", "-c", orphan).returncode == 0
+        assert running.exec("python3", "-c", _ORPHAN).returncode == 0
     wait_until("only the worker is left", lambda: len(running.pids) == 2)
 
 
@@ -159,7 +163,7 @@ def test_a_wrong_configuration_ends_it_with_the_reasons(
 ) -> None:
     with Container(image, tmp_path, {**variables, "pg_status__hosts": ""}) as running:
         assert running.process.wait(10) == os.EX_CONFIG
-    assert "pg_status__hosts is not set" in running.log.read_text()
+    assert "pg_status__hosts is not set" in running.log
 
 
 @pytest.mark.parametrize("file", DOCKERFILES)

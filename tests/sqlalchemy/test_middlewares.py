@@ -452,12 +452,14 @@ async def _ignore(_: Any) -> None:
 async def test_requests_side_by_side(database: Database, exchange: Exchange) -> None:
     """Each has its session, whatever the order in which they come and go."""
     sessions = set()
+    all_are_there = asyncio.Barrier(12)
 
     async def handler(request: Request) -> Response:
         session = await db_session(database.connect)
         await insert(database, "row")
         sessions.add(id(session))
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            await all_are_there.wait()
         assert await db_session(database.connect) is session
         return PlainTextResponse("answer")
 

@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
 from pgstatus.demo.cluster import PASSWORD
-from tests.support.waiting import wait_until
+from tests.support.running import Program
 
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
@@ -22,8 +20,8 @@ needs_pgbouncer = pytest.mark.skipif(
 )
 
 
-class Bouncer:
-    """One PgBouncer within a ``with`` block; ``databases`` is its [databases] section.
+class Bouncer(Program):
+    """One PgBouncer; ``databases`` is its [databases] section.
 
     ``options`` are further settings of its [pgbouncer] section.
     """
@@ -39,7 +37,10 @@ class Bouncer:
     ) -> None:
         self.address = address
         self.config = directory / f"pgbouncer-{address}.ini"
-        self._log = self.config.with_suffix(".log")
+        # PgBouncer does not run as root.
+        account = ["-u", "nobody"] if os.geteuid() == 0 else []
+        command: list[str | Path] = [PGBOUNCER, *account, self.config]
+        super().__init__(command, self.config.with_suffix(".log"))
         users = directory / "users.txt"
         users.write_text(f'"postgres" "{PASSWORD}"\n')
         settings: dict[str, object] = {
@@ -56,34 +57,6 @@ class Bouncer:
         self.config.write_text(f"[databases]\n{databases}\n[pgbouncer]\n{lines}")
         for path in (directory, self.config, users):
             path.chmod(0o755)
-
-    def __enter__(self) -> Self:
-        self.launch()
-        wait_until(f"PgBouncer on {self.address} is up", self._is_up)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def launch(self) -> None:
-        """Start, without waiting for it to answer."""
-        # PgBouncer does not run as root either.
-        account = ["-u", "nobody"] if os.geteuid() == 0 else []
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen([PGBOUNCER, *account, self.config], stderr=log)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
 
     def conninfo(self, database: str = "postgres") -> str:
         """What an application has in its configuration, whoever is the master."""
@@ -115,8 +88,7 @@ class Bouncer:
         row = next(row for row in self.show("DATABASES") if row["name"] == database)
         return f"{row['host']}:{row['port']}"
 
-    def _is_up(self) -> bool:
-        assert self.process.poll() is None, f"PgBouncer ended: {self.log}"
+    def answers(self) -> bool:
         try:
             return bool(self.show("VERSION"))
         except psycopg.OperationalError:

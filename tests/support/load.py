@@ -5,12 +5,12 @@ import threading
 import time
 from collections import Counter
 from itertools import cycle
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
+from tests.support.running import Running
 
-class Load:
+
+class Load(Running):
     """``per_second`` requests for ``path``, on kept connections, within a ``with`` block.
 
     No request is ever repeated: what did not come back as it should is in ``failures``.
@@ -34,16 +34,10 @@ class Load:
     def asked(self) -> int:
         return self.bodies.total() + len(self.failures)
 
-    def __enter__(self) -> Self:
+    def launch(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self._stopping.set()
         self._thread.join()
 

@@ -2,26 +2,26 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from pgstatus.demo.network import free_port
-from tests.support.waiting import wait_until
+from tests.support.running import Program, answers
 
 PACKAGED = Path(__file__).parents[2] / "packaging/prometheus"
 INTERVAL = "500ms"
 
 
-class Prometheus:
-    """Scrapes ``targets``; a process that is started on entry and stopped on exit.
+class Prometheus(Program):
+    """Scrapes ``targets``.
 
     The configuration is the example's, with other targets and without its patience.
     """
+
+    patience = 30.0
 
     def __init__(self, directory: Path, address: str, targets: Sequence[Sequence[str]]) -> None:
         config = (PACKAGED / "prometheus.yml").read_text()
@@ -34,38 +34,22 @@ class Prometheus:
         rules = (PACKAGED / "alerts.yml").read_text()
         (directory / "alerts.yml").write_text(re.sub(r"for: \w+", "for: 1s", rules))
         listen = f"{address}:{free_port([address], 9090)}"
-        self._command = [
+        command = [
             shutil.which("prometheus") or "prometheus",
             f"--config.file={directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address={listen}",
             "--log.level=warn",
         ]
-        self._log = directory / "prometheus.log"
+        super().__init__(command, directory / "prometheus.log")
         self._client = httpx.Client(base_url=f"http://{listen}", timeout=10)
 
-    def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)
-        wait_until("Prometheus is ready", self._is_ready, 30)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self._client.close()
-        self._process.terminate()
-        self._process.wait(30)
+        super().end()
 
-    def _is_ready(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            return self._client.get("/-/ready").status_code == 200
-        except httpx.TransportError:
-            return False
+    def answers(self) -> bool:
+        return answers(self._client, "/-/ready")
 
     def ask(self, path: str, **parameters: str) -> Any:
         """``data`` of an answer of its HTTP API; AssertionError with its words if it refuses."""

@@ -10,7 +10,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from gunicorn.config import Config
@@ -25,11 +24,12 @@ from pgstatus.fastlane import FastLaneWorker
 from pgstatus.parking import Parking
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Snapshot
+from tests.support.running import Running
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
-class Serving:
+class Serving(Running):
     """A worker that serves ``snapshot``, which the test may replace."""
 
     def __init__(
@@ -81,16 +81,10 @@ class Serving:
         worker.load_wsgi()
         worker.run()
 
-    def __enter__(self) -> Self:
+    def launch(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.stop()
         self._thread.join(10)
         assert not self._thread.is_alive()

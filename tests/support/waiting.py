@@ -7,13 +7,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(what: str, predicate: Callable[[], T], timeout: float = 15.0) -> T:
-    """The first true value of ``predicate``; AssertionError that says ``what`` did not happen."""
+def wait_until(
+    what: str | Callable[[], str], predicate: Callable[[], T], timeout: float = 15.0
+) -> T:
+    """The first true value of ``predicate``; AssertionError that says ``what`` did not happen.
+
+    ``what`` is a function where it tells what is known only in the end, such as a log.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what} (last: {value!r})")
+            text = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {timeout:g} s: {text} (last: {value!r})")
         time.sleep(0.02)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import ClusterFactory, DaemonFactory
+from tests.conftest import ClusterFactory, DaemonFactory, Daemons
 from tests.support.waiting import wait_until
 
 
@@ -30,9 +30,11 @@ def test_every_check_is_seen(make_cluster: ClusterFactory, make_daemon: DaemonFa
     wait_until("no master is named", lambda: daemon.get("/master").status_code == 404)
 
 
-def test_limits_are_set(cluster: Cluster, make_daemon: DaemonFactory) -> None:
-    daemon = make_daemon(cluster)
-    limits = Path(f"/proc/{daemon.worker_pid}/limits").read_text()
+def test_a_low_limit_of_open_files_is_raised(cluster: Cluster, daemons: Daemons) -> None:
+    daemon = daemons.prepare(cluster)
+    daemon.command = ["sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh", *daemon.command]
+    with daemon:
+        limits = Path(f"/proc/{daemon.worker_pid}/limits").read_text()
     (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
     soft = int(line.split()[3])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

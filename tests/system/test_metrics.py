@@ -171,23 +171,19 @@ def test_what_is_not_known_has_no_sample(
 ) -> None:
     """First a host that was never asked to the end, then a dead one: null in JSON, nothing here."""
     silent = network.address(250)
-    with listener(silent, None, 5432):
-        hosts = ",".join([*(server.address for server in cluster.servers), f"{silent}:5432"])
-        daemon = daemons.prepare(cluster, hosts=hosts, connect_timeout=3, max_fails=1)
-        daemon.launch()
-        try:
-            wait_until("the others were asked", lambda: _known(daemon) == 3)
-            seen = scrape(daemon)
-            assert seen["pg_status_ready"] == {(): 0}
-            assert daemon.get("/master").status_code == 503
-            assert (f"{silent}:5432",) in seen["pg_status_host_up"]
-            _nothing_of(seen, f"{silent}:5432")
-            wait_until("it is dead", daemon.is_ready)
-            seen = scrape(daemon)
-            assert seen["pg_status_host_up"][f"{silent}:5432",] == 0
-            _nothing_of(seen, f"{silent}:5432")
-        finally:
-            daemon.__exit__(None, None, None)
+    hosts = ",".join([*(server.address for server in cluster.servers), f"{silent}:5432"])
+    daemon = daemons.prepare(cluster, hosts=hosts, connect_timeout=3, max_fails=1)
+    with listener(silent, None, 5432), daemon.launched():
+        wait_until("the others were asked", lambda: _known(daemon) == 3)
+        seen = scrape(daemon)
+        assert seen["pg_status_ready"] == {(): 0}
+        assert daemon.get("/master").status_code == 503
+        assert (f"{silent}:5432",) in seen["pg_status_host_up"]
+        _nothing_of(seen, f"{silent}:5432")
+        wait_until("it is dead", daemon.is_ready)
+        seen = scrape(daemon)
+        assert seen["pg_status_host_up"][f"{silent}:5432",] == 0
+        _nothing_of(seen, f"{silent}:5432")
 
 
 def _known(daemon: Daemon) -> int:

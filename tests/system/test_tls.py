@@ -21,6 +21,7 @@ from pgstatus.tls import server_context
 from tests.conftest import Daemons
 from tests.support.certificates import Certificates
 from tests.support.daemon import Daemon
+from tests.support.running import answers
 from tests.support.serving import Serving, undated
 from tests.support.waiting import wait_until
 from tests.system.test_fastlane_bytes import WHOLE
@@ -192,10 +193,12 @@ def test_clients_without_a_certificate(certificates: Certificates) -> None:
         assert answer == b""
 
 
-def https(daemon: Daemon, certificates: Certificates) -> httpx.Client:
-    return httpx.Client(
+def speak_https(daemon: Daemon, certificates: Certificates) -> httpx.Client:
+    """Let the daemon's client do so, too."""
+    daemon.client = httpx.Client(
         base_url=daemon.url.replace("http:", "https:"), verify=certificates.context(), timeout=5
     )
+    return daemon.client
 
 
 def test_a_daemon_with_renewed_certificates(
@@ -206,32 +209,27 @@ def test_a_daemon_with_renewed_certificates(
     certificates = Certificates(tmp_path, daemon.address)
     for name, value in certificates.variables.items():
         daemon.environment[f"pg_status__{name}"] = str(value)
-    daemon.launch()
-    try:
-        with https(daemon, certificates) as client:
-            wait_until("it is ready", lambda: _is_ready(client, daemon))
-            assert client.get("/master").text == cluster.primary.address
-            before = _certificate(daemon)
-            for arguments in (["health"], ["hosts"], ["explain", "master"]):
-                assert _run(daemon, *arguments).returncode == 0
-            done = _run(
-                daemon, "hosts", "--url", str(client.base_url), "--ca", str(certificates.ca)
-            )
-            assert cluster.primary.address in done.stdout
-            assert _run(daemon, "hosts", "--url", str(client.base_url)).returncode == 1
-            certificates.renew()
-            daemon.process.send_signal(signal.SIGHUP)
-            wait_until("the new certificate", lambda: _certificate(daemon) != before)
-            assert client.get("/master").text == cluster.primary.address
-            certificates.key.write_text("nonsense")
-            daemon.process.send_signal(signal.SIGHUP)
-            wait_until("it is refused", lambda: "reload refused: pg_status__http_tls" in daemon.log)
-            assert client.get("/master").text == cluster.primary.address
+    client = speak_https(daemon, certificates)
+    with daemon:
+        assert client.get("/master").text == cluster.primary.address
+        before = _certificate(daemon)
+        for arguments in (["health"], ["hosts"], ["explain", "master"]):
+            assert _run(daemon, *arguments).returncode == 0
+        done = _run(daemon, "hosts", "--url", str(client.base_url), "--ca", str(certificates.ca))
+        assert cluster.primary.address in done.stdout
+        assert _run(daemon, "hosts", "--url", str(client.base_url)).returncode == 1
+        certificates.renew()
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until("the new certificate", lambda: _certificate(daemon) != before)
+        assert client.get("/master").text == cluster.primary.address
+        certificates.key.write_text("nonsense")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until("it is refused", lambda: "reload refused: pg_status__http_tls" in daemon.log)
+        assert client.get("/master").text == cluster.primary.address
+        client.close()
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 2
-    finally:
-        daemon.process.kill()
 
 
 def test_a_token_is_not_given_to_somebody_else_who_listens_there(
@@ -264,35 +262,13 @@ def test_certificates_that_are_asked_for_from_now_on(
     certificates = Certificates(tmp_path, daemon.address)
     lines = [f"pg_status__{name}={value}\n" for name, value in certificates.variables.items()]
     env_file.write_text("".join(lines))
-    daemon.launch()
-    try:
-        with https(daemon, certificates) as client:
-            wait_until("it is ready", lambda: _is_ready(client, daemon))
-            assert client.get("/hosts").status_code == 200
-            env_file.write_text(
-                "".join([*lines, f"pg_status__http_tls_client_ca={certificates.ca}\n"])
-            )
-            daemon.process.send_signal(signal.SIGHUP)
-
-            def status() -> int:
-                try:
-                    return client.get("/hosts").status_code
-                except httpx.TransportError:
-                    return 0
-
-            wait_until("it is refused", lambda: status() == 403)
-            assert client.get("/health").status_code == 200
-    finally:
-        daemon.process.kill()
-        daemon.process.wait()
-
-
-def _is_ready(client: httpx.Client, daemon: Daemon) -> bool:
-    assert daemon.process.poll() is None, daemon.log
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+    client = speak_https(daemon, certificates)
+    with daemon:
+        assert client.get("/hosts").status_code == 200
+        env_file.write_text("".join([*lines, f"pg_status__http_tls_client_ca={certificates.ca}\n"]))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until("it is refused", lambda: answers(client, "/hosts", 403))
+        assert client.get("/health").status_code == 200
 
 
 def _certificate(daemon: Daemon) -> str:

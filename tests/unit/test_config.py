@@ -167,7 +167,7 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(load: Load) -> N
 def test_a_bad_value_is_named_with_what_was_expected(load: Load, name: str, value: str) -> None:
     text = problems(load, **{name: value})
     assert PREFIX + name in text
-    assert re.search(r"expected|twice|no such file", text)
+    assert re.search("expected|twice", text)
 
 
 def test_all_mistakes_are_told_at_once(load: Load) -> None:

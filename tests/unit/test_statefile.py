@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,11 @@ class TestFile:
         wait_until("it is written", path.exists)
         path.unlink()
         file.offer(replace(MEMORY))
+        # Only after another one has been offered would this one be left out for its sake.
+        for writer in threading.enumerate():
+            if writer.name == "state-file":
+                writer.join()
+        assert not path.exists()
         file.offer(replace(MEMORY, newest_timeline=3))
         wait_until("the other is written", path.exists)
         assert json.loads(path.read_text())["newest_timeline"] == 3
