@@ -187,7 +187,7 @@ def _read_settings(problems: list[str]) -> Settings:
     sleep = raw["sleep_ms"] / 1000
     staleness = raw["max_staleness_ms"]
     if staleness is None:
-        staleness = 3 * (raw["sleep_ms"] + raw["query_timeout_ms"])
+        staleness = max(3, raw["max_fails"]) * (raw["sleep_ms"] + raw["query_timeout_ms"])
     elif 0 < staleness < raw["sleep_ms"] + raw["query_timeout_ms"]:
         reader.warnings.append(
             f"{PREFIX}max_staleness_ms={staleness} is less than one pause and one check may take: "

@@ -176,7 +176,6 @@ class Monitor:
                 while not self._stopping.is_set():
                     began = clock.now()
                     self._lost = False
-                    self._keep(expire(self._state, began, self._rules))
                     self._checks = checks
                     for index in range(len(self._probes)):
                         if index not in self._running:
@@ -208,6 +207,7 @@ class Monitor:
 
     async def _ask(self, index: int, look: Look) -> None:
         asked = self._running[index] = clock.now()
+        self._keep(expire(self._state, asked, self._rules))
         loop = asyncio.get_running_loop()
         overdue = loop.call_later(
             _OVERDUE, loop.call_later, _SECOND_THOUGHT, self._suspect, index, asked
@@ -216,7 +216,9 @@ class Monitor:
         overdue.cancel()
         log.debug("%s: %s", self._state.hosts[index], result)
         self._on_result(self._state.hosts[index], result)
-        self._keep(fold(self._state, index, result, clock.wall(), self._rules, look), look)
+        state = fold(self._state, index, result, clock.wall(), self._rules, look)
+        # It may be from before a long sleep of ours.
+        self._keep(expire(state, clock.now(), self._rules), look)
         self._nudge.set()
 
     def _suspect(self, index: int, asked: float) -> None:

@@ -12,7 +12,9 @@
   it was looked at again, or until the master's check of the same round has come in. A glance
   between two rounds (somebody waits for its position) says nothing bad of its lag at all: the
   master was not asked with it.
-* Evidence that is older than ``max_staleness`` is forgotten: the host is unknown until asked.
+* Evidence that is older than ``max_staleness`` is forgotten: the host is unknown until it answers.
+  Where nothing is left (this process was frozen, say), everybody has to be asked as at the start:
+  the first to answer may be a master that was replaced meanwhile.
 """
 
 from collections.abc import Sequence
@@ -159,8 +161,10 @@ class State:
 
     @property
     def in_transition(self) -> bool:
-        """A failover is under way: the master does not answer, or a replica is not with it yet."""
-        if self.master is None or not self.has_healthy_master:
+        """Not all is known: hosts were not asked yet, the master does not answer, or a replica is
+        not with it yet.
+        """
+        if not self.ready or self.master is None or not self.has_healthy_master:
             return True
         master = self.records[self.master].seen
         return master is not None and any(
@@ -217,16 +221,23 @@ def suspect(state: State, index: int, asked: float, now: float) -> State:
 
 
 def expire(state: State, now: float, rules: Rules) -> State:
-    """The state without what is too old to be believed (this process was frozen, say)."""
+    """The state without what is too old to be believed."""
     if not rules.max_staleness:
         return state
-    records = tuple(
-        Record(system_identifier=record.system_identifier, checked_at=record.checked_at)
-        if record.checked is not None and now - record.checked > rules.max_staleness
-        else record
-        for record in state.records
-    )
-    return state if records == state.records else _decide(replace(state, records=records), rules)
+    oldest = now - rules.max_staleness
+    records = tuple(_without_what_is_before(oldest, record) for record in state.records)
+    if records == state.records:
+        return state
+    ready = state.ready and any(record.checked is not None for record in records)
+    return _decide(replace(state, records=records, ready=ready), rules)
+
+
+def _without_what_is_before(oldest: float, record: Record) -> Record:
+    if record.checked is not None and record.checked < oldest:
+        return Record(system_identifier=record.system_identifier, checked_at=record.checked_at)
+    if record.seen is not None and record.seen.started < oldest:
+        return replace(record, seen=None, lag=Lag(), unsettled=False)
+    return record
 
 
 def _succeeded(before: Record, seen: Observation, look: Look) -> Record:

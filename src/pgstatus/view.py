@@ -128,7 +128,7 @@ def _absent(record: Record, rules: Rules) -> str:
     if record.failure is None:
         return "not checked lately"
     if record.fails < rules.max_fails:
-        return "has not answered yet"
+        return "has not answered lately"
     return f"dead: {record.fails} failed checks in a row"
 
 

@@ -106,6 +106,10 @@ def test_staleness_follows_the_rhythm_unless_set(load: Load) -> None:
     assert load(max_staleness_ms=0).rules.max_staleness == 0
 
 
+def test_staleness_takes_nothing_away_from_max_fails_unless_set(load: Load) -> None:
+    assert load(max_fails=10).rules.max_staleness == 100
+
+
 def test_a_staleness_shorter_than_a_round_is_a_warning(load: Load) -> None:
     (warning,) = load(max_staleness_ms=9999).warnings
     assert "max_staleness_ms=9999 is less than one pause and one check" in warning

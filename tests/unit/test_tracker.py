@@ -233,12 +233,39 @@ class TestStaleness:
     def test_when_all_was_forgotten_nothing_may_be_served(self) -> None:
         assert healthy(max_staleness=30.0).expire(31).snapshot.stale_after < 0
 
-    def test_old_evidence_is_forgotten_but_readiness_is_not(self) -> None:
+    def test_old_evidence_of_some_hosts_is_forgotten_but_readiness_is_not(self) -> None:
         world = healthy(max_staleness=30.0).see("a", master(100)).expire(101)
         assert world.master == "a"
         assert (world["b"].alive, world["b"].reason) == (False, "not checked lately")
         assert world.snapshot.ready
         assert world.snapshot.stale_after == 130
+
+    def test_after_all_was_forgotten_nobody_is_named_before_everybody_was_asked(self) -> None:
+        """We were frozen for a failover; the old master is back and answers first."""
+        world = healthy(max_staleness=30.0).expire(100).see("a", master(100, timeline=1))
+        assert not world.snapshot.ready
+        world.see("b", master(100, timeline=2)).see("c", refused(100))
+        assert world.snapshot.ready
+        assert world.master == "b"
+
+    def test_a_check_from_before_a_long_sleep_counts_as_none(self) -> None:
+        world = healthy(max_staleness=30.0).expire(100).see("b", refused(6)).expire(100)
+        world.see("a", master(100)).see("c", refused(100))
+        assert not world.snapshot.ready
+        assert world.see("b", master(100.1, timeline=2)).snapshot.ready
+        assert world.master == "b"
+
+    def test_failed_checks_keep_no_evidence_young(self) -> None:
+        world = healthy(max_staleness=30.0, max_fails=1000)
+        for at in range(5, 35, 5):
+            world.see_all(a=master(at), b=refused(at), c=replica(at)).expire(at)
+        assert (world["b"].alive, world["b"].possible_dead) == (True, True)
+        world.expire(30.5)
+        status = world["b"]
+        assert (status.alive, status.role, status.lag_ms) == (False, "unknown", None)
+        assert status.reason == "has not answered lately"
+        assert status.error == "Connection refused"
+        assert world.master == "a"
 
     def test_nothing_is_forgotten_without_a_limit(self) -> None:
         assert healthy(max_staleness=0).expire(1e9)["b"].alive
