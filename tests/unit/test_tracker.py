@@ -244,7 +244,7 @@ class TestStaleness:
         """We were frozen for a failover; the old master is back and answers first."""
         world = healthy(max_staleness=30.0).expire(100).see("a", master(100, timeline=1))
         assert not world.snapshot.ready
-        world.see("b", master(100, timeline=2)).see("c", refused(100))
+        world = world.see("b", master(100, timeline=2)).see("c", refused(100))
         assert world.snapshot.ready
         assert world.master == "b"
 
