@@ -10,11 +10,12 @@
         ├── UnreachableError (also ConnectionError)  nobody answers there, or not as pg-status
         ├── DeadlineError    (also TimeoutError)     no answer within the client's deadline
         ├── NotReadyError                            503: it has no evidence that it would vouch for
+        ├── SplitBrainError                          503: several say they are the master, so nobody
         ├── NoHostError      (also LookupError)      404: no host fits the question
         └── RefusedError     (also ValueError)       400, 401, 403: the question or the token
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class PgStatusError(Exception):
@@ -63,6 +64,17 @@ class DeadlineError(ClientError, TimeoutError):
 
 class NotReadyError(ClientError):
     """503: the first checks are not done yet, or the evidence is too old to be served."""
+
+
+class SplitBrainError(ClientError):
+    """503: several hosts say they are the master, and pg-status was told to name none then.
+
+    ``hosts`` are they, as ``name:port``.
+    """
+
+    def __init__(self, hosts: Iterable[str], message: str) -> None:
+        super().__init__(message)
+        self.hosts = tuple(hosts)
 
 
 class NoHostError(ClientError, LookupError):

@@ -27,6 +27,7 @@ from pgstatus.client import (
     NotReadyError,
     PgStatusClient,
     RefusedError,
+    SplitBrainError,
     UnreachableError,
 )
 from pgstatus.demo.cluster import Cluster
@@ -313,6 +314,33 @@ def test_the_deadline_is_for_the_whole_answer(make_asker: AskerFactory, server: 
     with pytest.raises(DeadlineError):
         ask("replica")
     assert time.monotonic() - began < 0.6
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        ("404 Not Found", b'{"host": null, "reason": "no live host"}', NoHostError),
+        (
+            "503 Service Unavailable",
+            b'{"error_text": "split brain", "split_brain": ["pg1:5432", "pg3:5432"]}',
+            SplitBrainError,
+        ),
+    ],
+)
+def test_an_answer_that_was_taken_back_is_not_used_again(
+    make_asker: AskerFactory, server: Server, status: str, body: bytes, error: type[ClientError]
+) -> None:
+    ask = make_asker(server.url, max_age=0, stale_if_error=60)
+    server.answer = answer(HOST)
+    ask("master")
+    server.answer = answer(body, status)
+    with pytest.raises(error) as raised:
+        ask("master")
+    if isinstance(raised.value, SplitBrainError):
+        assert raised.value.hosts == ("pg1:5432", "pg3:5432")
+    server.answer = answer(b"", "503 Service Unavailable")
+    with pytest.raises(NotReadyError):
+        ask("master")
 
 
 def test_the_last_answer_while_pg_status_is_away(make_asker: AskerFactory, server: Server) -> None:

@@ -180,6 +180,8 @@ def test_other_policies_for_a_split_brain(
         assert answer.status_code == 503
         for server in (old, heir):
             assert f"{server.address}:{server.port} (timeline" in answer.json()["error_text"]
+        claims = [f"{server.address}:{server.port}" for server in (old, heir)]
+        assert answer.json()["split_brain"] == claims
 
 
 def test_what_was_known_before_a_long_sleep_is_not_served(

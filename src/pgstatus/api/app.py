@@ -60,4 +60,4 @@ def _refuse(
     params: object,
 ) -> None:
     resp.status = refused.status
-    wire.send_json(resp, {"error_text": refused.error_text})
+    wire.send_json(resp, {"error_text": refused.error_text, **refused.more})

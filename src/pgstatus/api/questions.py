@@ -34,7 +34,8 @@ class Selection(Resource):
             snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
-            raise Refused(falcon.HTTP_503, snapshot.no_master or "")
+            claims = [str(status.host) for status in snapshot.masters]
+            raise Refused(falcon.HTTP_503, snapshot.no_master or "", split_brain=claims)
         chosen: HostStatus | None = None
         if equals:
             note = wire.note_of(req)

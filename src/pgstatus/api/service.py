@@ -12,12 +12,16 @@ from pgstatus.snapshot import Snapshot
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not a defect
-    """The request ends here, with this status and ``{"error_text": …}``."""
+    """The request ends here, with this status and ``{"error_text": …}``.
 
-    def __init__(self, status: str, error_text: str) -> None:
+    ``more`` are further fields of it, for programs.
+    """
+
+    def __init__(self, status: str, error_text: str, **more: object) -> None:
         super().__init__(error_text)
         self.status = status
         self.error_text = error_text
+        self.more = more
 
 
 @dataclass(kw_only=True)

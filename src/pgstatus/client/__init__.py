@@ -12,6 +12,7 @@ from pgstatus.errors import (
     NoHostError,
     NotReadyError,
     RefusedError,
+    SplitBrainError,
     UnreachableError,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "PgStatusClient",
     "RefusedError",
     "Role",
+    "SplitBrainError",
     "UnreachableError",
     "parse_lsn",
 ]

@@ -13,15 +13,11 @@ from typing import Any, Self, TypeVar
 import httpcore2
 
 from pgstatus.client import wire
-from pgstatus.client.cache import Answers
+from pgstatus.client.cache import AWAY, NOBODY, RETRY_SECONDS, Answers
 from pgstatus.client.model import ChosenHost, HostStatus
 from pgstatus.client.wire import Question, Target, all_hosts, one_host, selection
-from pgstatus.errors import DeadlineError, NotReadyError, UnreachableError
 
 T = TypeVar("T")
-
-# While pg-status is away, its last answer is used and it is asked again this often, in seconds.
-RETRY_SECONDS = 0.5
 
 
 class AsyncPgStatusClient:
@@ -139,7 +135,7 @@ class AsyncPgStatusClient:
             return answer
         try:
             return await asyncio.shield(self._flight(asked))
-        except (UnreachableError, DeadlineError, NotReadyError):
+        except AWAY:
             answer = self._answers.usable(asked, time.monotonic())
             if answer is None:
                 raise
@@ -179,8 +175,11 @@ class AsyncPgStatusClient:
                 async with asyncio.timeout(self._deadline):
                     response = await self._pool.request("GET", url, headers=self._target.headers)
             answer = asked.read(asked, url, response.status, response.content)
-        except (UnreachableError, DeadlineError, NotReadyError):
+        except AWAY:
             self._retry_at = time.monotonic() + RETRY_SECONDS
+            raise
+        except NOBODY:
+            self._answers.forget(asked)
             raise
         self._retry_at = 0.0
         self._answers.store(asked, answer, asked_at)

@@ -9,6 +9,20 @@ from typing import Any, NamedTuple, TypeVar
 
 from pgstatus.client.model import ChosenHost, parse_lsn, parse_position
 from pgstatus.client.wire import Question
+from pgstatus.errors import (
+    DeadlineError,
+    NoHostError,
+    NotReadyError,
+    SplitBrainError,
+    UnreachableError,
+)
+
+AWAY = (UnreachableError, DeadlineError, NotReadyError)
+"""pg-status gave no answer: an old one is better than none."""
+NOBODY = (NoHostError, SplitBrainError)
+"""pg-status took its last answer back."""
+RETRY_SECONDS = 0.5
+"""While pg-status is away it is asked again this often."""
 
 # Questions differ by path and limits, which a program has a handful of.
 MAX_ENTRIES = 512
@@ -50,6 +64,12 @@ class Answers:
         self._entries[asked] = _Entry(value, now)
         if len(self._entries) > MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]
+
+    def forget(self, asked: Question[Any]) -> None:
+        """The answer is not true any more, whoever is away next."""
+        if asked.min_lsn is not None:
+            asked = _past(asked, parse_position(asked.min_lsn)[0])
+        self._entries.pop(asked, None)
 
     def _find(self, asked: Question[T], since: float) -> T | None:
         value: T | None

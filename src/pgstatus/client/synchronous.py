@@ -10,15 +10,12 @@ from typing import Any, Self, TypeVar
 import httpcore2
 
 from pgstatus.client import wire
-from pgstatus.client.cache import Answers
+from pgstatus.client.cache import AWAY, NOBODY, RETRY_SECONDS, Answers
 from pgstatus.client.model import ChosenHost, HostStatus
 from pgstatus.client.wire import Question, Target, all_hosts, one_host, selection
-from pgstatus.errors import DeadlineError, NotReadyError, UnreachableError
+from pgstatus.errors import UnreachableError
 
 T = TypeVar("T")
-
-# While pg-status is away, its last answer is used and it is asked again this often, in seconds.
-RETRY_SECONDS = 0.5
 
 
 class PgStatusClient:
@@ -139,7 +136,7 @@ class PgStatusClient:
             self._fly(asked, flight)
         try:
             return flight.result()
-        except (UnreachableError, DeadlineError, NotReadyError):
+        except AWAY:
             with self._lock:
                 answer = self._answers.usable(asked, time.monotonic())
             if answer is None:
@@ -154,8 +151,10 @@ class PgStatusClient:
         except BaseException as error:
             with self._lock:
                 del self._flights[asked]
-                if isinstance(error, UnreachableError | DeadlineError | NotReadyError):
+                if isinstance(error, AWAY):
                     self._retry_at = time.monotonic() + RETRY_SECONDS
+                elif isinstance(error, NOBODY):
+                    self._answers.forget(asked)
             if isinstance(error, Exception):
                 flight.set_exception(error)
                 return

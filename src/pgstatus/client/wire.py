@@ -20,6 +20,7 @@ from pgstatus.errors import (
     NoHostError,
     NotReadyError,
     RefusedError,
+    SplitBrainError,
     UnreachableError,
 )
 
@@ -166,14 +167,16 @@ def _read(url: str, status: int, body: bytes) -> Any:
     if status == 200:
         with _understood(url):
             return json.loads(body)
+    fields = _fields(body)
     if status == 404:
-        raise NoHostError(f"no host fits {url}: {_words(body, 'reason')}")
+        raise NoHostError(f"no host fits {url}: {_words(body, fields, 'reason')}")
+    words = _words(body, fields, "error_text")
+    if status == 503 and isinstance(fields.get("split_brain"), list):
+        raise SplitBrainError(map(str, fields["split_brain"]), f"{url}: {words}")
     if status == 503:
-        raise NotReadyError(f"pg-status is not ready: {_words(body, 'error_text')}")
+        raise NotReadyError(f"pg-status is not ready: {words}")
     if 400 <= status < 500:
-        raise RefusedError(
-            status, f"pg-status refused {url} with {status}: {_words(body, 'error_text')}"
-        )
+        raise RefusedError(status, f"pg-status refused {url} with {status}: {words}")
     raise UnreachableError(f"{url} answered {status}, which pg-status never does")
 
 
@@ -185,9 +188,16 @@ def _understood(url: str) -> Iterator[None]:
         raise UnreachableError(f"{url} answers, but not as pg-status: {error!r}") from error
 
 
-def _words(body: bytes, name: str) -> str:
-    """Why, as the answer says it."""
+def _fields(body: bytes) -> dict[str, Any]:
+    """What an answer without a host says; empty where that is no JSON object."""
     try:
-        return str(json.loads(body)[name] or "no reason given")
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode("utf-8", "replace") or "no reason given"
+        fields = json.loads(body)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _words(body: bytes, fields: dict[str, Any], name: str) -> str:
+    """Why, as the answer says it."""
+    words = fields[name] if name in fields else body[:200].decode("utf-8", "replace")
+    return str(words or "no reason given")
