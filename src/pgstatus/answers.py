@@ -93,6 +93,7 @@ def host_status(status: HostStatus) -> Json:
         "sync_by_time": status.sync_by_time,
         "lag_bytes": status.lag_bytes,
         "sync_by_bytes": status.sync_by_bytes,
+        "in_sync": status.in_sync,
         "lsn": _lsn(status),
         "role": status.role,
         "possible_dead": status.possible_dead,

@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pgstatus.errors import Cause
 from pgstatus.snapshot import Failure, Host, Observation, Role
 
 DURATION_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper limits of the histogram of checks, seconds: a round trip, up to a whole deadline."""
-
-
-CAUSES = ("resolve", "connect", "timeout", "rejected", "password", "query", "protocol")
-"""Why a check can fail, as in `errors.CheckError`."""
 
 
 class RequestKind(NamedTuple):
@@ -64,8 +61,7 @@ class HostChecks:
         """Checks by the first of `DURATION_LIMITS` that they kept to; the last: by none."""
         self.seconds = 0.0
         # Each from the start: rate() does not see the step from nothing to one.
-        self.failures: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
-        """By cause."""
+        self.failures: Counter[Cause] = Counter(dict.fromkeys(Cause, 0))
         self.role_changes = 0
         """Times that it said something else of itself than before."""
         self.role: Role | None = None

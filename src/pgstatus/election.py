@@ -45,8 +45,8 @@ class Election:
 
     winner: int | None
     reasons: dict[int, str]
-    split_brain: bool = False
-    """Nobody won because several claim it."""
+    split_brain: str | None = None
+    """Where nobody won because several claim it: who."""
 
 
 def cluster_identifier(known: Sequence[int | None], current: int | None) -> int | None:
@@ -71,8 +71,8 @@ def elect(
     contested = [c for c in candidates if c.healthy]
     if policy is SplitBrain.NONE and len(contested) > 1:
         names = " and ".join(f"{c.name} (timeline {c.timeline})" for c in contested)
-        reason = f"split brain: {names} say they are the master"
-        return Election(None, {c.index: reason for c in contested}, split_brain=True)
+        words = f"split brain: {names} say they are the master"
+        return Election(None, {c.index: f"is in a {words}" for c in contested}, words)
 
     def preference(candidate: Candidate) -> tuple[bool, bool, int]:
         return (not candidate.healthy, candidate.index != current, candidate.index)

@@ -16,6 +16,7 @@
 """
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 
 class PgStatusError(Exception):
@@ -34,14 +35,24 @@ class ConfigError(PgStatusError, ValueError):
         self.problems = tuple(problems)
 
 
+class Cause(StrEnum):
+    """Why a check can fail."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    REJECTED = "rejected"
+    """The server said no."""
+    PASSWORD = "password"  # noqa: S105
+    """Its file cannot be read."""
+    QUERY = "query"
+    PROTOCOL = "protocol"
+
+
 class CheckError(PgStatusError):
-    """One check of one host failed. The message is for people, ``cause`` for counting.
+    """One check of one host failed. The message is for people, ``cause`` for counting."""
 
-    ``cause`` is one of ``resolve``, ``connect``, ``timeout``, ``rejected`` (the server said no),
-    ``password`` (its file cannot be read), ``query``, ``protocol``.
-    """
-
-    def __init__(self, cause: str, message: str) -> None:
+    def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)
         self.cause = cause
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgstatus.selection import (
-    FAILED,
+    POSSIBLY_DEAD,
     Kind,
     Place,
     Question,
@@ -46,7 +46,7 @@ def _why_chosen(status: HostStatus, question: Question) -> str:
             words += ": no healthy replica fits"
     else:
         words = "fits"
-    return f"{words}, though its last check failed" if status.possible_dead else words
+    return f"{words}, though possibly dead: {status.error}" if status.possible_dead else words
 
 
 def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
@@ -61,7 +61,7 @@ def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus
 
 def _why_not_first(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
     if status.possible_dead and not any(other.possible_dead for other in chosen):
-        return f"fits, but {FAILED}: {status.error}"
+        return f"fits, but {POSSIBLY_DEAD}: {status.error}"
     named = ", ".join(str(other.host) for other in chosen)
     if question.kind is Kind.MOST_SYNC_BY_BYTES:
         return f"fits, but {named} has less to catch up or comes first in the list"

@@ -94,6 +94,13 @@ def byte_lag(history: WalHistory, replica: Observation) -> int | None:
     return max(0, newest.lsn - replica.lsn)
 
 
+def over(lag: int | None, limit: int, unit: str) -> str | None:
+    """Why a lag is not within the limit, to continue "host …"; None: it is. Unknown is over all."""
+    if lag is None:
+        return f"has an unknown lag in {unit}"
+    return f"is {lag} {unit} behind, more than {limit}" if lag > limit else None
+
+
 def is_conclusive(history: WalHistory, replica: Observation, tolerance: float) -> bool:
     """Looking again would not show a better figure.
 

@@ -91,7 +91,7 @@ def _of_hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
         return GaugeMetricFamily(f"pg_status_host_{name}", help_text, labels=["host"])
 
     up = gauge("up", "1: alive, that is answering, or failing for less than max_fails checks.")
-    doubtful = gauge("possible_dead", "1: alive, but the last check failed.")
+    doubtful = gauge("possible_dead", "1: alive, but the last check failed or is overdue.")
     named = gauge("master", "1: /master names it.")
     role = GaugeMetricFamily(
         "pg_status_host_role", "1 for what it says it is.", labels=["host", "role"]

@@ -19,7 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgstatus.clock import now
-from pgstatus.errors import CheckError
+from pgstatus.errors import Cause, CheckError
 from pgstatus.lsn import parse_lsn
 from pgstatus.resolver import Resolver
 from pgstatus.secret import read_secret
@@ -124,10 +124,10 @@ class Probe:
         except TimeoutError:
             self._drop()
             limit = self._target.query_timeout
-            raise CheckError("timeout", f"no answer to the query within {limit:g} s") from None
+            raise CheckError(Cause.TIMEOUT, f"no answer to the query within {limit:g} s") from None
         except psycopg.Error as error:
             self._drop()
-            cause = "query" if error.sqlstate else "connect"
+            cause = Cause.QUERY if error.sqlstate else Cause.CONNECT
             raise CheckError(cause, _words(error)) from None
         except BaseException:
             self._drop()
@@ -172,14 +172,14 @@ class Probe:
                     with contextlib.suppress(TimeoutError, psycopg.Error):
                         async with asyncio.timeout(share):
                             return await self._connect_to(address)
-                raise CheckError("resolve", f"{target.params['host']} has no address")
+                raise CheckError(Cause.RESOLVE, f"{target.params['host']} has no address")
         except TimeoutError:
             limit = target.connect_timeout
-            raise CheckError("timeout", f"no connection within {limit:g} s") from None
+            raise CheckError(Cause.TIMEOUT, f"no connection within {limit:g} s") from None
         except psycopg.Error as error:
             words = _words(error)
             # A host that answers at all, if only to refuse, does so with a severity.
-            raise CheckError("rejected" if "FATAL" in words else "connect", words) from None
+            raise CheckError(Cause.REJECTED if "FATAL" in words else Cause.CONNECT, words) from None
 
     async def _addresses(self) -> tuple[str, ...]:
         given = self._target.params.get("hostaddr")
@@ -189,7 +189,7 @@ class Probe:
             return await self._resolver.addresses()
         except OSError as error:
             name = self._target.params["host"]
-            raise CheckError("resolve", f"cannot resolve {name}: {error}") from None
+            raise CheckError(Cause.RESOLVE, f"cannot resolve {name}: {error}") from None
 
     async def _connect_to(self, address: str) -> _Connection:
         params = {"application_name": "pg-status", **self._target.params}
@@ -201,7 +201,9 @@ class Probe:
             try:
                 params["password"] = read_secret(self._target.password_file)
             except (OSError, ValueError) as error:
-                raise CheckError("password", f"cannot read the password file: {error}") from None
+                raise CheckError(
+                    Cause.PASSWORD, f"cannot read the password file: {error}"
+                ) from None
         return await _Connection.connect(
             make_conninfo("", **params), autocommit=True, prepare_threshold=None
         )
@@ -224,7 +226,7 @@ class Probe:
         try:
             return self._read(row, started)
         except (TypeError, ValueError) as error:
-            raise CheckError("protocol", f"answered something unexpected: {error}") from None
+            raise CheckError(Cause.PROTOCOL, f"answered something unexpected: {error}") from None
 
     def _read(self, row: Row | None, started: float) -> Observation:
         if row is None:

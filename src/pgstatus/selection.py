@@ -17,6 +17,7 @@ from enum import StrEnum
 from itertools import count
 from threading import Lock
 
+from pgstatus.lag import over
 from pgstatus.lsn import format_lsn
 from pgstatus.snapshot import HostStatus, Role, Snapshot
 
@@ -24,7 +25,7 @@ from pgstatus.snapshot import HostStatus, Role, Snapshot
 # forgotten begins anew, which nobody can notice.
 _MAX_QUESTIONS = 1024
 
-FAILED = "its last check failed, and healthy hosts come first"
+POSSIBLY_DEAD = "is possibly dead, and healthy hosts come first"
 
 
 class Kind(StrEnum):
@@ -130,7 +131,7 @@ def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str |
     """
     reason = objection(status, question)
     if reason is None and status.possible_dead and is_reached(snapshot, question):
-        return f"{FAILED}: {status.error}"
+        return f"{POSSIBLY_DEAD}: {status.error}"
     return reason
 
 
@@ -179,9 +180,7 @@ def _over(status: HostStatus, lag: int | None, limit: int | None, unit: str) -> 
         return None
     if not status.same_history:
         return status.reason or "follows another history"
-    if lag is None:
-        return f"its lag in {unit} is not known"
-    return f"{lag} {unit} behind, more than {limit}" if lag > limit else None
+    return over(lag, limit, unit)
 
 
 def _behind(status: HostStatus, question: Question) -> str | None:

@@ -33,7 +33,7 @@ _COLUMNS = {
 }
 _FIELDS = {
     "host", "port", "master", "role", "alive", "possible_dead", "lag_ms", "lag_bytes", "lsn",
-    "timeline", "checked_at", "error", "reason", "sync_by_time", "sync_by_bytes",
+    "timeline", "checked_at", "error", "reason", "in_sync",
 }  # fmt: skip
 _RED, _GREEN, _YELLOW = 31, 32, 33
 
@@ -127,7 +127,7 @@ def _state(host: Mapping[str, Any]) -> tuple[str, int]:
         return "dead", _RED
     if host["possible_dead"]:
         return "possibly dead", _YELLOW
-    if not host["master"] and not (host["sync_by_time"] and host["sync_by_bytes"]):
+    if not host["in_sync"]:
         return "late" if host["role"] == "replica" else "alive", _YELLOW
     return "in sync" if host["role"] == "replica" else "alive", _GREEN
 

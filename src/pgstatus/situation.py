@@ -6,7 +6,7 @@ Lags and positions change all the time; these are the few facts that somebody ac
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from pgstatus.snapshot import HostStatus, Snapshot
+from pgstatus.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Situation:
     replicas: tuple[str, ...]
     """The live ones."""
     sync: tuple[str, ...]
-    """Those of them that are in sync by time, and by bytes where the master can be asked."""
+    """Those of them that are in sync."""
     split_brain: tuple[str, ...]
     """Who says it is the master, where that is more than one."""
 
@@ -28,7 +28,7 @@ class Situation:
         return cls(
             master=str(snapshot.master.host) if snapshot.master else None,
             replicas=tuple(str(status.host) for status in replicas),
-            sync=tuple(str(status.host) for status in replicas if _is_in_sync(status)),
+            sync=tuple(str(status.host) for status in replicas if status.in_sync),
             split_brain=claims if len(claims) > 1 else (),
         )
 
@@ -48,7 +48,3 @@ class Situation:
             "PG_STATUS_SPLIT_BRAIN": " ".join(self.split_brain),
             "PG_STATUS_CHANGES": " ".join(changes),
         }
-
-
-def _is_in_sync(status: HostStatus) -> bool:
-    return status.sync_by_time and (status.sync_by_bytes or status.lag_bytes is None)

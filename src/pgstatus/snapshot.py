@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from pgstatus.errors import Cause
+
 
 class Role(StrEnum):
     """What a host says of itself (``pg_is_in_recovery()``)."""
@@ -58,9 +60,9 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A check that failed: ``cause`` as in `errors.CheckError`, ``message`` for people."""
+    """A check that failed, or is overdue; ``message`` is for people."""
 
-    cause: str
+    cause: Cause
     message: str
     started: float
     finished: float
@@ -98,6 +100,11 @@ class HostStatus:
     """Why it is not eligible, or not eligible where freshness is asked for."""
     excluded: bool = False
     """Never to be named, whatever is asked: it belongs to another cluster or history."""
+
+    @property
+    def in_sync(self) -> bool:
+        """By time, and by bytes where the master can be asked where it ends."""
+        return self.sync_by_time and (self.sync_by_bytes or self.lag_bytes is None)
 
     @property
     def is_live_replica(self) -> bool:

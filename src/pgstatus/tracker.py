@@ -24,6 +24,7 @@ from enum import Enum, auto
 from math import inf
 
 from pgstatus.election import Candidate, Election, SplitBrain, cluster_identifier, elect
+from pgstatus.errors import Cause
 from pgstatus.lag import WalHistory, byte_lag, is_conclusive, time_lag
 from pgstatus.snapshot import Failure, Host, Observation
 
@@ -215,7 +216,7 @@ def suspect(state: State, index: int, asked: float, now: float) -> State:
     record = state.records[index]
     if record.seen is None or not record.seen.in_recovery or record.failure is not None:
         return state
-    failure = Failure("overdue", f"no answer yet after {now - asked:.1f} s", asked, now)
+    failure = Failure(Cause.TIMEOUT, f"no answer yet after {now - asked:.1f} s", asked, now)
     record = replace(record, failure=failure)
     return replace(state, records=(*state.records[:index], record, *state.records[index + 1 :]))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import ceil, inf
 
 from pgstatus.election import Election
-from pgstatus.lag import is_ahead
+from pgstatus.lag import is_ahead, over
 from pgstatus.snapshot import HostStatus, Observation, Snapshot
 from pgstatus.tracker import Lag, Record, Rules, State, candidates, hold_election, is_foreign
 
@@ -22,7 +22,7 @@ def view(state: State, rules: Rules) -> Snapshot:
         ready=state.ready,
         masters=tuple(hosts[c.index] for c in candidates(state) if c.healthy),
         no_master=_no_master(hosts, election) if election.winner is None else None,
-        split_brain=election.split_brain,
+        split_brain=election.split_brain is not None,
         stale_after=_stale_after(state, rules),
     )
 
@@ -78,17 +78,23 @@ def _replica(
     # Where the master ends is known only as long as it answers.
     lag_bytes = lag.size if state.has_healthy_master else None
     strange = _other_history(state, seen)
+    late_by_time = over(lag_ms, rules.sync_max_lag_ms, "ms")
+    if lag_ms is None:
+        late_by_time = (
+            f"{late_by_time}: it has replayed nothing that was written since we saw the master"
+        )
+    late_by_bytes = over(lag_bytes, rules.sync_max_lag_bytes, "bytes")
+    if lag_bytes is None:
+        late_by_bytes = f"{late_by_bytes}: the master does not answer"
     return replace(
         status,
         lag_ms=lag_ms,
         lag_bytes=lag_bytes,
         same_history=strange is None,
         history=_current_timeline(state) if strange is None else seen.timeline,
-        sync_by_time=strange is None and lag_ms is not None and lag_ms <= rules.sync_max_lag_ms,
-        sync_by_bytes=strange is None
-        and lag_bytes is not None
-        and lag_bytes <= rules.sync_max_lag_bytes,
-        reason=strange or _late(lag_ms, lag_bytes, rules),
+        sync_by_time=strange is None and late_by_time is None,
+        sync_by_bytes=strange is None and late_by_bytes is None,
+        reason=strange or "; ".join(filter(None, (late_by_time, late_by_bytes))) or None,
     )
 
 
@@ -100,7 +106,7 @@ def _other_history(state: State, seen: Observation) -> str | None:
     if is_ahead(state.history, seen):
         return "has replayed log that the master never wrote: it follows another history"
     if seen.timeline is None and len(candidates(state)) > 1:
-        return "its timeline cannot be read (pg_monitor is missing) and there are two masters"
+        return "has a timeline that cannot be read (pg_monitor is missing), beside two masters"
     return None
 
 
@@ -109,27 +115,14 @@ def _current_timeline(state: State) -> int | None:
     return master.timeline if master else state.newest_timeline
 
 
-def _late(lag_ms: int | None, lag_bytes: int | None, rules: Rules) -> str | None:
-    if lag_ms is None:
-        return "lag unknown: has replayed nothing that was written since we saw the master"
-    late = []
-    if lag_ms > rules.sync_max_lag_ms:
-        late.append(f"{lag_ms} ms behind, more than {rules.sync_max_lag_ms}")
-    if lag_bytes is None:
-        late.append("byte lag unknown: the master does not answer")
-    elif lag_bytes > rules.sync_max_lag_bytes:
-        late.append(f"{lag_bytes} bytes behind, more than {rules.sync_max_lag_bytes}")
-    return "; ".join(late) or None
-
-
 def _absent(record: Record, rules: Rules) -> str:
     if record.checked_at is None:
-        return "not checked yet"
+        return "was not checked yet"
     if record.failure is None:
-        return "not checked lately"
+        return "was not checked lately"
     if record.fails < rules.max_fails:
         return "has not answered lately"
-    return f"dead: {record.fails} failed checks in a row"
+    return f"is dead: {record.fails} failed checks in a row"
 
 
 def _foreign(state: State, record: Record) -> str:
@@ -140,7 +133,7 @@ def _foreign(state: State, record: Record) -> str:
 
 
 def _no_master(hosts: Sequence[HostStatus], election: Election) -> str:
-    if election.split_brain:
-        return next(iter(election.reasons.values()))
+    if election.split_brain is not None:
+        return election.split_brain
     rejected = [f"{hosts[index].host} {reason}" for index, reason in election.reasons.items()]
     return "; ".join(rejected) or "no live host says that it is the master"

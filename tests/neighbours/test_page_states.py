@@ -167,7 +167,7 @@ def test_axe_finds_nothing(page: Browser, pretence: Pretence, scheme: str) -> No
     assert findings() == []
     name, other = (f"{host['host']}:{host['port']}" for host in pretence.hosts[:2])
     pretence.hosts[0].update(possible_dead=True, error="no answer")
-    pretence.hosts[1].update(sync_by_time=False, reason="1200 ms behind, more than 1000")
+    pretence.hosts[1].update(in_sync=False, reason="is 1200 ms behind, more than 1000")
     pretence.hosts[2].update(alive=False, role="unknown", error="Connection refused")
     pretence.show(
         masters=[name, other],

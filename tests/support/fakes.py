@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from pgstatus import clock
-from pgstatus.errors import CheckError
+from pgstatus.errors import Cause, CheckError
 from pgstatus.snapshot import Observation
 from tests.support.world import master, replica
 
@@ -45,7 +45,7 @@ class FakeProbe:
             case "replica":
                 return replica(started, self.lsn, self.timeline, **times)
             case "refusing":
-                raise CheckError("connect", "Connection refused")
+                raise CheckError(Cause.CONNECT, "Connection refused")
             case "frozen":
                 await asyncio.sleep(3600)
         raise ZeroDivisionError("a defect")

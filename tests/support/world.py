@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from pgstatus.errors import Cause
 from pgstatus.snapshot import Failure, Host, HostStatus, Observation, Snapshot
 from pgstatus.tracker import Look, Rules, State, expire, fold
 from pgstatus.view import view
@@ -38,7 +39,7 @@ def replica(
 
 def refused(at: float) -> Failure:
     """A check that failed at once."""
-    return Failure("connect", "Connection refused", at, at + 0.001)
+    return Failure(Cause.CONNECT, "Connection refused", at, at + 0.001)
 
 
 class World:

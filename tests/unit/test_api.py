@@ -8,9 +8,11 @@ import pytest
 
 from pgstatus.answers import HostFormat, host_text
 from pgstatus.api import create_app
+from pgstatus.election import SplitBrain
 from pgstatus.probe import parse_uri
 from pgstatus.selection import Kind
 from pgstatus.snapshot import Host, HostStatus, Snapshot
+from pgstatus.tracker import Rules
 from tests.support.serving import service
 from tests.support.world import World, master, refused, replica
 
@@ -227,7 +229,7 @@ def test_a_master_on_an_older_timeline_than_the_askers_is_nobody_and_says_so() -
 def test_a_failed_check_says_why() -> None:
     assert ask("/is_master?host=b").json() == {"error_text": "b:5432 is a replica"}
     late = ask("/is_replica?host=b&lag_ms=0").json()
-    assert late == {"error_text": "b:5432 1 ms behind, more than 0"}
+    assert late == {"error_text": "b:5432 is 1 ms behind, more than 0"}
 
 
 @pytest.mark.parametrize("path", ["/is_master", "/is_replica", "/is_alive"])
@@ -316,9 +318,19 @@ def test_health() -> None:
 
 
 def test_split_brain_of_policy_none_is_503_that_names_both() -> None:
-    snapshot = replace(CLUSTER, hosts=(), split_brain=True, no_master="split brain: a and b …")
-    result = Asked(snapshot)("/master")
-    assert (result.status_code, result.json()) == (503, {"error_text": "split brain: a and b …"})
+    world = World(rules=Rules(split_brain=SplitBrain.NONE))
+    world.see_all(a=master(0), b=master(0, timeline=2), c=replica(0))
+    result = Asked(world.snapshot)("/master")
+    claims = "a:5432 (timeline 1) and b:5432 (timeline 2)"
+    assert (result.status_code, result.json()) == (
+        503,
+        {
+            "error_text": f"split brain: {claims} say they are the master",
+            "split_brain": ["a:5432", "b:5432"],
+        },
+    )
+    (line, *_) = Asked(world.snapshot)("/explain/master").text.splitlines()
+    assert line == f"- a:5432 is in a split brain: {claims} say they are the master"
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -334,7 +346,7 @@ def test_methods(path: str) -> None:
     else:
         assert (options.status_code, options.text) == (204, "")
         assert options.headers["allow"] == "GET, HEAD, OPTIONS"
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
+    for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND", "BREW"):
         other = ask(path, method=method)
         assert (other.status_code, other.text) == (405, "")
         assert set(other.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}

@@ -19,20 +19,20 @@ def told(question: Question, *hosts: HostStatus, place: Place | None = None) -> 
 
 def test_the_master() -> None:
     assert told(ask("master"), M, A) == ["+m is the master", "-a is a replica"]
-    assert told(ask("master"), ILL_M) == ["+m is the master, though its last check failed"]
+    assert told(ask("master"), ILL_M) == ["+m is the master, though possibly dead: None"]
 
 
 def test_late_replicas_and_the_master_in_their_place() -> None:
     assert told(ask("replica", lag_ms=1000), M, LATE) == [
         "+m is the master: no healthy replica fits",
-        "-l 5000 ms behind, more than 1000",
+        "-l is 5000 ms behind, more than 1000",
     ]
 
 
 def test_the_dead_and_the_possibly_dead() -> None:
     assert told(ask("replica"), M, A, ILL, DEAD)[1:] == [
         "+a fits",
-        "-i fits, but its last check failed, and healthy hosts come first: None",
+        "-i fits, but is possibly dead, and healthy hosts come first: None",
         "-d is not a live replica",
     ]
 
@@ -45,7 +45,7 @@ def test_the_nearer_and_the_closer() -> None:
     assert told(ask("most_sync_by_bytes"), A, B, FAR) == [
         "+a fits",
         "-b fits, but a:5432 has less to catch up or comes first in the list",
-        "-f 5000000 bytes behind, more than 1000000",
+        "-f is 5000000 bytes behind, more than 1000000",
     ]
 
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from pgstatus.counters import CAUSES, Checks, RequestKind, Requests
+from pgstatus.counters import Checks, RequestKind, Requests
+from pgstatus.errors import Cause
 from pgstatus.hooks import Hook
 from pgstatus.metrics import expose
 from pgstatus.selection import Kind
@@ -96,7 +97,7 @@ def test_a_fallback_is_also_a_request() -> None:
 def test_what_can_be_counted_is_there_from_the_start() -> None:
     """``rate()`` and ``increase()`` do not see the step from nothing to one."""
     scrape = scraped(HEALTHY)
-    assert scrape["pg_status_failed_checks_total"] == {(cause, "a:5432"): 0 for cause in CAUSES}
+    assert scrape["pg_status_failed_checks_total"] == {(cause, "a:5432"): 0 for cause in Cause}
     assert scrape["pg_status_role_changes_total"] == {("a:5432",): 0}
     assert scrape["pg_status_fallbacks_total"] == {(question,): 0 for question in QUESTIONS}
     assert set(scrape["pg_status_hook_runs_total"].values()) == {0}

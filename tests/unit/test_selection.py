@@ -120,9 +120,9 @@ def test_most_in_sync_ignores_place() -> None:
 
 
 def test_an_objection_is_in_words() -> None:
-    assert objection(LATE, ask("sync_by_time")) == "5000 ms behind, more than 1000"
+    assert objection(LATE, ask("sync_by_time")) == "is 5000 ms behind, more than 1000"
     assert objection(A, ask("replica", min_lsn=0x3000060)) == "has replayed 0/3E8, not 0/3000060"
-    assert objection(UNKNOWN, ask("sync_by_bytes")) == "its lag in bytes is not known"
+    assert objection(UNKNOWN, ask("sync_by_bytes")) == "has an unknown lag in bytes"
 
 
 @given(st.lists(st.sampled_from([ask("replica"), ask("replica", lag_ms=5)]), max_size=200))

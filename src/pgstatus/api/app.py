@@ -8,6 +8,7 @@ import falcon
 
 from pgstatus.api import hosts, metrics, page, probes, questions, wire
 from pgstatus.api.access import Access
+from pgstatus.api.resource import METHODS
 from pgstatus.api.service import Refused, Service
 from pgstatus.replay import OTHER
 from pgstatus.selection import Kind
@@ -43,6 +44,13 @@ def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]
 
 
 class _EveryAnswer:
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, params: object
+    ) -> None:
+        # Falcon answers a method that it has never heard of with 400.
+        if req.method not in METHODS:
+            raise falcon.HTTPMethodNotAllowed(METHODS)
+
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:

@@ -4,7 +4,7 @@ import falcon
 
 from pgstatus.api.service import Service
 
-METHODS = "GET, HEAD, OPTIONS"
+METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Resource:
@@ -25,4 +25,4 @@ class Resource:
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.status = falcon.HTTP_204
-        resp.set_header("Allow", METHODS)
+        resp.set_header("Allow", ", ".join(METHODS))
