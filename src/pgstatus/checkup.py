@@ -14,8 +14,9 @@ from pgstatus.config import Settings
 from pgstatus.monitor import outcome
 from pgstatus.probe import Probe, Shortcoming
 from pgstatus.snapshot import Failure, HostStatus, Observation, Snapshot
+from pgstatus.state import Look, State
 from pgstatus.target import Target
-from pgstatus.tracker import Look, State, fold
+from pgstatus.tracker import fold
 from pgstatus.view import view
 
 Result = tuple[Observation | Failure, Sequence[Shortcoming]]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgstatus.counters import RequestKind, Tally
 from pgstatus.exchange import Exchange, exchange, last_words
+from pgstatus.note import OTHER, MustWait, Note
 from pgstatus.poller import READ, WRITE
-from pgstatus.replay import OTHER, MustWait, Note
 from pgstatus.tls import TlsSocket
 
 if TYPE_CHECKING:

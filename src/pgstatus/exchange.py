@@ -14,7 +14,7 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.wsgi import create
 
 from pgstatus.counters import RequestKind
-from pgstatus.replay import NOTE, MustWait, Note
+from pgstatus.note import NOTE, MustWait, Note
 
 # Enough for any client's cookies and proxies' traces; gunicorn's own limit is 800 KiB, times the
 # number of connections that may send as much.

@@ -14,7 +14,7 @@ def parse_lsn(text: str) -> int:
     """``"0/3000060"`` → bytes from the start of the log. ValueError for anything else."""
     match = _LSN.match(text)
     if match is None:
-        raise ValueError("expected HEX/HEX, as in 0/3000060")
+        raise ValueError(f"an LSN is written as HEX/HEX, as in 0/3000060, not {text!r}")
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
@@ -25,7 +25,7 @@ def parse_position(text: str) -> tuple[int | None, int]:
     """
     timeline, colon, lsn = text.rpartition(":")
     if colon and not (re.fullmatch(r"[0-9]{1,10}", timeline) and 0 < int(timeline) < 2**32):
-        raise ValueError("expected HEX/HEX or TIMELINE:HEX/HEX")
+        raise ValueError(f"expected HEX/HEX or TIMELINE:HEX/HEX, not {text!r}")
     return int(timeline) if colon else None, parse_lsn(lsn)
 
 

@@ -20,7 +20,8 @@ from pgstatus.errors import CheckError
 from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Role, Snapshot
-from pgstatus.tracker import Look, Memory, Rules, State, expire, fold, suspect
+from pgstatus.state import Look, Memory, Rules, State
+from pgstatus.tracker import expire, fold, suspect
 from pgstatus.view import view
 
 log = logging.getLogger(__name__)

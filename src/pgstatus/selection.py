@@ -21,6 +21,9 @@ from pgstatus.lag import over
 from pgstatus.lsn import format_lsn
 from pgstatus.snapshot import HostStatus, Role, Snapshot
 
+MAX_WAIT_MS = 10_000
+"""How long a ``min_lsn`` question may wait: it holds a thread."""
+
 # Questions with limits of their own (`min_lsn` above all) are without number; a turn that is
 # forgotten begins anew, which nobody can notice.
 _MAX_QUESTIONS = 1024

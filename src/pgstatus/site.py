@@ -28,8 +28,8 @@ from pgstatus.parking import Parking
 from pgstatus.probe import Probe
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Snapshot
+from pgstatus.state import State
 from pgstatus.statefile import StateFile
-from pgstatus.tracker import State
 
 log = logging.getLogger(__name__)
 

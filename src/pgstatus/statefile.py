@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 
 from pgstatus import clock
-from pgstatus.tracker import Memory
+from pgstatus.state import Memory
 
 log = logging.getLogger(__name__)
 

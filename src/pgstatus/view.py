@@ -10,7 +10,7 @@ from math import ceil, inf
 from pgstatus.election import Election
 from pgstatus.lag import is_ahead, over
 from pgstatus.snapshot import HostStatus, Observation, Snapshot
-from pgstatus.tracker import Lag, Record, Rules, State, candidates, hold_election, is_foreign
+from pgstatus.state import Lag, Record, Rules, State, candidates, hold_election, is_foreign
 
 
 def view(state: State, rules: Rules) -> Snapshot:

@@ -35,6 +35,7 @@ def test_imports(statement: str, ours: set[str], absent: set[str]) -> None:
     modules = imported_by(statement)
     assert {name.split(".")[1] for name in modules if name.startswith("pgstatus.")} == {
         "errors",
+        "lsn",
         *ours,
     }
     assert not modules & absent

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from pgstatus.errors import Cause
 from pgstatus.snapshot import Failure, Host, HostStatus, Observation, Snapshot
-from pgstatus.tracker import Look, Rules, State, expire, fold
+from pgstatus.state import Look, Rules, State
+from pgstatus.tracker import expire, fold
 from pgstatus.view import view
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ import pytest
 
 from pgstatus import clock, connection, fastlane
 from pgstatus.api import create_app
-from pgstatus.replay import NOTE
+from pgstatus.note import NOTE
 from tests.support.serving import Client, Serving, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica

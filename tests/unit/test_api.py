@@ -12,7 +12,7 @@ from pgstatus.election import SplitBrain
 from pgstatus.probe import parse_uri
 from pgstatus.selection import Kind
 from pgstatus.snapshot import Host, HostStatus, Snapshot
-from pgstatus.tracker import Rules
+from pgstatus.state import Rules
 from tests.support.serving import service
 from tests.support.world import World, master, refused, replica
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import count
 
 from pgstatus.counters import Tally
-from pgstatus.replay import Answer, Memo, Note
+from pgstatus.note import Note
+from pgstatus.replay import Answer, Memo
 from pgstatus.snapshot import Snapshot
 
 REQUEST = b"GET /master HTTP/1.1\r\n\r\n"

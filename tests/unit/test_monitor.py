@@ -13,7 +13,7 @@ from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
 from pgstatus.selection import Kind, Place, Thresholds, choose
 from pgstatus.snapshot import Host, Snapshot
-from pgstatus.tracker import Rules
+from pgstatus.state import Rules
 from tests.support.fakes import FakeProbe
 from tests.support.waiting import wait_until
 

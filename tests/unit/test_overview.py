@@ -12,7 +12,7 @@ from pgstatus.changes import events
 from pgstatus.chronicle import SAMPLES, STEP, Chronicle
 from pgstatus.election import SplitBrain
 from pgstatus.snapshot import Snapshot
-from pgstatus.tracker import Rules
+from pgstatus.state import Rules
 from tests.support.serving import service
 from tests.support.world import NOON, World, master, refused, replica
 

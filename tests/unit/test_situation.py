@@ -7,7 +7,7 @@ import pytest
 from pgstatus.election import SplitBrain
 from pgstatus.situation import Situation
 from pgstatus.snapshot import Host, HostStatus, Observation, Role, Snapshot
-from pgstatus.tracker import Rules
+from pgstatus.state import Rules
 from tests.support.world import World, master, refused, replica
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pgstatus import clock
 from pgstatus.snapshot import Failure, Observation
+from pgstatus.state import Memory, Rules
 from pgstatus.statefile import StateFile
-from pgstatus.tracker import Memory, Rules
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 

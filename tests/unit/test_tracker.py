@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pgstatus.election import SplitBrain
 from pgstatus.selection import Kind, Place, Thresholds, choose
 from pgstatus.snapshot import Failure, Host, Observation
-from pgstatus.tracker import Look, Rules, State, fold
+from pgstatus.state import Look, Rules, State
+from pgstatus.tracker import fold
 from tests.support.world import NOON, World, master, refused, replica
 
 LATER = NOON + timedelta(seconds=5)

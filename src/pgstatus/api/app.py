@@ -10,7 +10,7 @@ from pgstatus.api import hosts, metrics, page, probes, questions, wire
 from pgstatus.api.access import Access
 from pgstatus.api.resource import METHODS
 from pgstatus.api.service import Refused, Service
-from pgstatus.replay import OTHER
+from pgstatus.note import OTHER
 from pgstatus.selection import Kind
 
 

@@ -10,16 +10,14 @@ import falcon
 from pgstatus.answers import HostFormat
 from pgstatus.api.service import Refused
 from pgstatus.lsn import parse_position
-from pgstatus.replay import NOTE, Note
-from pgstatus.selection import Kind, Question, Thresholds
+from pgstatus.note import NOTE, Note
+from pgstatus.selection import MAX_WAIT_MS, Kind, Question, Thresholds
 from pgstatus.snapshot import HostStatus, Snapshot
 
 T = TypeVar("T")
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
-# A request that waits holds a thread.
-_MAX_WAIT_MS = 10_000
 
 
 def note_of(req: falcon.Request) -> Note:
@@ -72,7 +70,7 @@ def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Questio
 def wait(req: falcon.Request, default: float) -> float:
     """``wait_ms=``: how long the request may wait for a replica, seconds."""
     wait_ms = _parameter(req, "wait_ms", _unsigned)
-    if wait_ms is not None and wait_ms > _MAX_WAIT_MS:
+    if wait_ms is not None and wait_ms > MAX_WAIT_MS:
         raise Refused(falcon.HTTP_400, "Invalid wait_ms")
     return default if wait_ms is None else wait_ms / 1000
 

@@ -4,7 +4,7 @@ It needs ``pip install pg-status[client]`` and nothing of the daemon.
 """
 
 from pgstatus.client.asynchronous import AsyncPgStatusClient
-from pgstatus.client.model import ChosenHost, HostStatus, Role, parse_lsn
+from pgstatus.client.model import ChosenHost, HostStatus, Role
 from pgstatus.client.synchronous import PgStatusClient
 from pgstatus.errors import (
     ClientError,
@@ -15,6 +15,7 @@ from pgstatus.errors import (
     SplitBrainError,
     UnreachableError,
 )
+from pgstatus.lsn import parse_lsn
 
 __all__ = [
     "AsyncPgStatusClient",

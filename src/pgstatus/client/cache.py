@@ -7,7 +7,7 @@ replay only goes forward.
 
 from typing import Any, NamedTuple, TypeVar
 
-from pgstatus.client.model import ChosenHost, parse_lsn, parse_position
+from pgstatus.client.model import ChosenHost
 from pgstatus.client.wire import Question
 from pgstatus.errors import (
     DeadlineError,
@@ -16,6 +16,7 @@ from pgstatus.errors import (
     SplitBrainError,
     UnreachableError,
 )
+from pgstatus.lsn import parse_lsn, parse_position
 
 AWAY = (UnreachableError, DeadlineError, NotReadyError)
 """pg-status gave no answer: an old one is better than none."""

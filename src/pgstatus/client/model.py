@@ -1,4 +1,4 @@
-"""What pg-status answers, as frozen values, and the two notations that come with them.
+"""What pg-status answers, as frozen values.
 
 The names are those of the JSON, so its documentation is the documentation of these.
 """
@@ -46,17 +46,3 @@ class HostStatus:
     checked_at: datetime | None
     error: str | None
     reason: str | None
-
-
-def parse_lsn(lsn: str) -> int:
-    """PostgreSQL's ``HEX/HEX`` as the byte position that it is. ValueError: it is none."""
-    high, _, low = lsn.partition("/")
-    if not (0 < len(high) <= 8 and 0 < len(low) <= 8):
-        raise ValueError(f"an LSN is written as 16/B374D848, not {lsn!r}")
-    return int(high, 16) << 32 | int(low, 16)
-
-
-def parse_position(position: str) -> tuple[int | None, int]:
-    """``HEX/HEX`` or ``TIMELINE:HEX/HEX`` as (timeline, bytes). ValueError: neither."""
-    timeline, colon, lsn = position.rpartition(":")
-    return int(timeline) if colon else None, parse_lsn(lsn)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpcore2
 
-from pgstatus.client.model import ChosenHost, HostStatus, parse_position
+from pgstatus.client.model import ChosenHost, HostStatus
 from pgstatus.errors import (
     DeadlineError,
     NoHostError,
@@ -23,6 +23,7 @@ from pgstatus.errors import (
     SplitBrainError,
     UnreachableError,
 )
+from pgstatus.lsn import parse_position
 
 T = TypeVar("T")
 
