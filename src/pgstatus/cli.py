@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except ConfigError as error:
-        _complain(*error.problems)
+        _complain(*error.problems, *error.warnings)
         return os.EX_CONFIG
     except (StartError, UnreachableError) as error:
         _complain(str(error))
@@ -109,7 +109,11 @@ def _instance(options: argparse.Namespace) -> "Instance":
     if options.url is None:
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key go with --url")
-        return Instance.of(load_settings())
+        try:
+            return Instance.of(load_settings())
+        except ConfigError as error:
+            hint = "to ask one that runs with another configuration: --url http://127.0.0.1:8000"
+            raise ConfigError(error.problems, [*error.warnings, hint]) from None
     try:
         token = options.token_file and read_tokens(Path(options.token_file))[0].decode()
         context = ssl.create_default_context(cafile=options.ca)
@@ -164,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     hosts = commands.add_parser(
         "hosts",
         help="the table of all hosts, as a running instance sees them",
-        epilog="Exit status: 0 there is a master; 3 there is none; 1 nobody could be asked.",
+        epilog="Exit status: 0 there is a master; 3 there is none; 1 nobody could be asked; "
+        "78 the configuration cannot be used.",
     )
     hosts.set_defaults(run=_hosts)
     hosts.add_argument(
@@ -178,14 +183,16 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser(
         "explain",
         help="host by host, why a question does or does not name it",
-        epilog="Exit status: 0 somebody is named; 3 nobody is; 1 nobody could be asked.",
+        epilog="Exit status: 0 somebody is named; 3 nobody is; 1 nobody could be asked; "
+        "78 the configuration cannot be used.",
     )
     explain.set_defaults(run=_explain)
     explain.add_argument("question", help="a path with its limits, as in 'replica?lag_ms=50'")
     health = commands.add_parser(
         "health",
         help="ask a running instance how it is",
-        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked.",
+        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked; "
+        "78 the configuration cannot be used.",
     )
     health.set_defaults(run=_health)
     for command in (hosts, explain, health):

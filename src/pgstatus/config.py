@@ -6,6 +6,7 @@ nothing else in the daemon reads the environment.
 
 import ipaddress
 import os
+import re
 import shlex
 import shutil
 import ssl
@@ -18,7 +19,7 @@ from pgstatus.election import SplitBrain
 from pgstatus.envfile import become, read_env_file
 from pgstatus.errors import ConfigError
 from pgstatus.hooks import Command
-from pgstatus.hostlist import Params, parse_hosts, split_list
+from pgstatus.hostlist import Params, parse_hosts, split_list, split_positions
 from pgstatus.secret import read_tokens
 from pgstatus.selection import Place, Thresholds
 from pgstatus.snapshot import Host
@@ -55,6 +56,15 @@ class Settings:
     warnings: tuple[str, ...]
     """What to tell at the start: it works, but perhaps not as it was meant."""
 
+    @property
+    def url(self) -> str:
+        """Where it listens: ``http://host:port``, ``https://…`` or ``unix:/path``."""
+        address = self.listen_address
+        if address.startswith("unix:"):
+            return address
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{f'[{address}]' if ':' in address else address}:{self.listen_port}"
+
 
 def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
     """Read ``os.environ`` (and ``pg_status__env_file`` into it). ConfigError: all that is wrong.
@@ -65,7 +75,7 @@ def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
     before = dict(os.environ)
     environment = dict(before if inherited is None else inherited)
     path = environment.get(f"{PREFIX}env_file")
-    problems = read_env_file(path, environment) if path else []
+    problems = read_env_file(Path(path), environment) if path else []
     become(environment)
     try:
         return _read_settings(problems)
@@ -83,10 +93,12 @@ def _read_settings(problems: list[str]) -> Settings:
         problems.append(
             f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
         )
-    found, wrong = parse_hosts(entries, split_list(raw["pg_port"], raw["delimiter"]))
+    found, wrong = parse_hosts(
+        entries, split_positions(raw["pg_port"], raw["delimiter"], len(entries))
+    )
     problems += [PREFIX + problem for problem in wrong]
-    dc = _dimension(raw, "dc", len(found), reader.warnings)
-    geo = _dimension(raw, "geo", len(found), reader.warnings)
+    dc = _dimension(raw, "dc", len(entries), reader.warnings)
+    geo = _dimension(raw, "geo", len(entries), reader.warnings)
     address = _listen_address(raw["http_listen_address"], problems)
     tokens = _tokens(raw["http_token_file"], problems)
     tls = _tls(raw, problems)
@@ -94,8 +106,10 @@ def _read_settings(problems: list[str]) -> Settings:
     state_file = raw["state_file"]
     if state_file is not None and not state_file.parent.is_dir():
         problems.append(f"{PREFIX}state_file: there is no directory {state_file.parent}")
+    elif state_file is not None and state_file.is_dir():
+        problems.append(f"{PREFIX}state_file: {state_file} is a directory; expected a file in one")
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, reader.warnings)
     sleep = raw["sleep_ms"] / 1000
     staleness = raw["max_staleness_ms"]
     if staleness is None:
@@ -161,11 +175,11 @@ class _Dimension:
 
 
 def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) -> _Dimension:
-    values = split_list(raw[f"hosts_{name}"], raw["delimiter"])
+    values = split_positions(raw[f"hosts_{name}"], raw["delimiter"], hosts)
     other = raw[f"current_{name}_env"]
     current = raw[f"current_{name}"] or (os.environ.get(other) if other else None)
     if current and len(values) == hosts:
-        return _Dimension(current, values)
+        return _Dimension(current, [value or None for value in values])
     if current:
         warnings.append(
             f"{PREFIX}current_{name} is ignored: {PREFIX}hosts_{name} has {len(values)} values "
@@ -236,7 +250,8 @@ def _listen_address(text: str, problems: list[str]) -> str:
                 "most 107 bytes"
             )
         return text
-    address = text.strip("[]")
+    bracketed = re.fullmatch(r"\[([^\[\]]+:[^\[\]]*)\]", text)
+    address = bracketed[1] if bracketed else text
     if address not in {"*", "localhost"}:
         try:
             ipaddress.ip_address(address)

@@ -9,15 +9,21 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from pgstatus.errors import ConfigError
 
-def read_env_file(path: str, environment: dict[str, str]) -> list[str]:
-    """Put what the file says into ``environment``; returns what is wrong with it."""
+
+def read_env_file(path: Path, environment: dict[str, str]) -> list[str]:
+    """Put what the file says into ``environment``; returns what is wrong with its lines.
+
+    ConfigError: it cannot be read. Without it, whatever else is found is no finding.
+    """
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             lines = list(parse_stream(file))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        return [f"pg_status__env_file={path!r}: expected a readable file ({reason})"]
+        problem = f"pg_status__env_file={str(path)!r}: expected a readable file ({reason})"
+        raise ConfigError([problem]) from None
     problems = []
     for line in lines:
         if line.key is not None and line.value is not None:

@@ -27,12 +27,13 @@ class ConfigError(PgStatusError, ValueError):
     """The configuration cannot be used.
 
     ``problems`` holds one sentence for each mistake: variable, value (secrets masked) and what
-    was expected.
+    was expected; ``warnings`` what may be one, and the reason for the others.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], warnings: Sequence[str] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
 
 
 class Cause(StrEnum):

@@ -14,7 +14,20 @@ Params = dict[str, str]
 
 def split_list(text: str | None, delimiter: str) -> list[str]:
     """The items of a list variable, without the white space around them."""
-    return [item.strip() for item in (text or "").split(delimiter) if item.strip()]
+    return [item for item in _items(text, delimiter) if item]
+
+
+def split_positions(text: str | None, delimiter: str, count: int) -> list[str]:
+    """The items of a list with one for each of ``count`` hosts; those left empty are kept.
+
+    One more that is empty is the end of the last one.
+    """
+    items = _items(text, delimiter)
+    return items[:-1] if items == [""] or (len(items) == count + 1 and not items[-1]) else items
+
+
+def _items(text: str | None, delimiter: str) -> list[str]:
+    return [item.strip() for item in (text or "").split(delimiter)]
 
 
 def parse_hosts(entries: Sequence[str], ports: Sequence[str]) -> tuple[list[Params], list[str]]:
@@ -76,7 +89,7 @@ def _entry(entry: str, default_port: int) -> Params:
     else:
         name, colon, port = entry.partition(":")
         port = port if colon else None
-    if not re.fullmatch(r"/[^\s@,]+|[^\s@,\[\]/?=&]+", name):
+    if not re.fullmatch(r"/[^\s@,]+|[\w.:%\-]+", name):
         raise ValueError(_EXPECTED)
     return {"host": name, "port": str(_port(port) if port is not None else default_port)}
 

@@ -13,11 +13,15 @@ _BACKLOG = 2048
 
 def listen(settings: Settings) -> socket.socket:
     """Listen where the settings say. StartError: it is taken, or cannot be had."""
-    if settings.listen_address.startswith("unix:"):
-        return _listen_in_file_system(
-            Path(settings.listen_address.removeprefix("unix:")), settings.socket_mode
-        )
-    return _listen_on_network(settings.listen_address, settings.listen_port)
+    address = settings.listen_address
+    try:
+        if address.startswith("unix:"):
+            return _listen_in_file_system(Path(address.removeprefix("unix:")), settings.socket_mode)
+        return _listen_on_network(address, settings.listen_port)
+    except OSError as error:
+        # Python adds the address to the words of some errors.
+        words = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(f"cannot listen on {settings.url}: {words}") from None
 
 
 def _listen_on_network(address: str, port: int) -> socket.socket:
@@ -25,13 +29,9 @@ def _listen_on_network(address: str, port: int) -> socket.socket:
     dual = everywhere and socket.has_dualstack_ipv6()
     host = ("::" if dual else "") if everywhere else address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server(
-            (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
-        )
-    except OSError as error:
-        shown = f"[{address}]" if ":" in address else address
-        raise StartError(f"cannot listen on {shown}:{port}: {_words(error)}") from None
+    listener = socket.create_server(
+        (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
+    )
     # Inherited by each connection. Otherwise an answer that is sent in two parts waits 40 ms for
     # the client's delayed acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -49,9 +49,9 @@ def _listen_in_file_system(path: Path, mode: int) -> socket.socket:
         finally:
             os.umask(before)
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise StartError(f"cannot listen on unix:{path}: {_words(error)}") from None
+        raise
     return listener
 
 
@@ -70,8 +70,3 @@ def _remove_left_over(path: Path) -> None:
             path.unlink()
             return
     raise OSError("another process listens there")
-
-
-def _words(error: OSError) -> str:
-    # Python adds the address to the words of some errors.
-    return os.strerror(error.errno) if error.errno else str(error)

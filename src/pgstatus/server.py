@@ -34,6 +34,7 @@ from pgstatus.listener import listen
 from pgstatus.notify import Notifier
 from pgstatus.site import Sites
 from pgstatus.snapshot import Snapshot
+from pgstatus.variables import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,14 @@ _OPTIONS = {
     "proc_name": "pg-status",
 }
 
+# What a running process cannot change: the variable, and its field of the settings.
+_FIXED = {
+    "http_listen_address": "listen_address",
+    "http_port": "listen_port",
+    "http_socket_mode": "socket_mode",
+    "log_format": "log_format",
+}
+
 LoadSettings = Callable[[], Settings]
 
 
@@ -76,6 +85,7 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     listener = listen(settings)
+    log.info("listening on %s", settings.url)
     application = _Application(settings, load, notifier, listener.detach())
     _tidy_up()
     application.run()
@@ -213,9 +223,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
             return False
         for warning in settings.warnings:
             log.warning("%s", warning)
-        for what in ("listen_address", "listen_port", "socket_mode", "log_format"):
+        for name, what in _FIXED.items():
             if getattr(settings, what) != getattr(self._settings, what):
-                log.warning("%s has changed: that needs a restart", what)
+                log.warning("%s%s has changed: that needs a restart", PREFIX, name)
         self._settings = settings
         self._worker = self._next_worker()
         return True
@@ -240,6 +250,8 @@ class _OneWorkerArbiter(Arbiter):  # type: ignore[misc]
 def _refuse(error: ConfigError) -> None:
     for problem in error.problems:
         log.error("reload refused: %s", problem)
+    for warning in error.warnings:
+        log.warning("%s", warning)
 
 
 class _Logger(Logger):  # type: ignore[misc]
@@ -249,6 +261,11 @@ class _Logger(Logger):  # type: ignore[misc]
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
+
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        # It does not know of our TLS, and says http.
+        if not msg.startswith("Listening at"):
+            super().info(msg, *args, **kwargs)
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
         # A port scan is nothing to act upon, and would fill the log; its answers are counted.

@@ -73,7 +73,7 @@ VARIABLES = (
         "http_listen_address",
         "str",
         "0.0.0.0",  # noqa: S104
-        "an IPv4 or IPv6 address, * or unix:/path",
+        "an IPv4 or IPv6 address, localhost, * or unix:/path",
     ),
     Variable("http_port", "int", 8000, **_whole(1, 65535)),
     Variable(

@@ -166,13 +166,34 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(load: Load) -> N
         ("split_brain", "random"), ("pg_port", "5432,x"), ("pg_port", "1,2,3,4"),
         ("hosts", "a,,b:x"), ("hosts", "a,a"), ("hosts", "a b"), ("hosts", "[x]:1"),
         ("hosts", "postgresql://a,b/x"), ("hosts", "postgresql:///x"), ("hosts", "a:0"),
-        ("env_file", "/nowhere"),
+        ("hosts", "a;b"), ("hosts", '"a"'), ("pg_port", "5432,,5433"),
+        ("http_listen_address", "[[::1"), ("http_listen_address", "[127.0.0.1]"),
+        ("state_file", "/tmp"), ("env_file", "/nowhere"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_what_was_expected(load: Load, name: str, value: str) -> None:
     text = problems(load, **{name: value})
     assert PREFIX + name in text
     assert re.search("expected|twice", text)
+
+
+def test_a_place_left_empty_moves_no_other(load: Load) -> None:
+    settings = load(hosts_dc="x,,y", current_dc="x", pg_port="1,2,3,")
+    assert [host.dc for host in settings.hosts] == ["x", None, "y"]
+    assert [host.port for host in settings.hosts] == [1, 2, 3]
+
+
+def test_warnings_are_told_beside_mistakes(load: Load) -> None:
+    """A name that is not known is often the reason for what is missing."""
+    with pytest.raises(ConfigError) as error:
+        load(hosts="", host="a,b,c")
+    assert len(error.value.problems) == 1
+    (warning,) = error.value.warnings
+    assert "did you mean pg_status__hosts?" in warning
+
+
+def test_a_file_that_cannot_be_read_is_the_only_mistake(load: Load) -> None:
+    assert len(problems(load, hosts="", env_file="/nowhere").splitlines()) == 1
 
 
 def test_all_mistakes_are_told_at_once(load: Load) -> None:
@@ -219,6 +240,21 @@ def test_a_file_of_variables(load: Load, tmp_path: Path) -> None:
     settings = load(env_file=file)
     assert [host.name for host in settings.hosts] == ["x", "y"]
     assert settings.rules.sleep == 0.25
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("p#w", "p#w"), ("p w #c", "p w"), ("'p #w'", "p #w"), ('"p\\n\\"w"', 'p\n"w'),
+        ("$HOME", "$HOME"), ("'a\\nb'", "a\\nb"),
+    ],
+)  # fmt: skip
+def test_how_a_value_in_the_file_is_read(
+    load: Load, tmp_path: Path, written: str, read: str
+) -> None:
+    file = tmp_path / "pg-status.env"
+    file.write_text(f"pg_status__pg_password={written}\n")
+    assert load(env_file=file).targets[0].params["password"] == read
 
 
 def test_a_line_of_the_file_that_is_no_assignment_is_named_but_not_shown(

@@ -95,7 +95,10 @@ def fail_over() -> int:
 
 
 def _start_daemon(cluster: Cluster, port: int) -> subprocess.Popen[bytes]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("pg_status__")}
+    others = [name for name in os.environ if name.lower().startswith("pg_status__")]
+    if others:
+        _say(f"not for the demo: {', '.join(others)}. Hosts of your own are pg_status__hosts.")
+    environment = {k: v for k, v in os.environ.items() if k not in others}
     environment |= {
         "pg_status__hosts": ",".join(server.address for server in cluster.servers),
         "pg_status__pg_port": str(cluster.primary.port),
@@ -136,12 +139,19 @@ def _explain(url: str) -> None:
     curl {url}/sync_by_time              # a replica that is at most a second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
     curl {url}/hosts                     # all that is known
+    {_command()} hosts --url {url}       # the same as a table
     {url}/                               # the same in a browser
     make failover                        # the primary crashes, a replica is promoted
 
 Ctrl-C ends it and leaves nothing behind.
 """
     )
+
+
+def _command() -> str:
+    """How the one who reads this calls pg-status."""
+    beside = Path(sys.executable).with_name("pg-status")
+    return os.path.relpath(beside) if beside.exists() else "pg-status"
 
 
 def _watch(
