@@ -391,6 +391,24 @@ def test_a_template_that_will_not_do(make_follower: MakeFollower, template: str)
     assert follower.file.read_text() == before
 
 
+@pytest.mark.parametrize("word", ["@MASTER_HOST@", "@MASTER@", "@host@", "@REPLICA_PORTS@"])
+def test_a_placeholder_that_there_is_not(make_follower: MakeFollower, word: str) -> None:
+    follower = make_follower()
+    follower.template.write_text(
+        f"[databases]\n; a = host={word}\na = host=@HOST@ port=@PORT@\nb = host={word}\n"
+    )
+    done = follower.run(MASTER="a")
+    assert done.returncode == 78
+    assert f"{follower.template}, line 4:{word} is no placeholder; there are @HOST@" in done.stderr
+
+
+def test_a_password_is_no_placeholder(make_follower: MakeFollower) -> None:
+    follower = make_follower()
+    follower.template.write_text(follower.template.read_text() + "b = host=@HOST@ password=x@Y@z\n")
+    assert follower.run(MASTER="a").returncode == 0
+    assert "password=x@Y@z" in follower.file.read_text()
+
+
 def test_wrong_calls(make_follower: MakeFollower) -> None:
     follower = make_follower()
     for options in ([], ["-k", "soon"], ["-x"]):
