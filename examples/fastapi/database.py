@@ -23,6 +23,8 @@ def create_engine(host: str, port: int) -> AsyncEngine:
     return create_async_engine(
         f"postgresql+asyncpg://postgres:{PASSWORD}@{host}:{port}/postgres",
         connect_args={"timeout": 2, "command_timeout": 2},
+        # A host that crashed and is back leaves dead connections in its pool.
+        pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
         pool_timeout=2,

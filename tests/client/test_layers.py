@@ -39,3 +39,15 @@ def test_imports(statement: str, ours: set[str], absent: set[str]) -> None:
         *ours,
     }
     assert not modules & absent
+
+
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [("client", "httpcore2"), ("sqlalchemy", "sqlalchemy"), ("sqlalchemy", "itsdangerous")],
+)
+def test_what_is_not_installed_is_named_by_its_extra(module: str, missing: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; import pgstatus.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert f"ImportError: pgstatus.{module} needs the extra '{module}'" in done.stderr

@@ -1,7 +1,14 @@
 """The client of pg-status, for threads and for asyncio.
 
-It needs ``pip install pg-status[client]`` and nothing of the daemon.
+It needs the extra ``client``, as in ``pip install '.[client]'``, and nothing of the daemon.
 """
+
+try:
+    import httpcore2 as _httpcore2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pgstatus.client needs the extra 'client', as in pip install '.[client]'"
+    ) from error
 
 from pgstatus.client.asynchronous import AsyncPgStatusClient
 from pgstatus.client.model import ChosenHost, HostStatus, Role

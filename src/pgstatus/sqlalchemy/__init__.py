@@ -4,6 +4,14 @@ The session API has the names and the behaviour of context-async-sqlalchemy 2, s
 run with their import lines changed; following the cluster and reading one's own writes are ours.
 """
 
+try:
+    import itsdangerous as _itsdangerous  # noqa: F401
+    import sqlalchemy.ext.asyncio as _sqlalchemy  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pgstatus.sqlalchemy needs the extra 'sqlalchemy', as in pip install '.[sqlalchemy]'"
+    ) from error
+
 from pgstatus.sqlalchemy.asgi_utils import ASGIHTTPDBSessionMiddleware
 from pgstatus.sqlalchemy.auto_commit import (
     BeforeCommitCallback,
