@@ -93,7 +93,7 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
 
 def _tidy_up() -> None:
     """Before the fork: give back what is free, and keep the garbage collector from writing to all
-    the rest, of which it would make a copy in the worker. 3 of 44 MiB (PSS of both processes).
+    the rest, of which it would make a copy in the worker. 3 MiB (PSS of both processes).
     """
     gc.collect()
     gc.freeze()

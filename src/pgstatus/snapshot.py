@@ -91,7 +91,7 @@ class HostStatus:
     """The timeline that its LSN counts on: ``timeline``, or where that may not be read and nothing
     speaks against it, the master's."""
     checked_at: datetime | None = None
-    """End of the last check, UTC."""
+    """End of the check that all this is from, UTC."""
     seen: float | None = None
     """When the last good check began, which all the rest is from; None: nothing is believed."""
     error: str | None = None

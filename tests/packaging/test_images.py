@@ -1,5 +1,5 @@
-"""The images: Ubuntu's really built and run, on a base made with debootstrap; Alpine's checked as
-far as that goes without its base, which no registry that can be reached here has.
+"""The images, without a registry: Ubuntu's really built and run, on a base made with debootstrap;
+Alpine's checked as far as that goes without its base.
 """
 
 import os
