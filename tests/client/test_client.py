@@ -8,10 +8,12 @@ import contextlib
 import gc
 import inspect
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,13 +55,18 @@ class Asker:
         answer = getattr(self.client, question)(**arguments)
         return self._loop.run_until_complete(answer) if self._loop else answer
 
-    def at_once(self, question: str, count: int) -> list[Any]:
-        """The same question by so many callers at the same time; answers or exceptions."""
+    def at_once(
+        self, question: str, count: int, then: Callable[[], None] = lambda: None
+    ) -> list[Any]:
+        """The same question by so many callers; ``then`` when all have asked. Answers or errors."""
         ask = getattr(self.client, question)
         if self._loop:
 
             async def together() -> list[Any]:
-                return await asyncio.gather(*(ask() for _ in range(count)), return_exceptions=True)
+                callers = [asyncio.ensure_future(ask()) for _ in range(count)]
+                await asyncio.sleep(0)  # each has run up to where it waits
+                then()
+                return await asyncio.gather(*callers, return_exceptions=True)
 
             return self._loop.run_until_complete(together())
 
@@ -70,12 +77,22 @@ class Asker:
                 return error
 
         with ThreadPoolExecutor(count) as threads:
-            return list(threads.map(one, range(count)))
+            answers = threads.map(one, range(count))
+            # One asks, the others wait for its answer.
+            wait_until("all have asked", lambda: _threads_in(Future.result) == count - 1)
+            then()
+            return list(answers)
 
     def close(self) -> None:
         self("close")
         if self._loop:
             self._loop.close()
+
+
+def _threads_in(function: Callable[..., Any]) -> int:
+    """How many threads are waiting in it."""
+    stacks = (traceback.walk_stack(frame) for frame in sys._current_frames().values())
+    return sum(any(f.f_code is function.__code__ for f, _ in stack) for stack in stacks)
 
 
 AskerFactory = Callable[..., Asker]
@@ -101,7 +118,6 @@ class Server:
         self.requests: list[str] = []
         self.connections = 0
         self.answer: bytes = answer(REPLICA)
-        self.pause = 0.0
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.each_byte = 0.0
@@ -151,7 +167,6 @@ class Server:
                 if b"\r\n\r\n" in received:
                     self.requests.append(received.decode())
                     received = b""
-                    time.sleep(self.pause)
                     self.may_answer.wait()
                     self._send(connection)
 
@@ -290,20 +305,21 @@ def test_an_answer_serves_positions_on_its_timeline_only(
 
 
 def test_callers_at_the_same_time_share_a_request(make_asker: AskerFactory, server: Server) -> None:
-    server.pause = 0.2
+    server.may_answer.clear()
     ask = make_asker(server.url, max_age=0)
-    assert {chosen.host for chosen in ask.at_once("replica", 8)} == {"pg2"}
+    answers = ask.at_once("replica", 8, server.may_answer.set)
+    assert {chosen.host for chosen in answers} == {"pg2"}
     assert len(server.requests) == 1
 
 
 def test_an_error_is_shared_and_nobody_waits_longer(
     make_asker: AskerFactory, server: Server
 ) -> None:
-    server.pause = 0.6
-    ask = make_asker(server.url, deadline=0.2)
+    server.may_answer.clear()
+    ask = make_asker(server.url, deadline=1.0)
     began = time.monotonic()
     assert {type(error) for error in ask.at_once("replica", 8)} == {DeadlineError}
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.9
     assert len(server.requests) == 1
 
 
