@@ -69,7 +69,9 @@ test-deb: .venv ## as root: install, break, upgrade and purge it on Debian 12 an
 
 IMAGES ?= alpine ubuntu
 images: ## pg-status:alpine and pg-status:ubuntu, with docker, podman or buildah
-	engine=$$(command -v docker || command -v podman || command -v buildah) && \
+	engine=$$(for one in docker podman buildah; do \
+		$$one info >/dev/null 2>&1 && echo $$one && break; done) || \
+		{ echo "none of docker, podman and buildah works here" >&2; exit 1; } && \
 	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py) && \
 	for name in $(IMAGES); do $$engine build --file Dockerfile.$$name --tag pg-status:$$name \
 		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
