@@ -45,7 +45,7 @@ def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:
         yield Event(
             Change.MASTER, str(new.host), f"master is {new.host} (timeline {new.timeline}{was})"
         )
-    elif new is None and (after.no_master != before.no_master or old is not None) and after.ready:
+    elif new is None and after.ready and (after.no_master != before.no_master or old is not None):
         yield Event(Change.MASTER, None, f"no master: {after.no_master}", logging.WARNING)
     if len(after.masters) > 1 and _claims(before) != _claims(after):
         text = "split brain: " + ", ".join(

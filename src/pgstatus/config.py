@@ -108,17 +108,18 @@ def _read_settings(problems: list[str]) -> Settings:
         problems.append(f"{PREFIX}state_file: there is no directory {state_file.parent}")
     elif state_file is not None and state_file.is_dir():
         problems.append(f"{PREFIX}state_file: {state_file} is a directory; expected a file in one")
+    round_ms = raw["sleep_ms"] + raw["query_timeout_ms"]
+    staleness = raw["max_staleness_ms"]
+    if staleness is None:
+        staleness = max(3, raw["max_fails"]) * round_ms
+    elif 0 < staleness < round_ms:
+        problems.append(
+            f"{PREFIX}max_staleness_ms={staleness}: expected 0, or no less than one pause and one "
+            f"check may take: sleep_ms + query_timeout_ms = {round_ms}"
+        )
     if problems:
         raise ConfigError(problems, reader.warnings)
     sleep = raw["sleep_ms"] / 1000
-    staleness = raw["max_staleness_ms"]
-    if staleness is None:
-        staleness = max(3, raw["max_fails"]) * (raw["sleep_ms"] + raw["query_timeout_ms"])
-    elif 0 < staleness < raw["sleep_ms"] + raw["query_timeout_ms"]:
-        reader.warnings.append(
-            f"{PREFIX}max_staleness_ms={staleness} is less than one pause and one check may take: "
-            "nothing will be served while a host hangs"
-        )
     return Settings(
         hosts=tuple(
             Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])

@@ -21,7 +21,7 @@ from pgstatus.parking import Parking
 from pgstatus.rhythm import Rhythm
 from pgstatus.snapshot import Failure, Host, Observation, Role, Snapshot
 from pgstatus.state import Look, Memory, Rules, State
-from pgstatus.tracker import expire, fold, suspect
+from pgstatus.tracker import expire, fold, is_too_old, suspect
 from pgstatus.view import view
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Monitor:
         self._running: dict[int, float] = {}
         """When the check under way of a host began."""
         self._restless_since: float | None = None
-        """Since when a failover has been under way."""
+        """Since when a failover has been under way, or somebody has not been asked yet."""
         self._lost = False
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -208,7 +208,6 @@ class Monitor:
 
     async def _ask(self, index: int, look: Look) -> None:
         asked = self._running[index] = clock.now()
-        self._keep(expire(self._state, asked, self._rules))
         loop = asyncio.get_running_loop()
         overdue = loop.call_later(
             _OVERDUE, loop.call_later, _SECOND_THOUGHT, self._suspect, index, asked
@@ -217,9 +216,12 @@ class Monitor:
         overdue.cancel()
         log.debug("%s: %s", self._state.hosts[index], result)
         self._on_result(self._state.hosts[index], result)
-        state = fold(self._state, index, result, clock.wall(), self._rules, look)
-        # It may be from before a long sleep of ours.
-        self._keep(expire(state, clock.now(), self._rules), look)
+        # We may have slept meanwhile: what was known, or what was answered, is old then.
+        now = clock.now()
+        state = expire(self._state, now, self._rules)
+        if not is_too_old(result.started, now, self._rules):
+            state = fold(state, index, result, clock.wall(), self._rules, look)
+        self._keep(state, look)
         self._nudge.set()
 
     def _suspect(self, index: int, asked: float) -> None:
@@ -286,6 +288,7 @@ class Monitor:
         while not self._stopping.is_set():
             self._on_beat()
             now = clock.now()
+            self._keep(expire(self._state, now, self._rules))
             left = began + self._pause_now(now) - now
             if left <= 0:
                 return

@@ -92,9 +92,9 @@ class State:
     """The hosts that have shown the newest timeline."""
     system_identifier: int | None = None
     ready: bool = False
-    """Every host has had its first check."""
+    """Every host was asked, since the start or since all was forgotten."""
     recalled: bool = False
-    """The cluster's identifier is from before a restart: it stands until everybody was asked."""
+    """The cluster's identifier is from before that: it stands until everybody was asked."""
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> "State":
@@ -126,6 +126,7 @@ class State:
         if all(index is None for index in kept):
             return State.of(hosts)
         records = tuple(Record() if index is None else self.records[index] for index in kept)
+        ready = all(record.checked is not None for record in records)
         return replace(
             self,
             hosts=tuple(hosts),
@@ -133,7 +134,8 @@ class State:
             master=None
             if self.master is None or self.master not in kept
             else kept.index(self.master),
-            ready=all(record.checked is not None for record in records),
+            ready=ready,
+            recalled=self.recalled or (self.ready and not ready),
         )
 
     @property

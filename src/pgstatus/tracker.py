@@ -73,20 +73,23 @@ def suspect(state: State, index: int, asked: float, now: float) -> State:
 
 def expire(state: State, now: float, rules: Rules) -> State:
     """The state without what is too old to be believed."""
-    if not rules.max_staleness:
-        return state
-    oldest = now - rules.max_staleness
-    records = tuple(_without_what_is_before(oldest, record) for record in state.records)
+    records = tuple(_without_what_is_old(record, now, rules) for record in state.records)
     if records == state.records:
         return state
     ready = state.ready and any(record.checked is not None for record in records)
-    return _decide(replace(state, records=records, ready=ready), rules)
+    recalled = state.recalled or (state.ready and not ready)
+    return _decide(replace(state, records=records, ready=ready, recalled=recalled), rules)
 
 
-def _without_what_is_before(oldest: float, record: Record) -> Record:
-    if record.checked is not None and record.checked < oldest:
+def is_too_old(started: float, now: float, rules: Rules) -> bool:
+    """What a check that began at ``started`` says is not to be believed any more."""
+    return rules.max_staleness > 0 and now - started > rules.max_staleness
+
+
+def _without_what_is_old(record: Record, now: float, rules: Rules) -> Record:
+    if record.checked is not None and is_too_old(record.checked, now, rules):
         return Record(system_identifier=record.system_identifier, checked_at=record.checked_at)
-    if record.seen is not None and record.seen.started < oldest:
+    if record.seen is not None and is_too_old(record.seen.started, now, rules):
         return replace(record, seen=None, lag=Lag(), unsettled=False)
     return record
 

@@ -15,13 +15,13 @@ from pgstatus.state import Lag, Record, Rules, State, candidates, hold_election,
 
 def view(state: State, rules: Rules) -> Snapshot:
     """What is served of this state."""
-    election = hold_election(state, rules)
+    election = hold_election(state, rules) if state.ready else Election(None, {})
     hosts = tuple(_status(state, i, election, rules) for i in range(len(state.hosts)))
     return Snapshot(
         hosts=hosts,
         ready=state.ready,
         masters=tuple(hosts[c.index] for c in candidates(state) if c.healthy),
-        no_master=_no_master(hosts, election) if election.winner is None else None,
+        no_master=_no_master(state, hosts, election) if election.winner is None else None,
         split_brain=election.split_brain is not None,
         stale_after=_stale_after(state, rules),
     )
@@ -132,7 +132,9 @@ def _foreign(state: State, record: Record) -> str:
     )
 
 
-def _no_master(hosts: Sequence[HostStatus], election: Election) -> str:
+def _no_master(state: State, hosts: Sequence[HostStatus], election: Election) -> str:
+    if not state.ready:
+        return "not every host has been asked yet"
     if election.split_brain is not None:
         return election.split_brain
     rejected = [f"{hosts[index].host} {reason}" for index, reason in election.reasons.items()]

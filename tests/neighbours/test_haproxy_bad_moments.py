@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.neighbours.haproxy import (
     is_open,
 )
 from tests.support.daemon import Daemon
+from tests.support.defects import with_defect
 from tests.support.illhosts import listener
 from tests.support.waiting import wait_until
 
@@ -59,9 +61,16 @@ def broken(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def out_of_date(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
-    """It answers, and says that what it knows is too old."""
-    wait_until("too old", lambda: "too old" in daemon.text("/master"))
-    yield
+    """It answers, and says that what it knows is too old: its monitor hangs."""
+    with tempfile.TemporaryDirectory() as directory:
+        hang = Path(directory, "hang")
+        daemon.stop()
+        daemon.command = with_defect("time.sleep(3600)", hang)
+        daemon.launch()
+        wait_until("it is ready again", daemon.is_ready)
+        hang.touch()
+        wait_until("too old", lambda: "too old" in daemon.text("/master"))
+        yield
 
 
 @contextmanager
@@ -86,15 +95,15 @@ def _says_not_ready(daemon: Daemon) -> bool:
         return False
 
 
-# `out_of_date`: it has looked once, and looks again when the test is long over.
-SELDOM = {"sleep_ms": 3_600_000, "max_staleness_ms": 8000}
+# `out_of_date`: sooner than that the hanging monitor ends the process.
+HURRIED = {"sleep_ms": 100, "query_timeout_ms": 900, "max_staleness_ms": 1000}
 # `not_ready`: as long as the silent host is waited for.
 PATIENT = {"connect_timeout": 60, "query_timeout_ms": 60_000}
 
 
 @pytest.mark.parametrize(
     ("trouble", "variables"),
-    [(stopped, {}), (frozen, {}), (broken, {}), (out_of_date, SELDOM), (not_ready, PATIENT)],
+    [(stopped, {}), (frozen, {}), (broken, {}), (out_of_date, HURRIED), (not_ready, PATIENT)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_without_pg_status_all_stays_as_it_was(

@@ -12,12 +12,15 @@ from tests.support.world import master, replica
 class FakeProbe:
     """Behaves as ``behaviour`` says: ``master``, ``replica``, ``refusing``, ``frozen``, ``defect``.
 
-    A check takes ``takes`` seconds.
+    A check takes ``takes`` seconds. While it is ``held`` it is connecting, which comes before.
     """
 
     def __init__(self, behaviour: str = "replica", takes: float = 0.0) -> None:
         self.behaviour = behaviour
         self.takes = takes
+        self.held = False
+        self.waits = False
+        """It is frozen in the middle of a check."""
         self.lsn = 1000
         self.timeline = 1
         self.checks = 0
@@ -30,8 +33,10 @@ class FakeProbe:
         self.checks += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        started = clock.now()
         try:
+            while self.held:  # noqa: ASYNC110  # another thread lets go
+                await asyncio.sleep(0.005)
+            started = clock.now()
             await asyncio.sleep(self.takes)
             return await self._answer(started)
         finally:
@@ -47,6 +52,7 @@ class FakeProbe:
             case "refusing":
                 raise CheckError(Cause.CONNECT, "Connection refused")
             case "frozen":
+                self.waits = True
                 await asyncio.sleep(3600)
         raise ZeroDivisionError("a defect")
 

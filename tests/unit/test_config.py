@@ -111,9 +111,9 @@ def test_staleness_takes_nothing_away_from_max_fails_unless_set(load: Load) -> N
     assert load(max_fails=10).rules.max_staleness == 100
 
 
-def test_a_staleness_shorter_than_a_round_is_a_warning(load: Load) -> None:
-    (warning,) = load(max_staleness_ms=9999).warnings
-    assert "max_staleness_ms=9999 is less than one pause and one check" in warning
+def test_a_staleness_shorter_than_a_round_is_refused(load: Load) -> None:
+    assert load(max_staleness_ms=10_000).rules.max_staleness == 10
+    assert "sleep_ms + query_timeout_ms = 10000" in problems(load, max_staleness_ms=9999)
 
 
 def test_pgpassfile_is_left_to_libpq(load: Load) -> None:

@@ -21,11 +21,11 @@ from tests.support.waiting import wait_until
 class Watched:
     """A running monitor of fake hosts."""
 
-    def __init__(self, *probes: FakeProbe, sleep: float) -> None:
+    def __init__(self, *probes: FakeProbe, sleep: float, max_staleness: float) -> None:
         self.probes = probes
         self.died = threading.Event()
         hosts = [Host(name, 5432) for name in "abc"[: len(probes)]]
-        rules = Rules(sleep=sleep)
+        rules = Rules(sleep=sleep, max_staleness=max_staleness)
         self.board = Board(hosts, rules)
         self.parking = Parking(100)
 
@@ -64,8 +64,8 @@ def watch() -> Iterator[Callable[..., Watched]]:
     """``watch(FakeProbe("master"), FakeProbe(), sleep=60)``"""
     running: list[Watched] = []
 
-    def watch(*probes: FakeProbe, sleep: float = 60.0) -> Watched:
-        running.append(Watched(*probes, sleep=sleep))
+    def watch(*probes: FakeProbe, sleep: float = 60.0, max_staleness: float = 30.0) -> Watched:
+        running.append(Watched(*probes, sleep=sleep, max_staleness=max_staleness))
         return running[-1]
 
     yield watch
@@ -75,11 +75,26 @@ def watch() -> Iterator[Callable[..., Watched]]:
 
 
 def test_a_frozen_host_delays_no_other(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe(), FakeProbe("master"), FakeProbe(), sleep=0.02)
+    frozen, *others = watched.probes
+    wait_until("the first round", lambda: watched.in_sync() == 3)
+    frozen.behaviour = "frozen"
+    wait_until("it is being asked", lambda: frozen.at_once == 1 and frozen.waits)
+    before = [frozen.checks, *(probe.checks for probe in others)]
+    wait_until(
+        "ten rounds",
+        lambda: min(p.checks - n for p, n in zip(others, before[1:], strict=True)) > 10,
+    )
+    assert frozen.checks == before[0]
+    assert watched.master() == "b"
+
+
+def test_nobody_is_named_before_everybody_was_asked(watch: Callable[..., Watched]) -> None:
     watched = watch(FakeProbe("frozen"), FakeProbe("master"), FakeProbe(), sleep=0.02)
     wait_until("ten rounds", lambda: watched.probes[1].checks > 10 < watched.probes[2].checks)
-    assert watched.probes[0].checks == 1
-    assert watched.master() == "b"
+    assert watched.master() is None
     assert not watched.board.read().ready
+    assert watched.board.read().no_master == "not every host has been asked yet"
 
 
 def test_a_lost_connection_begins_a_round_at_once(watch: Callable[..., Watched]) -> None:
@@ -155,6 +170,82 @@ def test_no_host_is_suspected_because_we_slept(watch: Callable[..., Watched]) ->
     wait_until("the next checks", lambda: watched.probes[1].checks > checks + 2, timeout=5)
     assert not any(seen)
     assert seen
+
+
+@pytest.fixture
+def suspend(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let the clock find that the machine has slept for so many seconds."""
+    running = clock.now
+
+    def suspend(seconds: float) -> None:
+        monkeypatch.setattr(clock, "now", lambda: running() + seconds)
+
+    return suspend
+
+
+def named_while_ready(watched: Watched) -> list[str | None]:
+    """From now on: whom each snapshot names that may be served."""
+    names: list[str | None] = []
+    publish = watched.board.publish
+
+    def noting(snapshot: Snapshot) -> None:
+        if snapshot.ready and not snapshot.is_stale(clock.now()):
+            names.append(snapshot.master.host.name if snapshot.master else None)
+        publish(snapshot)
+
+    watched.board.publish = noting  # type: ignore[method-assign]
+    return names
+
+
+def test_a_sleep_while_everybody_was_connecting(
+    watch: Callable[..., Watched], suspend: Callable[[float], None]
+) -> None:
+    """b was promoted meanwhile; a is back on its old timeline, and the first to answer."""
+    a, b, c = FakeProbe("master"), FakeProbe(), FakeProbe()
+    watched = watch(a, b, c, sleep=0.1)
+    wait_until("the first round", lambda: watched.in_sync() == 3)
+    for probe in (a, b, c):
+        probe.held = True
+    wait_until("all are connecting", lambda: a.at_once == b.at_once == c.at_once == 1)
+    names = named_while_ready(watched)
+    suspend(100)
+    b.behaviour, b.timeline = "master", 2
+    checks = a.checks
+    a.held = False
+    wait_until("a was asked", lambda: a.checks > checks + 1)
+    b.held = c.held = False
+    wait_until("the new master is named", lambda: watched.master() == "b", timeout=5)
+    assert set(names) == {"b"}
+
+
+def test_a_check_that_a_sleep_went_through_is_none(
+    watch: Callable[..., Watched], suspend: Callable[[float], None]
+) -> None:
+    """b said, before it was promoted, that it is a replica; we hear it after the sleep."""
+    a, b, c = FakeProbe("master"), FakeProbe(), FakeProbe()
+    watched = watch(a, b, c, sleep=0.1)
+    wait_until("the first round", lambda: watched.in_sync() == 3)
+    b.takes = 0.5
+    wait_until("b is being asked", lambda: b.checks > 1 and b.at_once == 1)
+    asked = b.checks
+    names = named_while_ready(watched)
+    suspend(100)
+    wait_until("it has answered", lambda: b.checks > asked, timeout=5)
+    b.behaviour, b.timeline = "master", 2
+    wait_until("the new master is named", lambda: watched.master() == "b", timeout=5)
+    assert set(names) == {"b"}
+
+
+def test_evidence_grows_old_between_two_rounds(
+    watch: Callable[..., Watched], suspend: Callable[[float], None]
+) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60, max_staleness=10)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    watched.probes[1].behaviour = "refusing"
+    watched.lose_connection(1)
+    wait_until("it fails", lambda: watched.board.read().hosts[1].possible_dead)
+    suspend(11)
+    wait_until("it is forgotten", lambda: not watched.board.read().hosts[1].alive, timeout=5)
 
 
 def test_who_waits_is_woken_by_a_glance(watch: Callable[..., Watched]) -> None:

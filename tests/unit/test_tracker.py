@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pgstatus.election import SplitBrain
 from pgstatus.selection import Kind, Place, Thresholds, choose
 from pgstatus.snapshot import Failure, Host, Observation
-from pgstatus.state import Look, Rules, State
+from pgstatus.state import Look, Memory, Rules, State
 from pgstatus.tracker import fold
-from tests.support.world import NOON, World, master, refused, replica
+from tests.support.world import CLUSTER, NOON, World, master, refused, replica
 
 LATER = NOON + timedelta(seconds=5)
 
@@ -249,12 +249,24 @@ class TestStaleness:
         assert world.snapshot.ready
         assert world.master == "b"
 
-    def test_a_check_from_before_a_long_sleep_counts_as_none(self) -> None:
-        world = healthy(max_staleness=30.0).expire(100).see("b", refused(6)).expire(100)
-        world.see("a", master(100)).see("c", refused(100))
-        assert not world.snapshot.ready
-        assert world.see("b", master(100.1, timeline=2)).snapshot.ready
+    def test_the_cluster_stays_what_it_was_until_everybody_was_asked(self) -> None:
+        """a was made anew as another cluster, and is the first in the list and to answer."""
+        stranger = {"system_identifier": CLUSTER + 1}
+        world = World(2, Rules(max_staleness=30.0))
+        world.see_all(a=replica(0), b=master(0, timeline=2)).see("a", master(5, **stranger))
         assert world.master == "b"
+        world.expire(100).see_all(a=master(100, **stranger), b=master(100, timeline=2))
+        assert world.snapshot.ready
+        assert world.master == "b"
+        assert world.state.memory == Memory(CLUSTER, 2, frozenset({"b:5432"}))
+
+    def test_a_reload_that_adds_a_host_does_not_change_the_cluster(self) -> None:
+        world = World(1).see("a", master(0))
+        world.state = world.state.among([Host("x", 5432), Host("a", 5432)])
+        world.state = fold(
+            world.state, 0, master(1, system_identifier=CLUSTER + 1), NOON, world.rules
+        )
+        assert world.state.system_identifier == CLUSTER
 
     def test_failed_checks_keep_no_evidence_young(self) -> None:
         world = healthy(max_staleness=30.0, max_fails=1000)
@@ -341,7 +353,10 @@ class TestOtherHosts:
         snapshot = self.of("a", "d").snapshot
         assert not snapshot.ready
         assert not snapshot.hosts[1].alive
-        assert snapshot.master is not None
+        world = self.of("a", "d")
+        world.state = fold(world.state, 1, refused(6), NOON, world.rules)
+        assert world.snapshot.ready
+        assert world.master == "a"
 
     def test_a_master_that_was_removed_is_not_named(self) -> None:
         world = self.of("b", "c")
