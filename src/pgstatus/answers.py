@@ -71,7 +71,7 @@ def change_report(snapshot: Snapshot, changes: Sequence[str]) -> Mapping[str, ob
         "changes": changes,
         "master": None if snapshot.master is None else host_entry(snapshot.master),
         "no_master": snapshot.no_master,
-        "masters": [str(status.host) for status in snapshot.masters],
+        "masters": snapshot.claims,
         "hosts": [host_entry(status) for status in snapshot.hosts],
     }
 
@@ -130,7 +130,7 @@ def overview(
             "since": _time(chronicle.master_since),
         },
         "no_master": snapshot.no_master,
-        "masters": [str(status.host) for status in snapshot.masters],
+        "masters": snapshot.claims,
         "limits": {"lag_ms": limits.lag_ms, "lag_bytes": limits.lag_bytes},
         "chart": {"step_s": STEP, "samples": SAMPLES},
         "hosts": [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pgstatus.election import split_brain
 from pgstatus.snapshot import HostStatus, Role, Snapshot
 
 
@@ -48,10 +49,7 @@ def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     elif new is None and after.ready and (after.no_master != before.no_master or old is not None):
         yield Event(Change.MASTER, None, f"no master: {after.no_master}", logging.WARNING)
     if len(after.masters) > 1 and _claims(before) != _claims(after):
-        text = "split brain: " + ", ".join(
-            f"{s.host} (timeline {s.timeline})" for s in after.masters
-        )
-        yield Event(Change.SPLIT_BRAIN, None, f"{text} say they are the master", logging.ERROR)
+        yield Event(Change.SPLIT_BRAIN, None, split_brain(_claims(after)), logging.ERROR)
     elif len(before.masters) > 1 and len(after.masters) <= 1:
         yield Event(Change.SPLIT_BRAIN, None, "split brain is over")
 

@@ -60,6 +60,12 @@ def cluster_identifier(known: Sequence[int | None], current: int | None) -> int 
     return next(identifier for identifier, count in counts.items() if count == most)
 
 
+def split_brain(claims: Sequence[tuple[str, int | None]]) -> str:
+    """In words: which hosts (name, timeline) say they are the master."""
+    names = " and ".join(f"{name} (timeline {timeline})" for name, timeline in claims)
+    return f"split brain: {names} say they are the master"
+
+
 def elect(
     candidates: Sequence[Candidate],
     *,
@@ -70,9 +76,9 @@ def elect(
     """Choose among ``candidates`` (list order); ``newest_timeline`` is the highest ever seen."""
     contested = [c for c in candidates if c.healthy]
     if policy is SplitBrain.NONE and len(contested) > 1:
-        names = " and ".join(f"{c.name} (timeline {c.timeline})" for c in contested)
-        words = f"split brain: {names} say they are the master"
-        return Election(None, {c.index: f"is in a {words}" for c in contested}, words)
+        words = split_brain([(c.name, c.timeline) for c in contested])
+        reasons = {c.index: f"says it is the master, in a {words}" for c in candidates}
+        return Election(None, reasons, words)
 
     def preference(candidate: Candidate) -> tuple[bool, bool, int]:
         return (not candidate.healthy, candidate.index != current, candidate.index)

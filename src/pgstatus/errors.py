@@ -75,7 +75,7 @@ class DeadlineError(ClientError, TimeoutError):
 
 
 class NotReadyError(ClientError):
-    """503: the first checks are not done yet, or the evidence is too old to be served."""
+    """503: not every host was asked yet, or the evidence is too old to be served."""
 
 
 class SplitBrainError(ClientError):

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgstatus.selection import (
-    POSSIBLY_DEAD,
     Kind,
     Place,
     Question,
     choose,
     is_outdated,
+    not_first,
     objection,
     outdated,
+    possibly_dead,
     why_not_master,
 )
 from pgstatus.snapshot import HostStatus, Snapshot
@@ -40,13 +41,12 @@ def explain(snapshot: Snapshot, question: Question, place: Place) -> tuple[Verdi
 
 
 def _why_chosen(status: HostStatus, question: Question) -> str:
-    if status.master:
-        words = "is the master"
-        if question.kind is not Kind.MASTER:
-            words += ": no healthy replica fits"
-    else:
-        words = "fits"
-    return f"{words}, though possibly dead: {status.error}" if status.possible_dead else words
+    words = "is the master" if status.master else "fits"
+    if status.possible_dead:
+        words += f", {possibly_dead(status)}"
+    if status.master and question.kind is not Kind.MASTER:
+        words += ": no healthy replica fits"
+    return words
 
 
 def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
@@ -61,7 +61,7 @@ def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus
 
 def _why_not_first(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
     if status.possible_dead and not any(other.possible_dead for other in chosen):
-        return f"fits, but {POSSIBLY_DEAD}: {status.error}"
+        return f"fits, but {not_first(status)}"
     named = ", ".join(str(other.host) for other in chosen)
     if question.kind is Kind.MOST_SYNC_BY_BYTES:
         return f"fits, but {named} has less to catch up or comes first in the list"

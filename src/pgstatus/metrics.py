@@ -71,9 +71,7 @@ class _Families(Collector):
 
 
 def _cluster(snapshot: Snapshot, now: float) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "pg_status_ready", "1: every host had its first check.", float(snapshot.ready)
-    )
+    yield GaugeMetricFamily("pg_status_ready", "1: every host was asked.", float(snapshot.ready))
     yield GaugeMetricFamily(
         "pg_status_stale",
         "1: what is known is too old to be served.",

@@ -3,7 +3,8 @@
 Normally every ``sleep``. Without a healthy master every ``failover_sleep``, because the next
 thing to happen is a promotion, and on until the replicas follow the new master; easing off to the
 normal pause when it lasts, because then it is no failover but the state of things (all hosts
-down, or a list of replicas alone).
+down, or a list of replicas alone). It is the same while not every host has been asked: what is
+known may be from before a failover.
 """
 
 from dataclasses import dataclass

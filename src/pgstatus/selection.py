@@ -28,8 +28,6 @@ MAX_WAIT_MS = 10_000
 # forgotten begins anew, which nobody can notice.
 _MAX_QUESTIONS = 1024
 
-POSSIBLY_DEAD = "is possibly dead, and healthy hosts come first"
-
 
 class Kind(StrEnum):
     """What is asked for; the value is the endpoint's path without the slash."""
@@ -134,8 +132,18 @@ def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str |
     """
     reason = objection(status, question)
     if reason is None and status.possible_dead and is_reached(snapshot, question):
-        return f"{POSSIBLY_DEAD}: {status.error}"
+        return not_first(status)
     return reason
+
+
+def not_first(status: HostStatus) -> str:
+    """Why a possibly dead host that fits is not named, though there is a healthy one."""
+    return f"is {possibly_dead(status)}, and healthy hosts come first"
+
+
+def possibly_dead(status: HostStatus) -> str:
+    """That it is, and why."""
+    return f"possibly dead ({status.error})"
 
 
 def why_not_master(status: HostStatus) -> str:

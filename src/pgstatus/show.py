@@ -1,6 +1,7 @@
 """``pg-status hosts`` and ``pg-status explain``: what a running instance knows, for people.
 
-The exit status is for scripts: 0 there is a host to name, 3 there is none, 1 nobody could be asked.
+The exit status is for scripts: 0 there is a host to name, 3 there is none, 1 nobody could be asked
+(78, as everywhere: the configuration that says whom to ask cannot be used).
 """
 
 import contextlib
@@ -124,7 +125,7 @@ def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
 
 def _state(host: Mapping[str, Any]) -> tuple[str, int]:
     if not host["alive"]:
-        return "dead", _RED
+        return ("dead", _RED) if host["error"] else ("unknown", _YELLOW)
     if host["possible_dead"]:
         return "possibly dead", _YELLOW
     if not host["in_sync"]:

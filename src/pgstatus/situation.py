@@ -24,7 +24,7 @@ class Situation:
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Situation":
         replicas = [status for status in snapshot.hosts if status.is_live_replica]
-        claims = tuple(str(status.host) for status in snapshot.masters)
+        claims = tuple(snapshot.claims)
         return cls(
             master=str(snapshot.master.host) if snapshot.master else None,
             replicas=tuple(str(status.host) for status in replicas),

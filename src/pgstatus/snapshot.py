@@ -117,7 +117,7 @@ class Snapshot:
 
     hosts: tuple[HostStatus, ...]
     ready: bool = False
-    """Every host has had its first check, good or bad."""
+    """Every host was asked, with or without an answer; before that no master is named."""
     masters: tuple[HostStatus, ...] = ()
     """The healthy hosts of this cluster that say they are master; two or more: split brain."""
     no_master: str | None = None
@@ -126,6 +126,11 @@ class Snapshot:
     """No master is named *because* several claim to be it."""
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""
+
+    @property
+    def claims(self) -> list[str]:
+        """The names of ``masters``, as ``name:port``."""
+        return [str(status.host) for status in self.masters]
 
     def is_stale(self, now: float) -> bool:
         """It is too old to be served."""

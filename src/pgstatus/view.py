@@ -10,7 +10,7 @@ from math import ceil, inf
 from pgstatus.election import Election
 from pgstatus.lag import is_ahead, over
 from pgstatus.snapshot import HostStatus, Observation, Snapshot
-from pgstatus.state import Lag, Record, Rules, State, candidates, hold_election, is_foreign
+from pgstatus.state import Record, Rules, State, candidates, hold_election, is_foreign
 
 
 def view(state: State, rules: Rules) -> Snapshot:
@@ -68,23 +68,22 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
         )
     if not seen.in_recovery:
         return replace(status, reason=election.reasons.get(index))
-    return _replica(status, state, seen, record.lag, rules)
+    return _replica(status, state, record, seen, rules)
 
 
 def _replica(
-    status: HostStatus, state: State, seen: Observation, lag: Lag, rules: Rules
+    status: HostStatus, state: State, record: Record, seen: Observation, rules: Rules
 ) -> HostStatus:
-    lag_ms = None if lag.seconds is None else ceil(lag.seconds * 1000)
+    seconds = record.lag.seconds
+    lag_ms = None if seconds is None else ceil(seconds * 1000)
     # Where the master ends is known only as long as it answers.
-    lag_bytes = lag.size if state.has_healthy_master else None
+    lag_bytes = record.lag.size if state.has_healthy_master else None
     strange = _other_history(state, seen)
     late_by_time = over(lag_ms, rules.sync_max_lag_ms, "ms")
-    if lag_ms is None:
-        late_by_time = (
-            f"{late_by_time}: it has replayed nothing that was written since we saw the master"
-        )
+    if lag_ms is None and not record.unsettled:
+        late_by_time = f"{late_by_time}: {_why_no_time_lag(state)}"
     late_by_bytes = over(lag_bytes, rules.sync_max_lag_bytes, "bytes")
-    if lag_bytes is None:
+    if not state.has_healthy_master:
         late_by_bytes = f"{late_by_bytes}: the master does not answer"
     return replace(
         status,
@@ -98,15 +97,25 @@ def _replica(
     )
 
 
+def _why_no_time_lag(state: State) -> str:
+    if state.history.newest is None:
+        return "no master was seen yet"
+    return "it has replayed nothing that was written since we saw the master"
+
+
 def _other_history(state: State, seen: Observation) -> str | None:
     """Why this replica's LSN cannot be compared with the master's; None where it can."""
     current = _current_timeline(state)
     if seen.timeline is not None and current is not None and seen.timeline != current:
-        return f"follows timeline {seen.timeline}; the master is on {current}"
+        whose = "the newest" if state.master is None else "the master's"
+        return f"follows timeline {seen.timeline}; {whose} is {current}"
     if is_ahead(state.history, seen):
         return "has replayed log that the master never wrote: it follows another history"
     if seen.timeline is None and len(candidates(state)) > 1:
-        return "has a timeline that cannot be read (pg_monitor is missing), beside two masters"
+        return (
+            "follows a timeline that cannot be read (pg_monitor is missing), and there are "
+            "several masters"
+        )
     return None
 
 
@@ -122,7 +131,7 @@ def _absent(record: Record, rules: Rules) -> str:
         return "was not checked lately"
     if record.fails < rules.max_fails:
         return "has not answered lately"
-    return f"is dead: {record.fails} failed checks in a row"
+    return f"is dead: {record.fails} failed check{'s' if record.fails > 1 else ''} in a row"
 
 
 def _foreign(state: State, record: Record) -> str:

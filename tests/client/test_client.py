@@ -359,6 +359,20 @@ def test_an_answer_that_was_taken_back_is_not_used_again(
         ask("master")
 
 
+def test_what_was_taken_back_for_a_position_is_not_used_for_it(
+    make_asker: AskerFactory, server: Server
+) -> None:
+    """Not even the answer to the question without a position, which was past it."""
+    ask = make_asker(server.url, max_age=0, stale_if_error=60)
+    ask("replica")
+    server.answer = answer(b'{"host": null, "reason": "no live host"}', "404 Not Found")
+    with pytest.raises(NoHostError):
+        ask("replica", min_lsn="0/1")
+    server.answer = answer(b"", "503 Service Unavailable")
+    with pytest.raises(NotReadyError):
+        ask("replica", min_lsn="0/1")
+
+
 def test_the_last_answer_while_pg_status_is_away(make_asker: AskerFactory, server: Server) -> None:
     ask = make_asker(server.url, max_age=0, stale_if_error=1.0)
     ask("replica")

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pgstatus.client import AsyncPgStatusClient, NoHostError, parse_lsn
+from pgstatus.client import AsyncPgStatusClient, NoHostError, SplitBrainError, parse_lsn
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.sqlalchemy import (
     ASGIHTTPDBSessionMiddleware,
@@ -299,6 +299,26 @@ async def test_a_position_counts_on_its_timeline(cluster: Cluster, service: Serv
     # This pg-status has not heard of timeline 2 yet: its master is not the one written to.
     with pytest.raises(NoHostError):
         await reads_with(2)
+
+
+async def test_a_split_brain_is_not_read_around(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may still have a master from before it: that one is not taken instead."""
+    client = service.databases.client
+    await client.master()
+
+    async def refuse(**limits: object) -> None:
+        # What pg-status answers at that moment cannot be timed against the client's memory.
+        raise SplitBrainError(["pg1:5432", "pg2:5432"], "split brain")
+
+    monkeypatch.setattr(client, "replica", refuse)
+    token = current_notes.set(Notes({"default": Bookmark(1, "0/1")}, 10))
+    try:
+        with pytest.raises(SplitBrainError):
+            await service.replica.session_maker()
+    finally:
+        current_notes.reset(token)
 
 
 def test_bookmarks_merge_to_the_one_that_covers_both() -> None:

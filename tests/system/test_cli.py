@@ -88,6 +88,13 @@ def test_something_else_answers(daemon: Daemon, tmp_path: Path) -> None:
     assert "is no pg-status\n" in done.stderr
 
 
+def test_without_a_configuration_the_way_to_others_is_told(daemon: Daemon) -> None:
+    done = run(daemon, "hosts", hosts="")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "pg_status__hosts is not set" in done.stderr
+    assert "--url http://127.0.0.1:8000" in done.stderr
+
+
 def test_options_of_a_url_without_one(daemon: Daemon) -> None:
     done = run(daemon, "hosts", "--token-file", "/nowhere")
     assert done.returncode == 1

@@ -140,7 +140,7 @@ def test_a_replica_of_the_returned_old_master_is_never_in_sync(
     wait_until("the new master is named", lambda: names(daemon, heir.address))
     host = wait_until("it is told", lambda: _not_in_sync(daemon, stray.address))
     assert host is not None
-    assert host["reason"] == "follows timeline 1; the master is on 2"
+    assert host["reason"] == "follows timeline 1; the master's is 2"
     assert daemon.text("/sync_by_bytes") == heir.address
     assert daemon.text("/replica?min_lsn=0/1") == heir.address
 

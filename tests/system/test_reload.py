@@ -106,12 +106,21 @@ def test_limits_are_those_of_the_file(daemon: Daemon, cluster: Cluster, write: W
         late.sql("SELECT pg_wal_replay_resume()")
 
 
+def test_what_needs_a_restart_is_told_by_its_name(daemon: Daemon, write: Write) -> None:
+    write(http_listen_address="127.0.0.1", http_port=1, http_socket_mode=600, log_format="json")
+    reload_and_wait(daemon)
+    for name in ("http_listen_address", "http_port", "http_socket_mode", "log_format"):
+        assert f"pg_status__{name} has changed: that needs a restart" in daemon.log
+
+
 def test_a_broken_file_is_refused_with_all_reasons(
     daemon: Daemon, cluster: Cluster, env_file: Path
 ) -> None:
-    env_file.write_text("nonsense\npg_status__sleep_ms=soon\npg_status__pg_port=x\n")
+    lines = "nonsense\npg_status__sleep_ms=soon\npg_status__pg_port=x\npg_status__host=a\n"
+    env_file.write_text(lines)
     daemon.process.send_signal(signal.SIGHUP)
     wait_until("all reasons", lambda: daemon.log.count("reload refused: ") >= 4)
+    wait_until("and a hint", lambda: "did you mean pg_status__hosts?" in daemon.log)
     for reason in ("line 1", "pg_status__sleep_ms='soon'", "pg_port", "hosts is not set"):
         assert reason in daemon.log
     assert daemon.text("/master") == cluster.primary.address

@@ -265,6 +265,8 @@ def test_certificates_that_are_asked_for_from_now_on(
     client = speak_https(daemon, certificates)
     with daemon:
         assert client.get("/hosts").status_code == 200
+        assert f"listening on https://{daemon.address}:{daemon.port}\n" in daemon.log
+        assert "http://" not in daemon.log
         env_file.write_text("".join([*lines, f"pg_status__http_tls_client_ca={certificates.ca}\n"]))
         daemon.process.send_signal(signal.SIGHUP)
         wait_until("it is refused", lambda: answers(client, "/hosts", 403))

@@ -330,7 +330,10 @@ def test_split_brain_of_policy_none_is_503_that_names_both() -> None:
         },
     )
     (line, *_) = Asked(world.snapshot)("/explain/master").text.splitlines()
-    assert line == f"- a:5432 is in a split brain: {claims} say they are the master"
+    assert (
+        line
+        == f"- a:5432 says it is the master, in a split brain: {claims} say they are the master"
+    )
 
 
 @pytest.mark.parametrize("path", ALL)

@@ -29,13 +29,13 @@ def test_a_failover() -> None:
     assert told(world, ("b", master(6, 1100, timeline=2))) == [
         "master is b:5432 (timeline 2, before it was a:5432)",
         "b:5432 says it is a master",
-        "c:5432 follows timeline 1; the master is on 2",
+        "c:5432 follows timeline 1; the master's is 2",
     ]
 
 
 def test_a_split_brain_begins_and_ends() -> None:
     world = quiet()
-    text = "split brain: a:5432 (timeline 1), b:5432 (timeline 2) say they are the master"
+    text = "split brain: a:5432 (timeline 1) and b:5432 (timeline 2) say they are the master"
     assert text in told(world, ("b", master(5, 1100, timeline=2)))
     assert "split brain is over" in told(world, ("a", replica(6, 1100, timeline=2)))
 

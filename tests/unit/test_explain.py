@@ -19,7 +19,10 @@ def told(question: Question, *hosts: HostStatus, place: Place | None = None) -> 
 
 def test_the_master() -> None:
     assert told(ask("master"), M, A) == ["+m is the master", "-a is a replica"]
-    assert told(ask("master"), ILL_M) == ["+m is the master, though possibly dead: None"]
+    assert told(ask("master"), ILL_M) == ["+m is the master, possibly dead (timeout)"]
+    assert told(ask("replica"), ILL_M) == [
+        "+m is the master, possibly dead (timeout): no healthy replica fits"
+    ]
 
 
 def test_late_replicas_and_the_master_in_their_place() -> None:
@@ -32,7 +35,7 @@ def test_late_replicas_and_the_master_in_their_place() -> None:
 def test_the_dead_and_the_possibly_dead() -> None:
     assert told(ask("replica"), M, A, ILL, DEAD)[1:] == [
         "+a fits",
-        "-i fits, but is possibly dead, and healthy hosts come first: None",
+        "-i fits, but is possibly dead (timeout), and healthy hosts come first",
         "-d is not a live replica",
     ]
 

@@ -42,11 +42,11 @@ def ask(kind: str, **limits: int) -> Question:
 
 
 M = the_master()
-ILL_M = the_master(possible_dead=True)
+ILL_M = the_master(possible_dead=True, error="timeout")
 LATE = host("l", lag_ms=5000)
 FAR = host("f", lag_bytes=5_000_000)
 UNKNOWN = host("u", lag_ms=None, lag_bytes=None)
-ILL = host("i", possible_dead=True)
+ILL = host("i", possible_dead=True, error="timeout")
 ALIEN = host("x", excluded=True)
 OTHER = host("o", same_history=False)
 DEAD = HostStatus(Host("d", 5432))

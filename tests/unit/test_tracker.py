@@ -198,7 +198,7 @@ class TestLag:
         assert not status.sync_by_time
         assert not status.sync_by_bytes
         assert not status.same_history
-        assert status.reason == "follows timeline 1; the master is on 2"
+        assert status.reason == "follows timeline 1; the master's is 2"
         question = Thresholds().question(Kind.REPLICA, min_lsn=1)
         assert [s.host.name for s in choose(world.snapshot, question, Place())] == ["b"]
 
@@ -216,7 +216,7 @@ class TestLag:
     def test_a_replica_of_unknown_timeline_cannot_be_trusted_beside_two_masters(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
         world.see("c", replica(5, 1000, timeline=None), Look.AGAIN)
-        assert "has a timeline that cannot be read" in str(world["c"].reason)
+        assert "a timeline that cannot be read" in str(world["c"].reason)
 
     def test_a_restart_point_does_not_take_a_received_timeline_back(self) -> None:
         world = healthy().see("a", master(5, timeline=2)).see("b", replica(5, timeline=2))

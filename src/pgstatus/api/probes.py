@@ -76,7 +76,7 @@ class IsReplica(_HostCheck):
 
 
 class IsAlive(_HostCheck):
-    """It answers, or has failed to fewer than ``max_fails`` times."""
+    """It answered not too long ago, and has since failed to fewer than ``max_fails`` times."""
 
     def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
         return None if status.alive else status.reason

@@ -34,8 +34,8 @@ class Selection(Resource):
             snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
-            claims = [str(status.host) for status in snapshot.masters]
-            raise Refused(falcon.HTTP_503, snapshot.no_master or "", split_brain=claims)
+            reason = snapshot.no_master or ""
+            raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
         if equals:
             note = wire.note_of(req)

@@ -48,7 +48,7 @@ class AsyncPgStatusClient:
         self._flights: dict[Question[Any], asyncio.Task[Any]] = {}
 
     async def master(self) -> ChosenHost:
-        """The master. NoHostError: there is none now."""
+        """The master. NoHostError: there is none now; SplitBrainError: none of several is named."""
         return await self._ask(selection("/master"))
 
     async def replica(

@@ -68,9 +68,8 @@ class Answers:
 
     def forget(self, asked: Question[Any]) -> None:
         """The answer is not true any more, whoever is away next."""
-        if asked.min_lsn is not None:
-            asked = _past(asked, parse_position(asked.min_lsn)[0])
-        self._entries.pop(asked, None)
+        for key in _keys(asked):
+            self._entries.pop(key, None)
 
     def _find(self, asked: Question[T], since: float) -> T | None:
         value: T | None
@@ -78,13 +77,8 @@ class Answers:
             entry = self._entries.get(asked)
             value = entry.value if entry is not None and entry.at > since else None
             return value
-        timeline, position = parse_position(asked.min_lsn)
-        keys = [_past(asked, timeline)]
-        if timeline is None:
-            # An answer without a position will do if it is past this one; but which timeline it
-            # is on, an answer does not say.
-            keys.append(asked._replace(min_lsn=None, wait_ms=None))
-        entries = map(self._entries.get, keys)
+        _, position = parse_position(asked.min_lsn)
+        entries = map(self._entries.get, _keys(asked))
         value = next(
             (
                 entry.value
@@ -94,6 +88,19 @@ class Answers:
             None,
         )
         return value
+
+
+def _keys(asked: Question[T]) -> list[Question[T]]:
+    """Where an answer to it may be kept."""
+    if asked.min_lsn is None:
+        return [asked]
+    timeline, _ = parse_position(asked.min_lsn)
+    keys = [_past(asked, timeline)]
+    if timeline is None:
+        # An answer without a position will do if it is past this one; but which timeline it is on,
+        # an answer does not say.
+        keys.append(asked._replace(min_lsn=None, wait_ms=None))
+    return keys
 
 
 def _past(asked: Question[T], timeline: int | None) -> Question[T]:

@@ -40,6 +40,7 @@ class HostStatus:
     lsn: str | None
     sync_by_time: bool
     sync_by_bytes: bool
+    in_sync: bool
     timeline: int | None
     dc: str | None
     geo: str | None

@@ -50,7 +50,7 @@ class PgStatusClient:
         )
 
     def master(self) -> ChosenHost:
-        """The master. NoHostError: there is none now."""
+        """The master. NoHostError: there is none now; SplitBrainError: none of several is named."""
         return self._ask(selection("/master"))
 
     def replica(

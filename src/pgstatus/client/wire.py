@@ -155,6 +155,11 @@ def _host_status(entry: dict[str, Any]) -> HostStatus:
         lsn=entry.get("lsn"),
         sync_by_time=entry["sync_by_time"],
         sync_by_bytes=entry["sync_by_bytes"],
+        # pg-status 2.2 leaves it to us.
+        in_sync=entry.get(
+            "in_sync",
+            entry["sync_by_time"] and (entry["sync_by_bytes"] or entry["lag_bytes"] is None),
+        ),
         timeline=entry.get("timeline"),
         dc=entry.get("dc"),
         geo=entry.get("geo"),

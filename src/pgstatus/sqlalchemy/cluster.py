@@ -11,7 +11,14 @@ from typing import NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, NoHostError, parse_lsn
+from pgstatus.client import (
+    AsyncPgStatusClient,
+    ChosenHost,
+    ClientError,
+    NoHostError,
+    SplitBrainError,
+    parse_lsn,
+)
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
@@ -68,7 +75,11 @@ class PgStatusCluster:
         self._retiring: set[asyncio.Task[None]] = set()
 
     def master(self) -> "PgStatusConnect":
-        """Sessions on the master of the moment. They raise NoHostError while there is none."""
+        """Sessions on the master of the moment.
+
+        They raise NoHostError while there is none, SplitBrainError while pg-status was told to
+        choose none of several.
+        """
         return _MasterConnect(self)
 
     def replica(
@@ -210,8 +221,9 @@ class _ReplicaConnect(PgStatusConnect):
                 min_lsn=mark.position(),
                 wait_ms=self._wait_ms,
             )
-        except NoHostError:
-            raise  # even the master that pg-status knows is older than what was written
+        except (NoHostError, SplitBrainError):
+            # Even the master that pg-status knows is older than what was written; or there are two.
+            raise
         except ClientError:
             # No answer, or one of a pg-status that does not know timelines. The master is known
             # for longer than which replica has what.
