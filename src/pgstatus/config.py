@@ -94,7 +94,7 @@ def _read_settings(problems: list[str]) -> Settings:
             f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
         )
     found, wrong = parse_hosts(
-        entries, split_positions(raw["pg_port"], raw["delimiter"], len(entries))
+        entries, split_positions(raw["pg_port"], raw["hosts"], raw["delimiter"])
     )
     problems += [PREFIX + problem for problem in wrong]
     dc = _dimension(raw, "dc", len(entries), reader.warnings)
@@ -176,7 +176,7 @@ class _Dimension:
 
 
 def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) -> _Dimension:
-    values = split_positions(raw[f"hosts_{name}"], raw["delimiter"], hosts)
+    values = split_positions(raw[f"hosts_{name}"], raw["hosts"], raw["delimiter"])
     other = raw[f"current_{name}_env"]
     current = raw[f"current_{name}"] or (os.environ.get(other) if other else None)
     if current and len(values) == hosts:

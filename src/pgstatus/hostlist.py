@@ -17,13 +17,15 @@ def split_list(text: str | None, delimiter: str) -> list[str]:
     return [item for item in _items(text, delimiter) if item]
 
 
-def split_positions(text: str | None, delimiter: str, count: int) -> list[str]:
-    """The items of a list with one for each of ``count`` hosts; those left empty are kept.
+def split_positions(text: str | None, hosts: str | None, delimiter: str) -> list[str]:
+    """The items of a list with one for each of ``hosts``, another list; a place may be empty.
 
-    One more that is empty is the end of the last one.
+    Where ``hosts`` has as many, empty ones among them, those places are left out of both.
     """
-    items = _items(text, delimiter)
-    return items[:-1] if items == [""] or (len(items) == count + 1 and not items[-1]) else items
+    items, beside = _items(text, delimiter), _items(hosts, delimiter)
+    if len(items) == len(beside):
+        return [item for item, host in zip(items, beside, strict=True) if host]
+    return items if items[-1] else items[:-1]
 
 
 def _items(text: str | None, delimiter: str) -> list[str]:
@@ -34,9 +36,12 @@ def parse_hosts(entries: Sequence[str], ports: Sequence[str]) -> tuple[list[Para
     """``(parameters, problems)``, the former in list order.
 
     ``ports`` are for the entries that name none: one for all, or one each in order; a list that
-    is too short repeats its last port.
+    is too short, or ends with empty places, repeats its last port.
     """
-    numbers, problems = _ports(ports, len(entries))
+    given = len(ports)
+    while given and not ports[given - 1]:
+        given -= 1
+    numbers, problems = _ports(ports[:given], len(entries))
     found: list[Params] = []
     for index, entry in enumerate(entries):
         shown = f"hosts={entry!r}" if _is_plain(entry) else f"hosts, entry {index + 1}"
@@ -54,11 +59,11 @@ def parse_hosts(entries: Sequence[str], ports: Sequence[str]) -> tuple[list[Para
 def _ports(texts: Sequence[str], hosts: int) -> tuple[list[int], list[str]]:
     ports: list[int] = []
     problems: list[str] = []
-    for text in texts:
+    for place, text in enumerate(texts, 1):
         try:
             ports.append(_port(text))
         except ValueError as error:
-            problems.append(f"pg_port={text!r}: {error}")
+            problems.append(f"pg_port, entry {place}, {text!r}: {error}")
     if len(texts) > max(hosts, 1):
         problems.append(
             f"pg_port names {len(texts)} ports for {hosts} hosts: expected one for all or one each"

@@ -178,9 +178,24 @@ def test_a_bad_value_is_named_with_what_was_expected(load: Load, name: str, valu
 
 
 def test_a_place_left_empty_moves_no_other(load: Load) -> None:
-    settings = load(hosts_dc="x,,y", current_dc="x", pg_port="1,2,3,")
+    settings = load(hosts_dc="x,,y", current_dc="x")
     assert [host.dc for host in settings.hosts] == ["x", None, "y"]
-    assert [host.port for host in settings.hosts] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ports", "expected"),
+    [
+        ("a,b", "5433,", [5433, 5433]), ("a,b,c", "1,2,", [1, 2, 2]), ("a,b", "1,2,", [1, 2]),
+        (",a,b", ",1,2", [1, 2]), ("a,,b", "1,,2", [1, 2]), ("a,b,", "1,2", [1, 2]),
+    ],
+)  # fmt: skip
+def test_empty_places_of_ports(load: Load, hosts: str, ports: str, expected: list[int]) -> None:
+    assert [host.port for host in load(hosts=hosts, pg_port=ports).hosts] == expected
+
+
+def test_places_that_hosts_leaves_empty_are_left_out(load: Load) -> None:
+    settings = load(hosts="a,,b", hosts_dc="x,,y", current_dc="x")
+    assert [(host.name, host.dc) for host in settings.hosts] == [("a", "x"), ("b", "y")]
 
 
 def test_warnings_are_told_beside_mistakes(load: Load) -> None:
