@@ -22,6 +22,8 @@ def split_positions(text: str | None, hosts: str | None, delimiter: str) -> list
 
     Where ``hosts`` has as many, empty ones among them, those places are left out of both.
     """
+    if not text:
+        return []
     items, beside = _items(text, delimiter), _items(hosts, delimiter)
     if len(items) == len(beside):
         return [item for item, host in zip(items, beside, strict=True) if host]

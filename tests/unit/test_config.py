@@ -182,6 +182,10 @@ def test_a_place_left_empty_moves_no_other(load: Load) -> None:
     assert [host.dc for host in settings.hosts] == ["x", None, "y"]
 
 
+def test_a_list_that_is_not_there_has_no_places(load: Load) -> None:
+    assert load(hosts="a").warnings == ()
+
+
 @pytest.mark.parametrize(
     ("hosts", "ports", "expected"),
     [
