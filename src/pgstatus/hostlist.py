@@ -25,7 +25,7 @@ def split_positions(text: str | None, hosts: str | None, delimiter: str) -> list
     if not text:
         return []
     items, beside = _items(text, delimiter), _items(hosts, delimiter)
-    if len(items) == len(beside):
+    if hosts and len(items) == len(beside):
         return [item for item, host in zip(items, beside, strict=True) if host]
     return items if items[-1] else items[:-1]
 
