@@ -18,6 +18,8 @@
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+_LONGEST = 300
+
 
 class PgStatusError(Exception):
     """Base of all errors of this package."""
@@ -51,11 +53,20 @@ class Cause(StrEnum):
 
 
 class CheckError(PgStatusError):
-    """One check of one host failed. The message is for people, ``cause`` for counting."""
+    """One check of one host failed. The message is for people, ``cause`` for counting.
+
+    It goes into logs and answers: see `in_a_line`.
+    """
 
     def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
+        super().__init__(in_a_line(message))
         self.cause = cause
+
+
+def in_a_line(words: str) -> str:
+    """What somebody else has said, without control characters and of bearable length."""
+    line = "".join(c if c.isprintable() else " " for c in words[:_LONGEST])
+    return f"{line} …" if len(words) > _LONGEST else line
 
 
 class StartError(PgStatusError, OSError):

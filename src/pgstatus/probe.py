@@ -11,6 +11,8 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
+from types import NoneType
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,7 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgstatus.clock import now
-from pgstatus.errors import Cause, CheckError
+from pgstatus.errors import Cause, CheckError, in_a_line
 from pgstatus.lsn import parse_lsn
 from pgstatus.resolver import Resolver
 from pgstatus.secret import read_secret
@@ -51,6 +53,18 @@ _FULL = _QUERY.format(
        CASE WHEN in_recovery THEN (
          SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)
            FROM pg_control_recovery() AS r, pg_control_checkpoint() AS c) END"""
+)
+# What each column is; where it may be null, None as well.
+_TYPES: tuple[tuple[type, ...], ...] = (
+    (bool,),
+    (str, NoneType),
+    (str, NoneType),
+    (int,),
+    (int, NoneType),
+    (float,),
+    (float, NoneType),
+    (int, NoneType),
+    (int, NoneType),
 )
 # Where an administrator has revoked the control functions from PUBLIC.
 _REDUCED = _QUERY.format(control="NULL::bigint, NULL::integer")
@@ -213,7 +227,11 @@ class Probe:
             started = now()
             try:
                 row = await (await connection.execute(self._query)).fetchone()
-                break
+                return self._read(row, started)
+            except (TypeError, ValueError) as error:
+                raise CheckError(
+                    Cause.PROTOCOL, f"answered something unexpected: {error}"
+                ) from None
             except psycopg.errors.InsufficientPrivilege as error:
                 if self._query is _REDUCED:
                     raise
@@ -223,16 +241,13 @@ class Probe:
                     "GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_recovery(), "
                     f"pg_control_checkpoint() TO {self._role}",
                 )
-        try:
-            return self._read(row, started)
-        except (TypeError, ValueError) as error:
-            raise CheckError(Cause.PROTOCOL, f"answered something unexpected: {error}") from None
 
     def _read(self, row: Row | None, started: float) -> Observation:
-        if row is None:
-            raise ValueError("no row")
-        in_recovery, lsn, wal_file, receivers, received, host_time, replayed_at = row[:7]
-        system_identifier, restart_timeline = row[7:]
+        _check_types(row or ())
+        (
+            in_recovery, lsn, wal_file, receivers, received, host_time, replayed_at,
+            system_identifier, restart_timeline,
+        ) = row or ()  # fmt: skip
         if in_recovery:
             # A receiver whose details are hidden leaves the timeline unknown, not wrong.
             timeline = received if receivers else restart_timeline
@@ -242,9 +257,11 @@ class Probe:
                     f"GRANT pg_monitor TO {self._role}",
                 )
         else:
+            if wal_file is None:
+                raise ValueError("expected the name of a WAL file")
             timeline = int(wal_file[:8], 16)
         return Observation(
-            in_recovery=bool(in_recovery),
+            in_recovery=in_recovery,
             lsn=None if lsn is None else parse_lsn(lsn),
             timeline=timeline or None,
             receiving=bool(receivers),
@@ -297,7 +314,18 @@ class Probe:
             self._on_lost()
 
 
+def _check_types(row: Row) -> None:
+    """ValueError: it is not the row that was asked for. What listens there may be anything."""
+    if len(row) != len(_TYPES):
+        raise ValueError(f"expected {len(_TYPES)} columns, got {len(row)}")
+    for value, types in zip(row, _TYPES, strict=True):
+        if not isinstance(value, types):
+            raise ValueError(f"expected {types[0].__name__}, got {value!r}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"expected a finite number, got {value}")
+
+
 def _words(error: psycopg.Error) -> str:
     """libpq's first line, without the address that the reader knows already and without advice."""
     text = _PREFIX.sub("", str(error).strip())
-    return text.partition("\n")[0].strip() or type(error).__name__
+    return in_a_line(text.partition("\n")[0].strip()) or type(error).__name__

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
@@ -13,6 +14,7 @@ from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
 from tests.support.each_postgres import cluster_of_each, daemon_of_each  # noqa: F401
 from tests.support.illhosts import listener
+from tests.support.liar import BOOL, FLOAT8, HONEST, INT8, NUMERIC, TEXT, complaint, liar, row
 from tests.support.waiting import wait_until
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
@@ -150,3 +152,54 @@ def test_a_password_from_a_file_is_read_at_every_connect(
     wait_until("its absence is told", lambda: "cannot read the" in error_of(daemon, primary))
     file.write_text("postgres\n")
     wait_until("the right password is used", lambda: daemon.text("/master") == primary)
+
+
+def lies(place: int, oid: int, text: bytes | None) -> bytes:
+    """An honest primary's row but for one column."""
+    return row([*HONEST[:place], (oid, text), *HONEST[place + 1 :]])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        pytest.param(lies(0, TEXT, b"maybe"), "expected bool", id="role"),
+        pytest.param(lies(0, BOOL, None), "expected bool", id="no role"),
+        pytest.param(lies(1, TEXT, b"x/y"), "HEX/HEX", id="lsn"),
+        pytest.param(lies(1, TEXT, b"\xff"), "utf-8", id="no text"),
+        pytest.param(lies(2, TEXT, b"no file"), "invalid literal", id="wal file"),
+        pytest.param(lies(2, TEXT, None), "expected", id="no wal file"),
+        pytest.param(lies(3, INT8, b"abc"), "abc", id="receivers"),
+        pytest.param(lies(5, FLOAT8, b"x"), "x", id="time"),
+        pytest.param(lies(5, FLOAT8, b"NaN"), "finite", id="time is no number"),
+        pytest.param(lies(6, TEXT, b"yesterday"), "expected float", id="replayed at"),
+        pytest.param(lies(7, TEXT, b"{}"), "expected int", id="identifier"),
+        pytest.param(lies(8, NUMERIC, b"1.5"), "expected int", id="timeline"),
+        pytest.param(row(HONEST[:3]), "9 columns", id="too few"),
+        pytest.param(row([]), "9 columns", id="none"),
+    ],
+)
+def test_a_host_that_answers_with_nonsense_is_ill_and_nothing_else(
+    cluster: Cluster, make_daemon: DaemonFactory, network: Network, answer: bytes, words: str
+) -> None:
+    address = network.address(250)
+    with liar(address, answer) as port:
+        daemon = watch(make_daemon, cluster, f"{address}:{port}", sleep_ms=100)
+        assert words in error_of(daemon, address)
+        assert daemon.text("/master") == cluster.primary.address
+        assert "defect" not in daemon.log
+
+
+def test_words_of_a_host_are_one_line_of_bearable_length(
+    cluster: Cluster, make_daemon: DaemonFactory, network: Network
+) -> None:
+    """Neither a forged line of the log nor a command for somebody's terminal."""
+    address = network.address(250)
+    text = b"evil \r\x1b[2J2026-01-01T00:00:00.000Z INFO     master is 6.6.6.6" + b"x" * 1_000_000
+    with liar(address, complaint(text)) as port:
+        daemon = watch(make_daemon, cluster, f"{address}:{port}", sleep_ms=100)
+        error = error_of(daemon, address)
+        assert error.startswith("evil   [2J2026")
+        assert error.endswith(" …")
+        assert len(error) < 500
+        assert "\r" not in daemon.log
+        assert "\x1b" not in daemon.log
