@@ -126,13 +126,14 @@ class Monitor:
         """Whose running check is a glance."""
         self._owed: set[int] = set()
         """Whose check of the round has to wait for a glance to end."""
-        self._lost_at: dict[int, float] = {}
-        """When a host's connection last broke."""
+        self._alarms: dict[int, tuple[int, float]] = {}
+        """How often in a row a host's connection broke, and when we looked because of the last."""
         self._running: dict[int, float] = {}
         """When the check under way of a host began."""
         self._restless_since: float | None = None
         """Since when a failover has been under way, or somebody has not been asked yet."""
-        self._lost = False
+        self._look_at = inf
+        """When to look at everybody because a connection broke."""
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -176,7 +177,7 @@ class Monitor:
             async with asyncio.TaskGroup() as checks:
                 while not self._stopping.is_set():
                     began = clock.now()
-                    self._lost = False
+                    self._look_at = inf
                     self._checks = checks
                     for index in range(len(self._probes)):
                         if index not in self._running:
@@ -215,6 +216,8 @@ class Monitor:
         result = await outcome(self._probes[index])
         overdue.cancel()
         log.debug("%s: %s", self._state.hosts[index], result)
+        if isinstance(result, Failure):
+            self._alarms.pop(index, None)  # it was no false alarm
         self._on_result(self._state.hosts[index], result)
         # We may have slept meanwhile: what was known, or what was answered, is old then.
         now = clock.now()
@@ -289,7 +292,8 @@ class Monitor:
             self._on_beat()
             now = clock.now()
             self._keep(expire(self._state, now, self._rules))
-            left = began + self._pause_now(now) - now
+            due = began + self._pause_now(now)
+            left = min(due, max(self._look_at, began + self._rhythm.failover_sleep)) - now
             if left <= 0:
                 return
             asked = self._master_asked
@@ -313,19 +317,18 @@ class Monitor:
         elif self._restless_since is None:
             self._restless_since = now
         since = self._restless_since
-        pause = self._rhythm.pause(None if since is None else now - since)
-        return min(pause, self._rhythm.failover_sleep) if self._lost else pause
+        return self._rhythm.pause(None if since is None else now - since)
 
     def _connection_lost(self, index: int) -> None:
-        """A connection broke: look at all hosts now, and for each host only once in a pause.
-
-        A pooler that ends idle connections all the time is no failover.
-        """
+        """A connection broke: look at all hosts, now where this is not one of many times."""
         now = clock.now()
-        if now - self._lost_at.get(index, -inf) >= self._rhythm.sleep:
-            self._lost_at[index] = now
-            self._lost = True
-            self._nudge.set()
+        alarms, looked_at = self._alarms.get(index, (0, -inf))
+        if now - looked_at > self._rhythm.sleep:
+            alarms = 0
+        look_at = max(now, looked_at + self._rhythm.patience(alarms))
+        self._alarms[index] = alarms + 1, look_at
+        self._look_at = min(self._look_at, look_at)
+        self._nudge.set()
 
 
 class _Stop(Exception):  # noqa: N818  # it ends the task group; nothing went wrong

@@ -21,6 +21,17 @@ class Rhythm:
     sleep: float
     failover_sleep: float
 
+    def patience(self, false_alarms: int) -> float:
+        """How long to wait for the next look because a host's connection broke, seconds since the
+        last such look. ``false_alarms``: so many in a row before have found it well.
+
+        A broken connection is the first sign of a crash; but a pooler that ends idle connections
+        all the time must not make us look all the time.
+        """
+        if not false_alarms:
+            return 0.0
+        return min(self.sleep, self.failover_sleep * 2.0 ** min(64, false_alarms - 1))
+
     def pause(self, restless: float | None) -> float:
         """The pause after ``restless`` seconds of a failover; None: all is quiet."""
         if restless is None:

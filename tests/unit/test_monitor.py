@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import log2
 
 import pytest
 
@@ -109,12 +110,41 @@ def test_a_lost_connection_begins_a_round_at_once(watch: Callable[..., Watched])
 def test_connections_that_break_all_the_time_do_not_make_it_spin(
     watch: Callable[..., Watched],
 ) -> None:
+    """The pauses between the looks that they are the reason of double: 10, 20, 40 … ms."""
     watched = watch(FakeProbe("master"), sleep=60)
     wait_until("the first round", lambda: watched.master() == "a")
     checks = watched.probes[0].checks
+    began = clock.now()
     for _ in range(20):
         watched.lose_connection(0)
-    assert watched.probes[0].checks == checks + 1
+    took = clock.now() - began
+    assert 2 <= watched.probes[0].checks - checks <= 3 + log2(took / 0.01)
+
+
+@pytest.mark.parametrize("breaks_before", [1, 3])
+def test_a_connection_that_broke_a_moment_ago_hides_no_crash(
+    watch: Callable[..., Watched], breaks_before: int
+) -> None:
+    """Somebody ended our session, and then the host crashes for good."""
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    for _ in range(breaks_before):
+        watched.lose_connection(0)
+    watched.probes[0].behaviour, watched.probes[1].behaviour = "refusing", "master"
+    watched.probes[1].timeline = 2
+    watched.lose_connection(0)
+    wait_until("the promoted one is named", lambda: watched.master() == "b", timeout=5)
+
+
+def test_a_host_that_crashes_again_is_seen_again(watch: Callable[..., Watched]) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    for _ in range(8):
+        watched.probes[0].behaviour = "refusing"
+        watched.lose_connection(0)
+        wait_until("it is ill", lambda: watched.board.read().hosts[0].possible_dead, timeout=5)
+        watched.probes[0].behaviour = "master"
+        wait_until("it is well", lambda: not watched.board.read().hosts[0].possible_dead, timeout=5)
 
 
 def test_without_a_master_it_looks_again_soon(watch: Callable[..., Watched]) -> None:

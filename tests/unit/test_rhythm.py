@@ -8,6 +8,11 @@ from pgstatus.rhythm import Rhythm
 RHYTHM = Rhythm(sleep=5.0, failover_sleep=0.1)
 
 
+def test_a_first_broken_connection_is_looked_after_at_once_many_in_a_row_more_seldom() -> None:
+    assert [RHYTHM.patience(n) for n in range(8)] == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert RHYTHM.patience(10_000) == 5.0
+
+
 def test_pauses() -> None:
     assert RHYTHM.pause(None) == 5.0
     assert [RHYTHM.pause(s) for s in (0, 30, 60, 75, 90)] == [0.1, 0.1, 0.1, 0.2, 0.4]
