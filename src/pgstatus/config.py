@@ -106,8 +106,8 @@ def _read_settings(problems: list[str]) -> Settings:
     state_file = raw["state_file"]
     if state_file is not None and not state_file.parent.is_dir():
         problems.append(f"{PREFIX}state_file: there is no directory {state_file.parent}")
-    elif state_file is not None and state_file.is_dir():
-        problems.append(f"{PREFIX}state_file: {state_file} is a directory; expected a file in one")
+    elif state_file is not None and state_file.exists() and not state_file.is_file():
+        problems.append(f"{PREFIX}state_file: {state_file}: expected a regular file, or none yet")
     round_ms = raw["sleep_ms"] + raw["query_timeout_ms"]
     staleness = raw["max_staleness_ms"]
     if staleness is None:

@@ -77,6 +77,8 @@ class Memory:
     newest_timeline: int
     witnesses: frozenset[str]
     """The hosts that have shown it."""
+    master: str | None = None
+    """Who was named, ``name:port``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class State:
     records: tuple[Record, ...]
     history: WalHistory = field(default_factory=WalHistory)
     master: int | None = None
+    incumbent: int | None = None
+    """The master of the last moment at which everybody had been asked."""
     newest_timeline: int | None = None
     witnesses: frozenset[str] = frozenset()
     """The hosts that have shown the newest timeline."""
@@ -105,35 +109,37 @@ class State:
         """What to keep for the next start; None as long as it is not certain."""
         if not self.ready or self.newest_timeline is None:
             return None
-        return Memory(self.system_identifier, self.newest_timeline, self.witnesses)
+        master = None if self.incumbent is None else str(self.hosts[self.incumbent])
+        return Memory(self.system_identifier, self.newest_timeline, self.witnesses, master)
 
     def recall(self, memory: Memory) -> "State":
         """This first state with what was known before the restart; itself if of other hosts."""
-        if not memory.witnesses & {str(host) for host in self.hosts}:
+        names = [str(host) for host in self.hosts]
+        if not memory.witnesses & set(names):
             return self
         return replace(
             self,
             system_identifier=memory.system_identifier,
             newest_timeline=memory.newest_timeline,
             witnesses=memory.witnesses,
+            incumbent=names.index(memory.master) if memory.master in names else None,
             recalled=True,
         )
 
     def among(self, hosts: Sequence[Host]) -> "State":
         """What is still worth remembering when these are the hosts from now on."""
         old = {(host.name, host.port): index for index, host in enumerate(self.hosts)}
-        kept = [old.get((host.name, host.port)) for host in hosts]
-        if all(index is None for index in kept):
+        kept = [old.get((host.name, host.port), -1) for host in hosts]
+        if set(kept) == {-1}:
             return State.of(hosts)
-        records = tuple(Record() if index is None else self.records[index] for index in kept)
+        records = tuple(Record() if index < 0 else self.records[index] for index in kept)
         ready = all(record.checked is not None for record in records)
         return replace(
             self,
             hosts=tuple(hosts),
             records=records,
-            master=None
-            if self.master is None or self.master not in kept
-            else kept.index(self.master),
+            master=kept.index(self.master) if self.master in kept else None,
+            incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
             ready=ready,
             recalled=self.recalled or (self.ready and not ready),
         )
@@ -175,7 +181,8 @@ def candidates(state: State) -> list[Candidate]:
 
 def is_foreign(state: State, record: Record) -> bool:
     """It belongs to another cluster than most of the hosts."""
-    return record.system_identifier not in (None, state.system_identifier)
+    known = state.system_identifier
+    return known is not None and record.system_identifier not in (None, known)
 
 
 def hold_election(state: State, rules: Rules) -> Election:
@@ -183,6 +190,6 @@ def hold_election(state: State, rules: Rules) -> Election:
     return elect(
         candidates(state),
         newest_timeline=state.newest_timeline,
-        current=state.master,
+        current=state.incumbent,
         policy=rules.split_brain,
     )

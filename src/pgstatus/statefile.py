@@ -10,6 +10,7 @@ import os
 import threading
 from math import inf
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from pgstatus import clock
 from pgstatus.state import Memory
@@ -44,7 +45,7 @@ class StateFile:
             return _parse(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             log.error("%s cannot be used and will be replaced: %s", self._path, error)
             return None
 
@@ -79,14 +80,15 @@ class StateFile:
 def _parse(text: bytes) -> Memory:
     known = json.loads(text)
     identifier, timeline = known["system_identifier"], known["newest_timeline"]
-    witnesses = known["witnesses"]
+    witnesses, master = known["witnesses"], known.get("master")
     if (
         not (identifier is None or isinstance(identifier, int))
         or not isinstance(timeline, int)
         or not isinstance(witnesses, list)
+        or not (master is None or isinstance(master, str))
     ):
         raise ValueError("not written by pg-status")
-    return Memory(identifier, timeline, frozenset(map(str, witnesses)))
+    return Memory(identifier, timeline, frozenset(map(str, witnesses)), master)
 
 
 def _render(memory: Memory) -> bytes:
@@ -95,15 +97,22 @@ def _render(memory: Memory) -> bytes:
             "system_identifier": memory.system_identifier,
             "newest_timeline": memory.newest_timeline,
             "witnesses": sorted(memory.witnesses),
+            "master": memory.master,
         }
     ).encode()
 
 
 def _replace(path: Path, content: bytes) -> None:
     """Put ``content`` into the file; whoever reads sees all of it, or all of what was there."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    path = path.resolve()
+    # Of a name of its own: another instance may be told the same file.
+    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
+        new = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            new.replace(path)
+        except BaseException:
+            new.unlink()
+            raise

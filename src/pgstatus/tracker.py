@@ -49,9 +49,8 @@ def fold(
     else:
         record = _failed(record, result, rules)
     records = (*state.records[:index], record, *state.records[index + 1 :])
-    state = _decide(replace(state, records=records), rules)
     ready = state.ready or all(record.checked is not None for record in records)
-    state = replace(state, ready=ready)
+    state = _decide(replace(state, records=records), rules, ready=ready)
     if state.master == index and isinstance(result, Observation):
         return _sharpen(_measure(replace(state, history=state.history.add(result)), index, look))
     return _measure(state, index, look)
@@ -78,7 +77,7 @@ def expire(state: State, now: float, rules: Rules) -> State:
         return state
     ready = state.ready and any(record.checked is not None for record in records)
     recalled = state.recalled or (state.ready and not ready)
-    return _decide(replace(state, records=records, ready=ready, recalled=recalled), rules)
+    return _decide(replace(state, records=records, recalled=recalled), rules, ready=ready)
 
 
 def is_too_old(started: float, now: float, rules: Rules) -> bool:
@@ -131,10 +130,13 @@ def _failed(before: Record, failure: Failure, rules: Rules) -> Record:
     )
 
 
-def _decide(state: State, rules: Rules) -> State:
+def _decide(state: State, rules: Rules, *, ready: bool) -> State:
     """Which cluster this is, which timeline is its newest, who is its master."""
-    identifier = _cluster_identifier(state)
-    if identifier != state.system_identifier:
+    before, identifier = state.system_identifier, _cluster_identifier(state)
+    if before is None:
+        # It can be read only now; that it is another one nobody has said.
+        state = replace(state, system_identifier=identifier)
+    elif identifier != before:
         # Another cluster altogether: its timelines and positions have nothing to do with these.
         state = replace(
             state,
@@ -144,11 +146,15 @@ def _decide(state: State, rules: Rules) -> State:
             history=WalHistory(),
         )
     state = _newest_timeline(state)
-    return replace(state, master=hold_election(state, rules).winner)
+    winner = hold_election(state, rules).winner
+    # Whoever answers first at the start has no claim to stay.
+    incumbent = winner if ready else state.incumbent
+    return replace(state, master=winner, incumbent=incumbent, ready=ready)
 
 
 def _cluster_identifier(state: State) -> int | None:
-    if state.recalled and any(record.checked is None for record in state.records):
+    is_certain = state.recalled and state.system_identifier is not None
+    if is_certain and any(record.checked is None for record in state.records):
         return state.system_identifier
     return cluster_identifier(
         [record.system_identifier for record in state.records],

@@ -168,7 +168,7 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name(load: Load) -> N
         ("hosts", "postgresql://a,b/x"), ("hosts", "postgresql:///x"), ("hosts", "a:0"),
         ("hosts", "a;b"), ("hosts", '"a"'), ("pg_port", "5432,,5433"),
         ("http_listen_address", "[[::1"), ("http_listen_address", "[127.0.0.1]"),
-        ("state_file", "/tmp"), ("env_file", "/nowhere"),
+        ("state_file", "/tmp"), ("state_file", "/dev/null"), ("env_file", "/nowhere"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_what_was_expected(load: Load, name: str, value: str) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from pgstatus.statefile import StateFile
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 
-MEMORY = Memory(7_000_000_000_000_000_001, 2, frozenset({"b:5432"}))
+MEMORY = Memory(7_000_000_000_000_000_001, 2, frozenset({"b:5432"}), "b:5432")
 
 
 def failed_over() -> World:
@@ -58,6 +59,29 @@ class TestRecall:
         assert world["c"].excluded
         assert world.master is None
 
+    def test_an_identifier_that_can_be_read_only_now_is_no_other_cluster(self) -> None:
+        """A role may be given the right to read it, and nobody is a stranger before that."""
+        hidden: dict[str, Any] = {"system_identifier": None}
+        before = World().see_all(
+            a=refused(0), b=master(0, timeline=2, **hidden), c=replica(0, timeline=2, **hidden)
+        )
+        assert before.state.memory is not None
+        assert before.state.memory.system_identifier is None
+        world = restarted(before).see("a", master(10))
+        assert not world["a"].excluded
+        world.see_all(b=refused(10), c=refused(10))
+        assert world.master is None
+        assert world.state.newest_timeline == 2
+
+    def test_who_was_named_of_two_on_one_timeline_is_named_again(self) -> None:
+        """b was lost and c promoted, which had not followed b; then b came back."""
+        before = World().see_all(a=refused(0), b=refused(0), c=master(0, timeline=2))
+        before.see("b", master(5, timeline=2))
+        assert before.master == "c"
+        world = restarted(before)
+        world.see_all(a=refused(10), b=master(10, timeline=2), c=master(10, timeline=2))
+        assert world.master == "c"
+
     def test_another_cluster_on_the_same_hosts_begins_anew(self) -> None:
         new = {"system_identifier": 42}
         world = restarted(failed_over())
@@ -77,7 +101,9 @@ class TestRecall:
 class TestFile:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        return tmp_path / "state.json"
+        directory = tmp_path / "directory"
+        directory.mkdir()
+        return directory / "state.json"
 
     @pytest.fixture
     def file(self, path: Path) -> StateFile:
@@ -122,7 +148,9 @@ class TestFile:
             "null",
             '{"system_identifier": 1, "newest_timeline": "2", "witnesses": []}',
             '{"system_identifier": 1, "newest_timeline": 2, "witnesses": 3}',
+            '{"system_identifier": 1, "newest_timeline": 2, "witnesses": [], "master": 3}',
             "\x00\xff",
+            "[" * 100_000,
         ],
     )
     def test_what_cannot_be_understood_is_told_and_replaced(
@@ -141,11 +169,11 @@ class TestFile:
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        path.with_name("state.json.new").mkdir()
+        path.parent.rmdir()
         caplog.set_level(logging.ERROR)
         file.offer(MEMORY)
-        wait_until("it is told", lambda: "Is a directory" in caplog.text)
-        path.with_name("state.json.new").rmdir()
+        wait_until("it is told", lambda: "No such file or directory" in caplog.text)
+        path.parent.mkdir()
         wait_until("it is given up for now", lambda: file._offered is None)
         file.offer(MEMORY)
         assert file._offered is None
@@ -153,6 +181,30 @@ class TestFile:
         monkeypatch.setattr(clock, "now", lambda: later)
         file.offer(MEMORY)
         wait_until("it is written", lambda: file.read() == MEMORY)
+
+    def test_a_link_stays_a_link(self, file: StateFile, path: Path, tmp_path: Path) -> None:
+        path.symlink_to(tmp_path / "elsewhere.json")
+        file.offer(MEMORY)
+        wait_until("it is written", lambda: file.read() == MEMORY)
+        assert path.is_symlink()
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_two_who_share_a_file_do_not_get_in_each_others_way(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        files = [StateFile(), StateFile()]
+        for file in files:
+            file.use(path)
+        for timeline in range(3, 60):
+            for file in files:
+                file.offer(replace(MEMORY, newest_timeline=timeline))
+        last = replace(MEMORY, newest_timeline=59)
+        wait_until("it is written", lambda: all(file.read() == last for file in files))
+        assert caplog.text == ""
+
+    def test_a_file_of_before_who_was_named_was_kept(self, file: StateFile, path: Path) -> None:
+        path.write_text('{"system_identifier": 1, "newest_timeline": 2, "witnesses": ["b:5432"]}')
+        assert file.read() == Memory(1, 2, frozenset({"b:5432"}), None)
 
     def test_without_a_path_nothing_is_read_or_written(self) -> None:
         file = StateFile()

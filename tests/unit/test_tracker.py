@@ -41,6 +41,13 @@ class TestHealth:
         assert status.error == "Connection refused"
         assert status.lag_ms is not None
 
+    def test_of_two_on_one_timeline_the_first_listed_is_named_whoever_answers_first(self) -> None:
+        for order in ("abc", "cba", "bca"):
+            world = World()
+            for name in order:
+                world.see(name, refused(0) if name == "a" else master(0, timeline=2))
+            assert world.master == "b", order
+
     def test_max_fails_in_a_row_make_it_dead_and_forget_it(self) -> None:
         world = healthy(max_fails=3)
         for at in (5, 10):
@@ -258,7 +265,7 @@ class TestStaleness:
         world.expire(100).see_all(a=master(100, **stranger), b=master(100, timeline=2))
         assert world.snapshot.ready
         assert world.master == "b"
-        assert world.state.memory == Memory(CLUSTER, 2, frozenset({"b:5432"}))
+        assert world.state.memory == Memory(CLUSTER, 2, frozenset({"b:5432"}), "b:5432")
 
     def test_a_reload_that_adds_a_host_does_not_change_the_cluster(self) -> None:
         world = World(1).see("a", master(0))
