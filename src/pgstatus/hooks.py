@@ -197,6 +197,8 @@ class Hook:
         finally:
             self._group.note(0)
             self._process = None
+        # What it has left in the background.
+        _signal(process.pid, signal.SIGTERM)
         took = clock.now() - began
         if status:
             log.error("on_change: %s ended with status %d after %.2f s", name, status, took)

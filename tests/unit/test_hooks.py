@@ -55,6 +55,20 @@ def test_a_command_that_was_away_is_not_told_what_was_so_when_it_left(
 
 
 @pytest.mark.parametrize("status", [0, 1])
+def test_what_a_run_leaves_in_the_background_ends_with_it(
+    hook: Hook, tmp_path: Path, status: int
+) -> None:
+    """Or there would be one more of it after every change."""
+    gate, pid = tmp_path / "gate", tmp_path / "pid"
+    os.mkfifo(gate)
+    hook.use(shell(f"cat {gate} & echo $! > {pid}; exit {status}"))
+    hook.offer(naming("a"))
+    wait_until("it has run", lambda: hook.runs["ok"] + hook.runs["failed"])
+    left_over = int(pid.read_text())
+    wait_until("it is gone", lambda: not Path(f"/proc/{left_over}/cmdline").exists())
+
+
+@pytest.mark.parametrize("status", [0, 1])
 def test_the_end_of_the_old_command_is_not_taken_for_that_of_the_new_one(
     hook: Hook, tmp_path: Path, status: int
 ) -> None:
