@@ -228,7 +228,8 @@ class Connection:
             self._finish()
             return
         else:
-            self.deadline = worker.now + worker.keepalive
+            # Of an incomplete head only so much more can be waited for.
+            self.deadline = worker.now + (_HEAD_SECONDS if self._retry_at else worker.keepalive)
             # Others first; the socket is writable, so the loop comes back to this one.
             wanted = WRITE if self._inbox else READ
         if self._watched != wanted:

@@ -52,7 +52,8 @@ def _asks_for_certificates(context: ssl.SSLContext | None) -> bool:
 
 class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Needs of the application object: ``read``, which returns the newest snapshot, ``tls``, which
-    returns the context for new connections or None, and ``requests``, where answers are counted.
+    returns the context for new connections or None, ``requests``, where answers are counted, and
+    ``hurry``, after which no answer waits any more.
     """
 
     memo: Memo
@@ -90,6 +91,7 @@ class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         while self.alive:
             self._turn(1.0)
         self.set_accept_enabled(False)
+        self.app.hurry()
         # From here on every answer says that it is the last: none of the old ones will do.
         self.memo.forget()
         self.memo_of_strangers.forget()

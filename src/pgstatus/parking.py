@@ -22,15 +22,16 @@ class Parking:
         self._lock = threading.Lock()
         self._waiting: dict[threading.Event, Question] = {}
         self.look: Callable[[], None] = lambda: None
+        self._closed = False
 
     def wait(self, question: Question, timeout: float) -> None:
         """Return when a snapshot answers the question, or after ``timeout`` seconds.
 
-        At once where all places are taken.
+        At once where all places are taken, or it was closed.
         """
         reached = threading.Event()
         with self._lock:
-            if len(self._waiting) >= self._capacity:
+            if self._closed or len(self._waiting) >= self._capacity:
                 return
             self._waiting[reached] = question
         try:
@@ -56,3 +57,10 @@ class Parking:
             for reached, question in self._waiting.items():
                 if is_reached(snapshot, question):
                     reached.set()
+
+    def close(self) -> None:
+        """Wake everybody: nobody waits here any more."""
+        with self._lock:
+            self._closed = True
+            for reached in self._waiting:
+                reached.set()

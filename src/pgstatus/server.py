@@ -122,6 +122,7 @@ class _Worker:
         self.wsgi = self._sites.wsgi
         self.read = self._sites.read
         self.tls = self._sites.tls
+        self.hurry = self._sites.hurry
         self.requests = self._sites.records.requests
 
     def begin(self) -> None:
@@ -184,6 +185,10 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
     @property
     def tls(self) -> Callable[[], ssl.SSLContext | None]:
         return self._worker.tls
+
+    @property
+    def hurry(self) -> Callable[[], None]:
+        return self._worker.hurry
 
     @property
     def requests(self) -> Requests:

@@ -69,12 +69,12 @@ class Site:
     ) -> None:
         self.settings = settings
         self.board = Board(settings.hosts, settings.rules)
-        places = Parking(parking)
+        self.parking = Parking(parking)
         self.monitor = Monitor(
             hosts=settings.hosts,
             probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
             board=self.board,
-            parking=places,
+            parking=self.parking,
             rules=settings.rules,
             rhythm=Rhythm(settings.rules.sleep, settings.failover_sleep),
             on_death=on_death,
@@ -89,7 +89,7 @@ class Site:
                 now=clock.now,
                 thresholds=settings.thresholds,
                 place=settings.place,
-                parking=places,
+                parking=self.parking,
                 min_lsn_wait=settings.min_lsn_wait,
                 tokens=settings.tokens,
                 chronicle=records.chronicle,
@@ -169,6 +169,10 @@ class Sites:
         self.records.hook.use(settings.on_change)
         self.records.state_file.use(settings.state_file)
 
+    def hurry(self) -> None:
+        """Answer whoever waits now."""
+        self._current.parking.close()
+
     def stop(self) -> None:
         self.records.hook.stop()
         faulthandler.cancel_dump_traceback_later()
@@ -221,6 +225,7 @@ class Sites:
             before, self._current, self._next = self._current, site, None
             # Its thread ends by itself; this one has hosts to watch.
             before.monitor.stop(0)
+            before.parking.close()
             self._take_over(site.settings)
             # What the new one has seen while it was not asked yet.
             old = before.board.read()

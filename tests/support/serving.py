@@ -64,6 +64,9 @@ class Serving(Running):
     def tls(self) -> ssl.SSLContext | None:
         return self.context
 
+    def hurry(self) -> None:
+        """Nothing waits here."""
+
     def wsgi(self) -> Callable[..., Any]:
         """What gunicorn asks its application object for."""
         return self._counted

@@ -187,6 +187,16 @@ def test_slow_senders_are_given_up(server: Serving, monkeypatch: pytest.MonkeyPa
         assert slow.sock.recv(100) == b""
 
 
+def test_a_head_that_is_begun_behind_a_request_has_no_more_time(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.5)
+    with server.connect() as slow:
+        slow.send(GET + GET[:10])
+        assert slow.answer()
+        assert slow.rest() == b""
+
+
 def slow_enough(server: Serving) -> bool:
     """Wait for a sweep of the loop; True while somebody is connected."""
     before = server.worker._next_sweep

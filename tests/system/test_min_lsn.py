@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_a_write_on_a_timeline_that_we_have_not_seen_is_not_read_from_the_old_ma
 ) -> None:
     assert daemon.text("/replica?min_lsn=1:0/1") in {s.address for s in cluster.replicas}
     assert daemon.get("/replica?min_lsn=9:0/1").status_code == 404
+
+
+def test_who_waits_is_answered_when_pg_status_stops(
+    cluster: Cluster, make_daemon: DaemonFactory
+) -> None:
+    daemon = make_daemon(cluster)
+    with ThreadPoolExecutor(20) as threads:
+        path = "/replica?min_lsn=FFFFFFFF/0&wait_ms=10000"
+        waiting = [threads.submit(daemon.text, path) for _ in range(20)]
+        tasks = Path(f"/proc/{daemon.worker_pid}/task")
+        wait_until("all are waiting", lambda: len(list(tasks.iterdir())) > 20)
+        daemon.stop()
+        assert {answer.result() for answer in waiting} == {cluster.primary.address}
 
 
 def test_two_hundred_who_wait_hold_up_nobody(cluster: Cluster, make_daemon: DaemonFactory) -> None:
