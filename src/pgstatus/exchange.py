@@ -6,6 +6,7 @@ list of those to be sent.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,12 +142,20 @@ def _body_arrived(parser: Any) -> bool:
         return False
 
 
+def _asks_to_close(headers: Sequence[tuple[str, str]]) -> bool:
+    """RFC 9110, section 7.6.1; gunicorn knows ``close`` alone in its header only."""
+    options = (
+        option for name, value in headers if name == "CONNECTION" for option in value.split(",")
+    )
+    return any(option.strip().lower() == "close" for option in options)
+
+
 def _respond(worker: Any, request: Any, wire: _Wire, note: Note, *, close: bool) -> bool:
     """Run the app; True if the connection stays open."""
     response, environ = create(request, wire, wire.client, wire.server, worker.cfg)
     environ["wsgi.multithread"] = True
     environ[NOTE] = note
-    if close:
+    if close or _asks_to_close(request.headers):
         response.force_close()
     parts = worker.wsgi(environ, response.start_response)
     try:

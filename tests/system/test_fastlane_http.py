@@ -80,6 +80,22 @@ def test_pipelined_behind_the_last_is_not_answered(server: Serving) -> None:
             assert client.rest().count(b"HTTP/1.1 200 OK") == 2
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Connection: keep-alive, close\r\n",
+        b"Connection: keep-alive\r\nConnection: Close\r\n",
+        b"Connection: upgrade,close\r\n",
+    ],
+)
+def test_close_among_other_options_of_a_connection(server: Serving, headers: bytes) -> None:
+    """RFC 9110, section 7.6.1: a list; RFC 9112, section 9.3: "close" is looked for first."""
+    for _ in range(2):
+        with server.connect() as client:
+            client.send(GET.replace(b"Host: x\r\n", b"Host: x\r\n" + headers))
+            assert b"\r\nConnection: close\r\n" in client.rest()
+
+
 def test_bodies_are_skipped(server: Serving) -> None:
     with server.connect() as client:
         for _ in range(2):
