@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from pgstatus import clock
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 # network drive, say): less than the watchdog of the systemd unit has patience, which restarts more.
 _HANGS_AFTER = 12.0
 _BEAT = 0.5
+# Two monitors see a promotion some milliseconds apart. If they do not agree by then, it is because
+# they are told to decide otherwise.
+_AGREES_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Site:
     ) -> None:
         self.settings = settings
         self.board = Board(settings.hosts, settings.rules)
+        self.ready_at = inf
+        """Since when it has been ready."""
         self.parking = Parking(parking)
         self.monitor = Monitor(
             hosts=settings.hosts,
@@ -192,7 +198,7 @@ class Sites:
     def _beat(self, site: Site) -> None:
         """A sign of life from the monitor of a site."""
         snapshot = site.board.read()
-        if site is self._next and snapshot.ready:
+        if site is self._next and self._may_follow(site):
             self._change_over(site)
         if site is self._current:
             self._defer_end()
@@ -206,6 +212,16 @@ class Sites:
                 # Not the last word of a site that is being left.
                 if site is self._current:
                     self.records.hook.offer(snapshot)
+
+    def _may_follow(self, site: Site) -> bool:
+        """It is ready, and in the middle of a failover it knows as much as the one that answers."""
+        snapshot, current = site.board.read(), self._current.board.read()
+        if not snapshot.ready:
+            site.ready_at = inf
+            return False
+        now = clock.now()
+        site.ready_at = min(site.ready_at, now)
+        return snapshot.names_the_same(current) or now - site.ready_at > _AGREES_WITHIN
 
     def _defer_end(self) -> None:
         """Unless this is called again in time, the process ends, with all stacks on stderr.

@@ -28,6 +28,11 @@ class Host:
     dc: str | None = None
     geo: str | None = None
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """What tells it from the others."""
+        return self.name, self.port
+
     def __str__(self) -> str:
         name = f"[{self.name}]" if ":" in self.name else self.name
         return f"{name}:{self.port}"
@@ -126,6 +131,11 @@ class Snapshot:
     """No master is named *because* several claim to be it."""
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""
+
+    def names_the_same(self, other: "Snapshot") -> bool:
+        """The same master as the other, or none like it."""
+        mine, its = self.master, other.master
+        return (mine and mine.host.address) == (its and its.host.address)
 
     @property
     def claims(self) -> list[str]:

@@ -127,21 +127,25 @@ class State:
         )
 
     def among(self, hosts: Sequence[Host]) -> "State":
-        """What is still worth remembering when these are the hosts from now on."""
-        old = {(host.name, host.port): index for index, host in enumerate(self.hosts)}
-        kept = [old.get((host.name, host.port), -1) for host in hosts]
+        """What is still worth remembering when these are the hosts from now on.
+
+        All of them have to be asked anew: somebody may know more by now than this state.
+        """
+        old = {host.address: index for index, host in enumerate(self.hosts)}
+        kept = [old.get(host.address, -1) for host in hosts]
         if set(kept) == {-1}:
             return State.of(hosts)
-        records = tuple(Record() if index < 0 else self.records[index] for index in kept)
-        ready = all(record.checked is not None for record in records)
+        records = tuple(
+            Record() if index < 0 else replace(self.records[index], checked=None) for index in kept
+        )
         return replace(
             self,
             hosts=tuple(hosts),
             records=records,
             master=kept.index(self.master) if self.master in kept else None,
             incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
-            ready=ready,
-            recalled=self.recalled or (self.ready and not ready),
+            ready=False,
+            recalled=self.recalled or self.ready,
         )
 
     @property

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
-from tests.conftest import DaemonFactory
+from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.waiting import wait_until
@@ -104,6 +106,48 @@ def test_limits_are_those_of_the_file(daemon: Daemon, cluster: Cluster, write: W
         wait_until("that is not late now", lambda: daemon.host(late.address)["sync_by_bytes"])
     finally:
         late.sql("SELECT pg_wal_replay_resume()")
+
+
+def test_reloads_during_failovers_never_go_back_to_the_old_master(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster()
+    daemon = make_daemon(cluster, sleep_ms=1000)
+    for _ in range(4):
+        lost = cluster.primary
+        answers = _answers_of_a_failover_under_reloads(cluster, daemon)
+        assert answers[answers.index(cluster.primary.address) :] == [cluster.primary.address]
+        cluster.rebuild(lost)
+        wait_until("all is well", lambda: len(daemon.json("/replicas_info")) == 2)
+
+
+def _answers_of_a_failover_under_reloads(cluster: Cluster, daemon: Daemon) -> list[str]:
+    """What ``/master`` said, one after the other, until after a reload in peace."""
+    answers: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = daemon.text("/master")
+            if not answers or answer != answers[-1]:
+                answers.append(answer)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    again_and_again = f"while kill -HUP {daemon.worker_pid}; do sleep 0.012; done"
+    reloading = subprocess.Popen(["sh", "-c", again_and_again])
+    try:
+        cluster.fail_over()
+        wait_until("the new one is named", lambda: cluster.primary.address in answers)
+        reloading.kill()
+        reloading.wait()
+        reload_and_wait(daemon)
+    finally:
+        reloading.kill()
+        reloading.wait()
+        stop.set()
+        asking.join()
+    return answers
 
 
 def test_what_needs_a_restart_is_told_by_its_name(daemon: Daemon, write: Write) -> None:

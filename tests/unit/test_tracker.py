@@ -350,30 +350,38 @@ class TestOtherHosts:
 
     def test_hosts_that_stay_keep_what_is_known_of_them(self) -> None:
         hosts = self.of("c", "a", "b").snapshot.hosts
-        assert [(h.host.name, h.master, h.possible_dead) for h in hosts] == [
-            ("c", False, False), ("a", True, False), ("b", False, True),
+        assert [(h.host.name, h.role, h.possible_dead) for h in hosts] == [
+            ("c", "replica", False), ("a", "master", False), ("b", "replica", True),
         ]  # fmt: skip
         assert hosts[0].sync_by_time
         assert hosts[0].host.dc == "x"
 
-    def test_a_new_host_is_unknown_and_makes_the_list_unready(self) -> None:
-        snapshot = self.of("a", "d").snapshot
-        assert not snapshot.ready
-        assert not snapshot.hosts[1].alive
-        world = self.of("a", "d")
-        world.state = fold(world.state, 1, refused(6), NOON, world.rules)
-        assert world.snapshot.ready
-        assert world.master == "a"
+    def test_nobody_is_named_before_everybody_was_asked_anew(self) -> None:
+        """What was known is from a moment ago: a failover may be under way."""
+        world = self.of("a", "b", "d")
+        assert not world.snapshot.ready
+        world.see("b", master(6, timeline=2)).see("c", refused(6))  # b, and d
+        assert not world.snapshot.ready
+        assert world.see("a", refused(6)).snapshot.ready
+        assert world.master == "b"
+
+    def test_who_was_named_of_two_on_one_timeline_stays_it(self) -> None:
+        world = World().see_all(a=refused(0), b=refused(0), c=master(0, timeline=2))
+        world.see("b", master(5, timeline=2))
+        world.state = world.state.among(world.state.hosts)
+        world.see_all(a=refused(6), b=master(6, timeline=2), c=master(6, timeline=2))
+        assert world.master == "c"
 
     def test_a_master_that_was_removed_is_not_named(self) -> None:
-        world = self.of("b", "c")
+        world = self.of("b", "c").see_all(a=replica(6), b=replica(6))  # b and c
         assert world.snapshot.ready
         assert world.master is None
 
     def test_a_crashed_master_stays_shut_out(self) -> None:
         world = World().see_all(a=master(0, timeline=2), b=refused(0), c=refused(0))
         world.state = world.state.among(world.state.hosts[1:])
-        world.state = fold(world.state, 0, master(5, timeline=1), NOON, world.rules)
+        world.see_all(a=master(5, timeline=1), b=refused(5))  # b and c
+        assert world.snapshot.ready
         assert world.master is None
 
     def test_other_hosts_altogether_begin_anew(self) -> None:
