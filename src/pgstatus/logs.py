@@ -1,19 +1,26 @@
 """Logs on stderr, as text or JSON, one line each, RFC 3339 in UTC.
 
-In the worker they are written by a thread of their own: a reader of stderr that stalls holds up
-nobody who watches hosts or answers requests.
+A reader of stderr that stalls holds up nobody. In the worker, which watches hosts and answers
+requests, the lines are written by a thread of their own, and are kept for long. The main process,
+which forks and so has no other threads, leaves out what is not taken within a moment.
 """
 
+import contextlib
 import json
 import logging
 import logging.handlers
+import os
 import queue
-import sys
+import select
 import threading
 from datetime import UTC, datetime
 
 # Of our own lines there are a few a minute; this many unread ones mean that nobody reads.
 _MAX_UNREAD = 10_000
+
+# Seconds that the main process waits for a reader. It has a few lines at a time at the most.
+_PATIENCE = 0.1
+_STDERR = 2
 
 _LEVELS = {"fatal": logging.CRITICAL}
 
@@ -42,14 +49,36 @@ class _Json(_Rfc3339):
         return json.dumps(line, ensure_ascii=False)
 
 
-class _Unblocking(logging.handlers.QueueHandler):
-    """Has a thread write the lines with ``outputs``; drops them where nobody reads."""
+class _Stderr(logging.Handler):
+    """Writes a line as soon as it is taken, for ``patience`` seconds at the most; None: for ever.
 
-    def __init__(self, outputs: list[logging.Handler]) -> None:
+    Source: ``poll(2)``, ``pipe(7)``: what is writable takes PIPE_BUF bytes at once. No lock is held
+    meanwhile that a fork would leave locked in the child, as there would be in `sys.stderr`.
+    """
+
+    def __init__(self, formatter: logging.Formatter | None, patience: float | None) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._patience_ms = None if patience is None else 1000 * patience
+        self._poll = select.poll()
+        self._poll.register(_STDERR, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        data = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        with contextlib.suppress(OSError):  # there is nobody to tell
+            while data and self._poll.poll(self._patience_ms):
+                data = data[os.write(_STDERR, data[: select.PIPE_BUF]) :]
+
+
+class _Unblocking(logging.handlers.QueueHandler):
+    """Has a thread write the lines as ``direct`` would; drops them where nobody reads."""
+
+    def __init__(self, direct: list[logging.Handler]) -> None:
         self.lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_UNREAD)
         super().__init__(self.lines)
-        self.outputs = outputs
-        self.writer = logging.handlers.QueueListener(self.lines, *outputs)
+        self.direct = direct
+        patient = (_Stderr(h.formatter, None) if isinstance(h, _Stderr) else h for h in direct)
+        self.writer = logging.handlers.QueueListener(self.lines, *patient)
         self.writer.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -61,10 +90,8 @@ class _Unblocking(logging.handlers.QueueHandler):
 
 def set_up_logs(level: str, form: str) -> None:
     """Write all logs to stderr. ``level`` and ``form`` as in the configuration."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Text())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Stderr(_Json() if form == "json" else _Text(), _PATIENCE)]
     root.setLevel(level_of(level))
     # psycopg tells of every connection attempt at debug, with its parameters.
     logging.getLogger("psycopg").setLevel(logging.WARNING)
@@ -90,7 +117,7 @@ def flush(patience: float = 0.5) -> bool:
     root = logging.getLogger()
     for handler in root.handlers:
         if isinstance(handler, _Unblocking):
-            root.handlers[:] = handler.outputs
+            root.handlers[:] = handler.direct
             stopping = threading.Thread(target=handler.writer.stop, daemon=True)
             stopping.start()
             stopping.join(patience)

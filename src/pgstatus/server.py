@@ -128,8 +128,7 @@ class _Worker:
     def begin(self) -> None:
         """Watch hosts, and heed signals."""
         self._began = time.monotonic()
-        # Here and not in the arbiter: to fork while a thread writes to stderr leaves its lock held
-        # in the child.
+        # Here and not before the fork: a thread does not survive one.
         logs.write_in_background()
         # Not in the handler itself, which may have interrupted the holder of any lock.
         signal.signal(

@@ -179,6 +179,31 @@ def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemon
         wait_until("the worker ends", lambda: not Path(f"/proc/{worker}/exe").exists())
 
 
+def test_a_main_process_whose_log_nobody_reads_does_its_duty(
+    cluster: Cluster, daemons: Daemons
+) -> None:
+    daemon = daemons.prepare(cluster)
+    reader, writer = os.pipe()  # nobody reads it
+    with ExitStack() as undo:
+        undo.callback(os.close, reader)
+        undo.callback(os.close, writer)
+        undo.callback(daemon.client.close)
+        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
+        undo.callback(daemon.process.wait)
+        undo.callback(daemon.process.kill)
+        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
+        _fill(writer)
+        worker = daemon.worker_pid
+        os.kill(worker, signal.SIGKILL)
+        wait_until(
+            "another worker", lambda: set(children_of(daemon.process.pid)) - {worker}, timeout=10
+        )
+        wait_until("it answers", lambda: answers(daemon.client, "/ready"))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.process.terminate()
+        assert daemon.process.wait(10) == 0
+
+
 def _fill(pipe: int) -> None:
     """Write until not a byte fits any more."""
     # Opened anew: the daemon would share the flag.
