@@ -8,9 +8,10 @@ the smaller is told:
   new samples: the bound grows), or the replica cut, frozen or paused (never passes a new one).
 * Everything committed before its last replayed transaction is on the replica too, so the age of
   that transaction is a bound. Its time stamp is from some master's clock; it is converted by what
-  that clock showed when the sample was taken, and believed only where it falls between the last
-  sample that the replica passed and the first that it did not. A clock that is wrong by minutes
-  falls outside and is ignored; a cut link leaves the bracket behind, so the bound still grows.
+  that clock showed at the last sample that the replica passed and at the first that it did not
+  (of the two the earlier counts: the clock may have been set in between), and believed only where
+  it falls between these. A clock that is wrong by minutes falls outside and is ignored; a cut link
+  leaves the bracket behind, so the bound still grows.
 
 Sources: PostgreSQL manual, "Recovery Information Functions" (``pg_last_wal_replay_lsn``,
 ``pg_last_xact_replay_timestamp``) and "Backup Control Functions" (``pg_current_wal_lsn``).
@@ -18,7 +19,6 @@ Sources: PostgreSQL manual, "Recovery Information Functions" (``pg_last_wal_repl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 
 from pgstatus.snapshot import Observation
 
@@ -77,13 +77,16 @@ def time_lag(history: WalHistory, replica: Observation) -> float | None:
             not_passed = sample
             continue
         passed_at = sample.taken
-        if replica.replayed_at is not None:
-            committed = sample.taken + (replica.replayed_at - sample.host_time)
-            bracket_end = min(not_passed.taken if not_passed else inf, replica.finished)
-            if sample.taken < committed <= bracket_end:
+        if replica.replayed_at is not None and not_passed is not None:
+            committed = min(_by_our_clock(replica.replayed_at, s) for s in (sample, not_passed))
+            if sample.taken < committed <= min(not_passed.taken, replica.finished):
                 passed_at = committed
         return max(0.0, replica.finished - passed_at)
     return None
+
+
+def _by_our_clock(stamp: float, sample: Sample) -> float:
+    return sample.taken + (stamp - sample.host_time)
 
 
 def byte_lag(history: WalHistory, replica: Observation) -> int | None:

@@ -68,6 +68,30 @@ def test_a_master_whose_clock_differs_from_ours_and_the_replicas_does_not_matter
     assert lag == pytest.approx(0.101)
 
 
+@given(
+    step=st.floats(-20, 20),
+    stepped_at=st.floats(0.01, 4.99),
+    committed_at=st.floats(0.01, 4.99),
+    asked_at=st.floats(5, 30),
+)
+def test_a_clock_that_is_set_between_two_samples_makes_no_replica_younger(
+    step: float, stepped_at: float, committed_at: float, asked_at: float
+) -> None:
+    """The master's clock jumps by ``step``; all that was committed after the last is missing."""
+    writing = WalHistory().add(master(0.0, 1000))
+    writing = writing.add(master(5.0, 2000, host_time=CLOCK + 5 + step))
+    stamp = CLOCK + committed_at + (step if committed_at >= stepped_at else 0)
+    lag = time_lag(writing, replica(asked_at, 1900, replayed_at=stamp))
+    assert lag is not None
+    assert lag >= asked_at - committed_at - 1e-6
+
+
+def test_a_time_stamp_that_no_later_sample_confirms_is_not_believed() -> None:
+    """The clock may have been set since the last one."""
+    lag = time_lag(history((0, 1000)), replica(3.0, 1900, replayed_at=CLOCK + 2.9))
+    assert lag == pytest.approx(3.001)
+
+
 def test_samples_of_a_newer_timeline_say_nothing_of_an_older_one() -> None:
     switched = history((0, 1000)).add(master(5.0, 900, timeline=2))
     assert time_lag(switched, replica(10.0, 1500, timeline=1)) == pytest.approx(10.001)
