@@ -162,7 +162,7 @@ class Sites:
         return self._current.wsgi(environ, start_response)
 
     def follow(self, settings: Settings) -> None:
-        """Work with ``settings`` as soon as every host of theirs has had its first check."""
+        """Work with ``settings`` as soon as every host of theirs was asked anew."""
         with self._lock:
             self._notifier.reloading()
             if self._next is not None:
