@@ -13,7 +13,9 @@ class Verdict:
 
     url: str
     after_promotion: dict[str, list[float]]
-    """By kind of event: from the end of the promotion to the right answer, for good."""
+    """By kind of event: from the end of the promotion to the right answer, after which nobody else
+    was named. (Nobody at all may have been: a later event can end the master for a while.)
+    """
     wrong: int
     """Answers that named somebody else after the right one could have been known."""
     lost_writes: int
@@ -56,7 +58,7 @@ def judge(truth: Truth, observer: Observer, until: float, sleep: float) -> Verdi
         wrong += sum(start > could_know for start in late)
         known.append((reign, could_know))
         if reign.event != "start":
-            settled = right[-1] if right else end
+            settled = min((at for at in right if at >= max(late, default=at)), default=end)
             after.setdefault(reign.event, []).append(max(0.0, settled - reign.began))
     return Verdict(
         url=observer.url,
