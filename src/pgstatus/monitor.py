@@ -198,14 +198,16 @@ class Monitor:
         self._checks.create_task(self._check(index))
 
     async def _check(self, index: int) -> None:
-        try:
-            await self._ask(index, Look.ROUND)
-            if index in self._state.unsettled:
-                await asyncio.sleep(_LOOK_AGAIN_AFTER)
-                if index in self._state.unsettled:
-                    await self._ask(index, Look.AGAIN)
-        finally:
-            del self._running[index]
+        await self._ask(index, Look.ROUND)
+        if index not in self._state.unsettled:
+            return
+        # Meanwhile the master's check may settle it, and somebody may wait for its position.
+        await asyncio.sleep(_LOOK_AGAIN_AFTER)
+        while index in self._running:  # noqa: ASYNC110  # a glance, which is short, or a round
+            await asyncio.sleep(_GLANCE_EVERY)
+        if index in self._state.unsettled:
+            self._running[index] = clock.now()
+            await self._ask(index, Look.AGAIN)
 
     async def _ask(self, index: int, look: Look) -> None:
         asked = self._running[index] = clock.now()
@@ -213,8 +215,11 @@ class Monitor:
         overdue = loop.call_later(
             _OVERDUE, loop.call_later, _SECOND_THOUGHT, self._suspect, index, asked
         )
-        result = await outcome(self._probes[index])
-        overdue.cancel()
+        try:
+            result = await outcome(self._probes[index])
+        finally:
+            del self._running[index]
+            overdue.cancel()
         log.debug("%s: %s", self._state.hosts[index], result)
         if isinstance(result, Failure):
             self._alarms.pop(index, None)  # it was no false alarm
@@ -281,7 +286,6 @@ class Monitor:
             await self._ask(index, Look.GLANCE)
         finally:
             self._glanced_at.discard(index)
-            del self._running[index]
         if index in self._owed:
             self._owed.discard(index)
             self._begin_check(index)
