@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pgstatus.instance import Instance
 
 
+_UNUSABLE = "78 the configuration cannot be used."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (``sysexits.h`` where there is one for it)."""
     options = _parser().parse_args(arguments)
@@ -160,8 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "check",
         help="try the configuration: ask every host once, say what works and which privilege is "
         "missing",
-        epilog="Exit status: 0 every host answered; 1 one did not; 78 the configuration cannot be "
-        "used.",
+        epilog="Exit status: 0 every host answered; 1 one did not; " + _UNUSABLE,
     )
     check.set_defaults(run=_check)
     check.add_argument("--config-only", action="store_true", help="ask no host")
@@ -169,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         "hosts",
         help="the table of all hosts, as a running instance sees them",
         epilog="Exit status: 0 there is a master; 3 there is none; 1 nobody could be asked; "
-        "78 the configuration cannot be used.",
+        + _UNUSABLE,
     )
     hosts.set_defaults(run=_hosts)
     hosts.add_argument(
@@ -184,15 +186,14 @@ def _parser() -> argparse.ArgumentParser:
         "explain",
         help="host by host, why a question does or does not name it",
         epilog="Exit status: 0 somebody is named; 3 nobody is; 1 nobody could be asked; "
-        "78 the configuration cannot be used.",
+        + _UNUSABLE,
     )
     explain.set_defaults(run=_explain)
     explain.add_argument("question", help="a path with its limits, as in 'replica?lag_ms=50'")
     health = commands.add_parser(
         "health",
         help="ask a running instance how it is",
-        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked; "
-        "78 the configuration cannot be used.",
+        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked; " + _UNUSABLE,
     )
     health.set_defaults(run=_health)
     for command in (hosts, explain, health):

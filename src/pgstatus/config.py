@@ -63,7 +63,7 @@ class Settings:
         if address.startswith("unix:"):
             return address
         scheme = "http" if self.tls is None else "https"
-        return f"{scheme}://{f'[{address}]' if ':' in address else address}:{self.listen_port}"
+        return f"{scheme}://{Host(address, self.listen_port)}"
 
 
 def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:

@@ -7,7 +7,7 @@ uses this too, then needs neither curl nor a shell.
 import http.client
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from pgstatus.config import Settings
@@ -48,18 +48,16 @@ class Instance:
     def of(cls, settings: Settings) -> "Instance":
         """The one on this machine that runs with these settings."""
         token = settings.tokens[0].decode() if settings.tokens else None
-        if settings.listen_address.startswith("unix:"):
-            return cls(settings.listen_address, token)
         address = _LOOPBACK.get(settings.listen_address, settings.listen_address)
-        shown = f"[{address}]" if ":" in address else address
-        if settings.tls_certificate is None:
-            return cls(f"http://{shown}:{settings.listen_port}", token)
+        url = replace(settings, listen_address=address).url
+        if settings.tls_certificate is None or url.startswith("unix:"):
+            return cls(url, token)
         # Its name is not that of this address. That it is ours and not somebody else's who has
         # taken the port, its certificate says: nothing but that very one is believed.
         context = ssl.create_default_context(cafile=settings.tls_certificate)
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return cls(f"https://{shown}:{settings.listen_port}", token, context)
+        return cls(url, token, context)
 
     def probe(self, path: str) -> Answer:
         """Ask what everybody may ask: without a token, and whatever certificate it has.

@@ -206,7 +206,6 @@ class Monitor:
         while index in self._running:  # noqa: ASYNC110  # a glance, which is short, or a round
             await asyncio.sleep(_GLANCE_EVERY)
         if index in self._state.unsettled:
-            self._running[index] = clock.now()
             await self._ask(index, Look.AGAIN)
 
     async def _ask(self, index: int, look: Look) -> None:
@@ -280,7 +279,6 @@ class Monitor:
             self._glancing.discard(index)
 
     async def _glance_once(self, index: int) -> None:
-        self._running[index] = clock.now()
         self._glanced_at.add(index)
         try:
             await self._ask(index, Look.GLANCE)

@@ -243,11 +243,10 @@ class Probe:
                 )
 
     def _read(self, row: Row | None, started: float) -> Observation:
-        _check_types(row or ())
         (
             in_recovery, lsn, wal_file, receivers, received, host_time, replayed_at,
             system_identifier, restart_timeline,
-        ) = row or ()  # fmt: skip
+        ) = _checked(row or ())  # fmt: skip
         if in_recovery:
             # A receiver whose details are hidden leaves the timeline unknown, not wrong.
             timeline = received if receivers else restart_timeline
@@ -314,8 +313,8 @@ class Probe:
             self._on_lost()
 
 
-def _check_types(row: Row) -> None:
-    """ValueError: it is not the row that was asked for. What listens there may be anything."""
+def _checked(row: Row) -> Row:
+    """The row that was asked for; ValueError: it is none. What listens there may be anything."""
     if len(row) != len(_TYPES):
         raise ValueError(f"expected {len(_TYPES)} columns, got {len(row)}")
     for value, types in zip(row, _TYPES, strict=True):
@@ -323,6 +322,7 @@ def _check_types(row: Row) -> None:
             raise ValueError(f"expected {types[0].__name__}, got {value!r}")
         if isinstance(value, float) and not isfinite(value):
             raise ValueError(f"expected a finite number, got {value}")
+    return row
 
 
 def _words(error: psycopg.Error) -> str:

@@ -16,7 +16,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,7 @@ def serve(settings: Settings, load: LoadSettings, notifier: Notifier) -> None:
 
     ``load`` reads the settings anew, for SIGHUP.
     """
-    for warning in settings.warnings:
-        log.warning("%s", warning)
+    _warn(settings.warnings)
     listener = listen(settings)
     log.info("listening on %s", settings.url)
     application = _Application(settings, load, notifier, listener.detach())
@@ -225,8 +224,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         except ConfigError as error:
             _refuse(error)
             return False
-        for warning in settings.warnings:
-            log.warning("%s", warning)
+        _warn(settings.warnings)
         for name, what in _FIXED.items():
             if getattr(settings, what) != getattr(self._settings, what):
                 log.warning("%s%s has changed: that needs a restart", PREFIX, name)
@@ -254,7 +252,11 @@ class _OneWorkerArbiter(Arbiter):  # type: ignore[misc]
 def _refuse(error: ConfigError) -> None:
     for problem in error.problems:
         log.error("reload refused: %s", problem)
-    for warning in error.warnings:
+    _warn(error.warnings)
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
         log.warning("%s", warning)
 
 

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -155,22 +156,13 @@ def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons, ad
 
 def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemons: Daemons) -> None:
     daemon = daemons.prepare(cluster, log_level="debug", sleep_ms=10)
-    reader, writer = os.pipe()  # nobody reads it
     checked: set[str] = set()
 
     def has_checked() -> bool:
         checked.add(daemon.host(cluster.primary.address)["checked_at"])
         return len(checked) > 5
 
-    with ExitStack() as undo:
-        undo.callback(os.close, reader)
-        undo.callback(os.close, writer)
-        undo.callback(daemon.client.close)
-        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
-        undo.callback(daemon.process.wait)
-        undo.callback(daemon.process.kill)
-        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
-        _fill(writer)
+    with _unread(daemon):
         # Each writes a line; the first of them may have been on its way.
         wait_until("the hosts are still checked", has_checked)
         assert daemon.text("/master") == cluster.primary.address
@@ -183,16 +175,7 @@ def test_a_main_process_whose_log_nobody_reads_does_its_duty(
     cluster: Cluster, daemons: Daemons
 ) -> None:
     daemon = daemons.prepare(cluster)
-    reader, writer = os.pipe()  # nobody reads it
-    with ExitStack() as undo:
-        undo.callback(os.close, reader)
-        undo.callback(os.close, writer)
-        undo.callback(daemon.client.close)
-        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
-        undo.callback(daemon.process.wait)
-        undo.callback(daemon.process.kill)
-        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
-        _fill(writer)
+    with _unread(daemon):
         worker = daemon.worker_pid
         os.kill(worker, signal.SIGKILL)
         wait_until(
@@ -202,6 +185,22 @@ def test_a_main_process_whose_log_nobody_reads_does_its_duty(
         daemon.process.send_signal(signal.SIGHUP)
         daemon.process.terminate()
         assert daemon.process.wait(10) == 0
+
+
+@contextmanager
+def _unread(daemon: Daemon) -> Iterator[None]:
+    """It runs, and its stderr is a pipe that is full and that nobody reads."""
+    reader, writer = os.pipe()
+    with ExitStack() as undo:
+        undo.callback(os.close, reader)
+        undo.callback(os.close, writer)
+        undo.callback(daemon.client.close)
+        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
+        undo.callback(daemon.process.wait)
+        undo.callback(daemon.process.kill)
+        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
+        _fill(writer)
+        yield
 
 
 def _fill(pipe: int) -> None:

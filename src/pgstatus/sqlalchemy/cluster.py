@@ -11,14 +11,8 @@ from typing import NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from pgstatus.client import (
-    AsyncPgStatusClient,
-    ChosenHost,
-    ClientError,
-    NoHostError,
-    SplitBrainError,
-    parse_lsn,
-)
+from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
+from pgstatus.client.cache import NOBODY
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
@@ -221,7 +215,7 @@ class _ReplicaConnect(PgStatusConnect):
                 min_lsn=mark.position(),
                 wait_ms=self._wait_ms,
             )
-        except (NoHostError, SplitBrainError):
+        except NOBODY:
             # Even the master that pg-status knows is older than what was written; or there are two.
             raise
         except ClientError:
