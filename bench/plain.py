@@ -4,8 +4,8 @@ import sys
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from pgstatus import server
-from pgstatus.cli import main
+from pgstatus.cli.main import main
+from pgstatus.daemon import process as server
 
 if __name__ == "__main__":
     server._OPTIONS.update(worker_class=ThreadWorker, threads=4)

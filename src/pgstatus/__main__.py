@@ -2,6 +2,6 @@
 
 import sys
 
-from pgstatus.cli import main
+from pgstatus.cli.main import main
 
 sys.exit(main())

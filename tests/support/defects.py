@@ -5,8 +5,8 @@ from pathlib import Path
 
 _PROGRAM = """
 import pathlib, sys, time
-from pgstatus import monitor
-from pgstatus.cli import main
+from pgstatus.monitor import monitor
+from pgstatus.cli.main import main
 good = monitor.fold
 def fold(*arguments):
     if pathlib.Path(sys.argv[1]).exists():

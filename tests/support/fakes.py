@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from pgstatus import clock
+from pgstatus.core.snapshot import Observation
 from pgstatus.errors import Cause, CheckError
-from pgstatus.snapshot import Observation
 from tests.support.world import master, replica
 
 

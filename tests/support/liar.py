@@ -14,7 +14,7 @@ BOOL, INT8, INT4, TEXT, FLOAT8, NUMERIC = 16, 20, 23, 25, 701, 1700
 Column = tuple[int, bytes | None]
 """The type that is announced, and the text that is sent."""
 
-# What an honest primary says: see the query in `pgstatus.probe`.
+# What an honest primary says: see the query in `pgstatus.monitor.probe`.
 HONEST: tuple[Column, ...] = (
     (BOOL, b"f"),
     (TEXT, b"0/3000060"),

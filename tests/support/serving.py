@@ -18,12 +18,12 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
 from pgstatus.api import Service, create_app
-from pgstatus.chronicle import Chronicle
-from pgstatus.counters import Requests
-from pgstatus.fastlane import FastLaneWorker
-from pgstatus.parking import Parking
-from pgstatus.selection import Place, Thresholds
-from pgstatus.snapshot import Snapshot
+from pgstatus.core.selection import Place, Thresholds
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.http.worker import FastLaneWorker
+from pgstatus.monitor.waiters import Waiters
+from pgstatus.telemetry.counters import Requests
+from pgstatus.telemetry.history import History
 from tests.support.running import Running
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
@@ -115,9 +115,9 @@ def service(read: Callable[[], Snapshot]) -> Service:
         now=clock.now,
         thresholds=Thresholds(),
         place=Place(),
-        parking=Parking(1),
+        waiters=Waiters(1),
         min_lsn_wait=0.0,
-        chronicle=Chronicle(),
+        history=History(),
         expose=lambda accept: ("text/plain", b"metrics"),
     )
 

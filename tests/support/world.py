@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
+from pgstatus.core.snapshot import Failure, Host, HostStatus, Observation, Snapshot
+from pgstatus.core.state import Look, Rules, State
+from pgstatus.core.tracker import expire, fold
+from pgstatus.core.view import view
 from pgstatus.errors import Cause
-from pgstatus.snapshot import Failure, Host, HostStatus, Observation, Snapshot
-from pgstatus.state import Look, Rules, State
-from pgstatus.tracker import expire, fold
-from pgstatus.view import view
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLUSTER = 7_000_000_000_000_000_001

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
-from pgstatus.snapshot import Snapshot
+from pgstatus.core.snapshot import Snapshot
 from tests.support.serving import Serving
 from tests.support.world import World, master, refused, replica
 

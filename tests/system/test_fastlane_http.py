@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from pgstatus import clock, connection, fastlane
+from pgstatus import clock
 from pgstatus.api import create_app
-from pgstatus.note import NOTE
+from pgstatus.core.note import NOTE
+from pgstatus.http import connection
+from pgstatus.http import worker as fastlane
 from tests.support.serving import Client, Serving, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica

@@ -202,7 +202,7 @@ def _nothing_of(seen: Scrape, host: str) -> None:
 
 _SLOW_IMPORT = """
 import importlib.abc, pathlib, sys, time
-from pgstatus.cli import main
+from pgstatus.cli.main import main
 asked, gate = map(pathlib.Path, sys.argv[1:])
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):

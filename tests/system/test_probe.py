@@ -10,8 +10,8 @@ import pytest
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network
 from pgstatus.errors import CheckError
-from pgstatus.probe import Probe
-from pgstatus.target import Target
+from pgstatus.monitor.probe import Probe
+from pgstatus.settings.target import Target
 from tests.support.illhosts import listener
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from pgstatus.tls import server_context
+from pgstatus.settings.tls import server_context
 from tests.conftest import Daemons
 from tests.support.certificates import Certificates
 from tests.support.daemon import Daemon

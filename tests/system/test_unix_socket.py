@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from pgstatus.cli.remote import Instance
 from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster
 from pgstatus.errors import UnreachableError
-from pgstatus.instance import Instance
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until

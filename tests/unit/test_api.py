@@ -6,13 +6,13 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from pgstatus.answers import HostFormat, host_text
 from pgstatus.api import create_app
-from pgstatus.election import SplitBrain
-from pgstatus.probe import parse_uri
-from pgstatus.selection import Kind
-from pgstatus.snapshot import Host, HostStatus, Snapshot
-from pgstatus.state import Rules
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.render import HostFormat, host_text
+from pgstatus.core.selection import Kind
+from pgstatus.core.snapshot import Host, HostStatus, Snapshot
+from pgstatus.core.state import Rules
+from pgstatus.settings.uri import parse_uri
 from tests.support.serving import service
 from tests.support.world import World, master, refused, replica
 

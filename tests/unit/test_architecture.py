@@ -1,4 +1,6 @@
-"""docs/architecture.md is true: it names every module, and imports never point up its table."""
+"""The directory listing is the architecture: dependencies point one way, and docs/architecture.md
+names every package.
+"""
 
 import ast
 import re
@@ -10,14 +12,27 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "pgstatus"
 APPLICATIONS = {"client", "sqlalchemy"}
+SHARED = {"lsn", "errors"}
+"""What the client distribution shares with the daemon."""
+
+LIBRARIES = {
+    "psycopg": {"monitor", "settings", "demo", "cli"},
+    "falcon": {"api"},
+    "gunicorn": {"http"},
+    "environs": {"settings"},
+    "dotenv": {"settings"},
+    "prometheus_client": {"telemetry"},
+    "httpcore2": {"client"},
+}
+"""The packages that may import a library."""
 
 
-def layers() -> list[set[str]]:
-    """The modules and packages of each layer, the highest first."""
+def layers() -> list[str]:
+    """The packages and top-level modules, the highest first."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    table = text.partition("Imports never point up:")[2].partition("Where to find")[0]
+    table = text.partition("<!-- layers -->")[2].partition("<!-- end of layers -->")[0]
     rows = [line.split("|") for line in table.splitlines() if "`" in line]
-    return [set(re.findall(r"`(\w+)/?`", row[2])) for row in rows]
+    return [name for row in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", row[1])]
 
 
 LAYERS = layers()
@@ -28,54 +43,82 @@ MODULES = sorted(
 )
 
 
-EDGES = {
-    "psycopg": {"probe", "demo"},
-    "falcon": {"api"},
-    "gunicorn": {"server", "fastlane", "exchange"},
-    "environs": {"variables"},
-    "dotenv": {"envfile"},
-    "prometheus_client": {"metrics"},
-    "httpcore2": {"client"},
-}
-"""Who may know a library."""
-
-
-def unit(path: Path) -> str:
-    """``tracker`` of ``tracker.py``, ``api`` of ``api/wire.py``."""
+def package(path: Path) -> str:
+    """``core`` of ``core/tracker.py``, ``lsn`` of ``lsn.py``."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> Iterator[str]:
-    """``pgstatus.lag`` for each import of a file, also within functions."""
+    """``pgstatus.core.lag`` for each import of a file, also within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: a relative import"
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "pgstatus":
-            yield from (f"pgstatus.{alias.name}" for alias in node.names)
+        elif (
+            isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pgstatus")
+        ):
+            # The name may be a module or an object of one.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
 
 
-def test_every_module_has_one_layer() -> None:
-    named = [name for layer in LAYERS for name in layer]
-    assert sorted(named) == sorted({unit(path) for path in MODULES})
+def module_of(name: str) -> str | None:
+    """``core.lag`` of ``pgstatus.core.lag.over``; None if it is not a module of ours."""
+    parts = name.split(".")[1:]
+    while parts:
+        path = PACKAGE.joinpath(*parts)
+        if path.with_suffix(".py").exists() or (path / "__init__.py").exists():
+            return ".".join(parts)
+        parts.pop()
+    return None
+
+
+def test_every_package_is_a_layer() -> None:
+    assert sorted(LAYERS) == sorted({package(path) for path in MODULES})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_never_point_up(path: Path) -> None:
-    depth = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-    mine = unit(path)
-    below = {name for name in depth if depth[name] >= depth[mine]}
-    if mine in APPLICATIONS:
-        below |= {"lsn", "errors"}
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("pgstatus.")}
-    assert not ours - below - {"__version__"}
-
-
-@pytest.mark.parametrize("library", EDGES)
-def test_a_library_is_known_where_it_belongs(library: str) -> None:
-    users = {
-        unit(path) for path in MODULES for name in imports(path) if name.split(".")[0] == library
+def test_no_upward_import(path: Path) -> None:
+    depth = {name: index for index, name in enumerate(LAYERS)}
+    mine = package(path)
+    ours = {
+        name.split(".")[1]
+        for name in imports(path)
+        if name.startswith("pgstatus.") and name != "pgstatus.__version__"
     }
-    assert users == EDGES[library]
+    if mine in APPLICATIONS:
+        assert ours <= APPLICATIONS | SHARED
+    assert {name for name in ours if depth[name] < depth[mine]} == set()
+
+
+def test_no_import_cycle() -> None:
+    graph = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): {
+            module
+            for name in imports(path)
+            if name.startswith("pgstatus.") and (module := module_of(name)) is not None
+        }
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " imports ".join((*trail, module))
+        if module in done:
+            return
+        for imported in graph.get(module, ()):
+            visit(imported, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_imported_in_its_place_only(library: str) -> None:
+    users = {
+        package(path) for path in MODULES for name in imports(path) if name.split(".")[0] == library
+    }
+    assert users <= LIBRARIES[library]

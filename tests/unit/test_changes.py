@@ -1,6 +1,6 @@
 """What is told about a change, and that silence is told of none."""
 
-from pgstatus.changes import Change, events
+from pgstatus.core.changes import Change, events
 from tests.support.world import World, master, refused, replica
 
 

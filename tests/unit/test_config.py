@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.config import Settings, load_settings
 from pgstatus.errors import ConfigError
-from pgstatus.variables import PREFIX, VARIABLES
+from pgstatus.settings.load import Settings, load_settings
+from pgstatus.settings.variables import PREFIX, VARIABLES
 
 Load = Callable[..., Settings]
 DOCS = Path(__file__).parents[2] / "docs"

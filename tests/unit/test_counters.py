@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from pgstatus.counters import DURATION_LIMITS, Checks, RequestKind, Requests
+from pgstatus.core.snapshot import Failure, Host
 from pgstatus.errors import Cause
-from pgstatus.snapshot import Failure, Host
+from pgstatus.telemetry.counters import DURATION_LIMITS, Checks, RequestKind, Requests
 from tests.support.world import master, refused, replica
 
 A, B = Host("a", 5432), Host("b", 5432)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgstatus.election import Candidate, SplitBrain, cluster_identifier, elect
+from pgstatus.core.election import Candidate, SplitBrain, cluster_identifier, elect
 
 
 def candidates(*claims: tuple[int, int | None, bool]) -> list[Candidate]:

@@ -1,8 +1,8 @@
 """Explanations: they name whom the answer names, and give the reason of every other."""
 
-from pgstatus.explain import explain
-from pgstatus.selection import Kind, Place, Question, choose
-from pgstatus.snapshot import HostStatus, Snapshot
+from pgstatus.core.explain import explain
+from pgstatus.core.selection import Kind, Place, Question, choose
+from pgstatus.core.snapshot import HostStatus, Snapshot
 from tests.unit.test_selection import DEAD, FAR, ILL, ILL_M, LATE, A, B, M, ask, host
 
 NEAR = host("n", dc="here")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.hooks import Command, Hook
-from pgstatus.snapshot import Host, HostStatus, Role, Snapshot
+from pgstatus.core.snapshot import Host, HostStatus, Role, Snapshot
+from pgstatus.outputs.hook import Hook
+from pgstatus.settings.command import Command
 from tests.support.waiting import wait_until
 
 

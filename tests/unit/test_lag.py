@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgstatus.lag import WalHistory, byte_lag, is_ahead, time_lag
+from pgstatus.core.lag import WalHistory, byte_lag, is_ahead, time_lag
 from tests.support.world import CLOCK, master, replica
 
 

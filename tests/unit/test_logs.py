@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgstatus import logs
+from pgstatus.telemetry import logs
 
 
 @pytest.fixture(autouse=True)

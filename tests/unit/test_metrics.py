@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from pgstatus.counters import Checks, RequestKind, Requests
+from pgstatus.core.selection import Kind
+from pgstatus.core.snapshot import Host, Snapshot
 from pgstatus.errors import Cause
-from pgstatus.hooks import Hook
-from pgstatus.metrics import expose
-from pgstatus.selection import Kind
-from pgstatus.snapshot import Host, Snapshot
+from pgstatus.outputs.hook import Hook
+from pgstatus.telemetry.counters import Checks, RequestKind, Requests
+from pgstatus.telemetry.prometheus import expose
 from tests.support.scrape import Samples, Scrape
 from tests.support.world import World, master, refused, replica
 
@@ -28,7 +28,8 @@ def scraped(
         now=now,
         requests=requests or Requests(),
         checks=checks,
-        hook=Hook(),
+        hook_runs=Hook().runs,
+        hook_pending=False,
     )
     return Scrape(media_type, body.decode())
 

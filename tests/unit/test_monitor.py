@@ -9,12 +9,13 @@ from math import log2
 import pytest
 
 from pgstatus import clock
-from pgstatus.monitor import Board, Monitor
-from pgstatus.parking import Parking
-from pgstatus.rhythm import Rhythm
-from pgstatus.selection import Kind, Place, Thresholds, choose
-from pgstatus.snapshot import Host, Snapshot
-from pgstatus.state import Rules
+from pgstatus.core.schedule import Schedule
+from pgstatus.core.selection import Kind, Place, Thresholds, choose
+from pgstatus.core.snapshot import Host, Snapshot
+from pgstatus.core.state import Rules
+from pgstatus.monitor.latest import Latest
+from pgstatus.monitor.monitor import Monitor
+from pgstatus.monitor.waiters import Waiters
 from tests.support.fakes import FakeProbe
 from tests.support.waiting import wait_until
 
@@ -27,8 +28,8 @@ class Watched:
         self.died = threading.Event()
         hosts = [Host(name, 5432) for name in "abc"[: len(probes)]]
         rules = Rules(sleep=sleep, max_staleness=max_staleness)
-        self.board = Board(hosts, rules)
-        self.parking = Parking(100)
+        self.board = Latest(hosts, rules)
+        self.waiters = Waiters(100)
 
         def probe(index: int, on_lost: Callable[[], None]) -> FakeProbe:
             probes[index].on_lost = on_lost
@@ -38,9 +39,9 @@ class Watched:
             hosts=hosts,
             probes=probe,
             board=self.board,
-            parking=self.parking,
+            waiters=self.waiters,
             rules=rules,
-            rhythm=Rhythm(sleep, failover_sleep=min(sleep, 0.01)),
+            schedule=Schedule(sleep, failover_sleep=min(sleep, 0.01)),
             on_death=self.died.set,
         )
         self.monitor.start()
@@ -159,7 +160,7 @@ def test_an_overdue_master_makes_it_look_for_another(watch: Callable[..., Watche
     wait_until("the first round", lambda: watched.in_sync() == 2)
     watched.probes[0].behaviour = "frozen"
     frozen_at = watched.probes[1].checks
-    wait_until("the fast rhythm", lambda: watched.probes[1].checks > frozen_at + 10, timeout=5)
+    wait_until("the fast schedule", lambda: watched.probes[1].checks > frozen_at + 10, timeout=5)
 
 
 def test_an_overdue_replica_is_not_named_where_there_is_another(
@@ -282,7 +283,7 @@ def test_who_waits_is_woken_by_a_glance(watch: Callable[..., Watched]) -> None:
     watched = watch(FakeProbe("master"), FakeProbe(), FakeProbe(), sleep=60)
     wait_until("the first round", lambda: watched.in_sync() == 3)
     question = Thresholds().question(Kind.REPLICA, min_lsn=2000)
-    waiting = threading.Thread(target=watched.parking.wait, args=(question, 30.0))
+    waiting = threading.Thread(target=watched.waiters.wait, args=(question, 30.0))
     waiting.start()
     wait_until("glances", lambda: watched.probes[1].checks > 5)
     watched.probes[2].lsn = 2000
@@ -296,7 +297,7 @@ def test_rounds_and_glances_never_ask_a_host_twice_at_once(watch: Callable[..., 
     watched = watch(*probes, sleep=0.003)
     question = Thresholds().question(Kind.REPLICA, min_lsn=2000)
     waiting = [
-        threading.Thread(target=watched.parking.wait, args=(question, 0.5)) for _ in range(20)
+        threading.Thread(target=watched.waiters.wait, args=(question, 0.5)) for _ in range(20)
     ]
     for thread in waiting:
         thread.start()
@@ -312,7 +313,7 @@ def test_glances_do_not_starve_the_rounds(watch: Callable[..., Watched]) -> None
     watched = watch(primary, slow, sleep=0.1)
     wait_until("the first round", lambda: watched.in_sync() == 2)
     question = Thresholds().question(Kind.REPLICA, min_lsn=10**9)
-    waiting = threading.Thread(target=watched.parking.wait, args=(question, 5.0))
+    waiting = threading.Thread(target=watched.waiters.wait, args=(question, 5.0))
     waiting.start()
     primary.lsn = 10**8  # from here on the replica stands still
     wait_until("it is late", lambda: not watched.board.read().hosts[1].sync_by_bytes, timeout=4)
@@ -321,9 +322,9 @@ def test_glances_do_not_starve_the_rounds(watch: Callable[..., Watched]) -> None
 
 
 def test_a_full_parking_turns_away_at_once() -> None:
-    parking = Parking(0)
+    waiters = Waiters(0)
     began = clock.now()
-    parking.wait(Thresholds().question(Kind.REPLICA, min_lsn=1), 60)
+    waiters.wait(Thresholds().question(Kind.REPLICA, min_lsn=1), 60)
     assert clock.now() - began < 10
 
 

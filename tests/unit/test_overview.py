@@ -6,22 +6,22 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from pgstatus.answers import host_entry
 from pgstatus.api import create_app
-from pgstatus.changes import events
-from pgstatus.chronicle import SAMPLES, STEP, Chronicle
-from pgstatus.election import SplitBrain
-from pgstatus.snapshot import Snapshot
-from pgstatus.state import Rules
+from pgstatus.core.changes import events
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.render import host_entry
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.core.state import Rules
+from pgstatus.telemetry.history import SAMPLES, STEP, History
 from tests.support.serving import service
 from tests.support.world import NOON, World, master, refused, replica
 
 
 def ask(
-    snapshot: Snapshot, now: float = 0.0, chronicle: Chronicle | None = None, method: str = "GET"
+    snapshot: Snapshot, now: float = 0.0, history: History | None = None, method: str = "GET"
 ) -> httpx.Response:
     app = create_app(
-        replace(service(lambda: snapshot), now=lambda: now, chronicle=chronicle or Chronicle())
+        replace(service(lambda: snapshot), now=lambda: now, history=history or History())
     )
     transport = httpx.WSGITransport(app)
     with httpx.Client(transport=transport, base_url="http://pg-status") as client:
@@ -99,12 +99,12 @@ def test_a_split_brain_names_both() -> None:
 
 
 def test_history_and_since() -> None:
-    world, chronicle = healthy(), Chronicle()
+    world, history = healthy(), History()
     before = world.snapshot
     after = world.see("b", master(5, 1100, timeline=2)).snapshot
     at = NOON + timedelta(seconds=5)
-    chronicle.changed(before, list(events(before, after)), at)
-    shown = ask(after, 6.0, chronicle).json()
+    history.changed(before, list(events(before, after)), at)
+    shown = ask(after, 6.0, history).json()
     assert shown["master"] == {"host": "b", "port": 5432, "since": "2026-01-01T12:00:05.000Z"}
     first = shown["history"][-1]
     assert first == {
@@ -119,11 +119,11 @@ def test_history_and_since() -> None:
 
 
 def test_lags_end_now() -> None:
-    chronicle, snapshot = Chronicle(), healthy().snapshot
-    chronicle.sample(snapshot, 100.0 * STEP)
+    history, snapshot = History(), healthy().snapshot
+    history.sample(snapshot, 100.0 * STEP)
     lags = {
         host["host"]: host["lags_ms"]
-        for host in ask(snapshot, 101.0 * STEP, chronicle).json()["hosts"]
+        for host in ask(snapshot, 101.0 * STEP, history).json()["hosts"]
     }
     assert {name: series[-1] for name, series in lags.items()} == {
         status.host.name: status.lag_ms for status in snapshot.hosts

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.cli import _parser
-from pgstatus.variables import PREFIX, VARIABLES
+from pgstatus.cli.main import _parser
+from pgstatus.settings.variables import PREFIX, VARIABLES
 
 ROOT = Path(__file__).parents[2]
 # 1.0's names are read but not offered; the file cannot name itself.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgstatus.resolver import Resolver
+from pgstatus.monitor.resolver import Resolver
 
 
 def test_literals_and_sockets_are_not_looked_up() -> None:

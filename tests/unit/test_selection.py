@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgstatus.selection import Kind, Place, Question, Thresholds, Turns, choose, objection
-from pgstatus.snapshot import Host, HostStatus, Role, Snapshot
+from pgstatus.core.selection import Kind, Place, Question, Thresholds, Turns, choose, objection
+from pgstatus.core.snapshot import Host, HostStatus, Role, Snapshot
 
 THRESHOLDS = Thresholds(lag_ms=1000, lag_bytes=1_000_000)
 

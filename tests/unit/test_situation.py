@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from pgstatus.election import SplitBrain
-from pgstatus.situation import Situation
-from pgstatus.snapshot import Host, HostStatus, Observation, Role, Snapshot
-from pgstatus.state import Rules
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.situation import Situation
+from pgstatus.core.snapshot import Host, HostStatus, Observation, Role, Snapshot
+from pgstatus.core.state import Rules
 from tests.support.world import World, master, refused, replica
 
 

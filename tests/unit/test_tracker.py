@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgstatus.election import SplitBrain
-from pgstatus.selection import Kind, Place, Thresholds, choose
-from pgstatus.snapshot import Failure, Host, Observation
-from pgstatus.state import Look, Memory, Rules, State
-from pgstatus.tracker import fold
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.selection import Kind, Place, Thresholds, choose
+from pgstatus.core.snapshot import Failure, Host, Observation
+from pgstatus.core.state import Look, Memory, Rules, State
+from pgstatus.core.tracker import fold
 from tests.support.world import CLUSTER, NOON, World, master, refused, replica
 
 LATER = NOON + timedelta(seconds=5)
@@ -166,33 +166,35 @@ class TestLag:
         assert 1 in world.state.unsettled
         # The old lag goes on being told as what it is: of the check before.
         assert world["b"].checked_at == NOON
-        world.see("b", replica(5.05, 1200), Look.AGAIN)
+        world.see("b", replica(5.05, 1200), Look.RECHECK)
         assert world.state.unsettled == ()
         assert world["b"].lag_ms == pytest.approx(50, abs=2)
         assert world["b"].checked_at == LATER
 
     def test_still_late_at_the_second_look_is_late(self) -> None:
         world = healthy().see("b", replica(5, 1000)).see("a", master(5.001, 1200))
-        world.see("b", replica(5.05, 1000), Look.AGAIN)
+        world.see("b", replica(5.05, 1000), Look.RECHECK)
         assert not world["b"].sync_by_time
         assert world["b"].lag_ms == pytest.approx(5051, abs=2)
         assert world["b"].lag_bytes == 200
 
     def test_a_slow_first_check_of_the_master_settles_its_replicas_when_it_comes(self) -> None:
-        world = World().see("b", replica(0)).see("b", replica(0.05), Look.AGAIN)
+        world = World().see("b", replica(0)).see("b", replica(0.05), Look.RECHECK)
         assert world["b"].lag_ms is None
         world.see("a", master(0.2))
         assert world["b"].lag_ms == 0
 
     def test_a_glance_moves_the_position_and_does_not_blacken_the_lag(self) -> None:
-        world = healthy().see("b", replica(4, 1500), Look.GLANCE)
+        world = healthy().see("b", replica(4, 1500), Look.POSITION)
         assert (world["b"].lsn, world["b"].lag_ms) == (1500, 1)
         assert world.state.unsettled == ()
         world.see("a", master(5, 2000))
         assert (world["b"].lsn, world["b"].lag_ms) == (1500, 1)
 
     def test_with_the_master_out_of_sight_time_grows_and_bytes_are_unknown(self) -> None:
-        world = healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), Look.AGAIN)
+        world = (
+            healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), Look.RECHECK)
+        )
         status = world["b"]
         assert status.lag_ms == pytest.approx(5001, abs=1)
         assert status.lag_bytes is None
@@ -200,7 +202,7 @@ class TestLag:
 
     def test_a_replica_on_the_old_timeline_is_never_in_sync(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
-        world.see("c", replica(5.01, 9999, timeline=1), Look.AGAIN)
+        world.see("c", replica(5.01, 9999, timeline=1), Look.RECHECK)
         status = world["c"]
         assert not status.sync_by_time
         assert not status.sync_by_bytes
@@ -222,7 +224,7 @@ class TestLag:
 
     def test_a_replica_of_unknown_timeline_cannot_be_trusted_beside_two_masters(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
-        world.see("c", replica(5, 1000, timeline=None), Look.AGAIN)
+        world.see("c", replica(5, 1000, timeline=None), Look.RECHECK)
         assert "a timeline that cannot be read" in str(world["c"].reason)
 
     def test_a_restart_point_does_not_take_a_received_timeline_back(self) -> None:
@@ -320,7 +322,7 @@ def test_no_story_of_checks_yields_a_wrong_answer(
         else:
             in_recovery, lsn, timeline = outcome
             result = replica(at, lsn, timeline) if in_recovery else master(at, lsn, timeline or 1)
-        world.see(name, result, Look.AGAIN if again else Look.ROUND)
+        world.see(name, result, Look.RECHECK if again else Look.ROUND)
         last[name] = result
         snapshot = world.snapshot
         if snapshot.master:

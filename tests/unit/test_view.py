@@ -2,8 +2,8 @@
 
 import pytest
 
-from pgstatus.election import SplitBrain
-from pgstatus.state import Look, Rules
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.state import Look, Rules
 from tests.support.world import CLUSTER, World, master, refused, replica
 
 
@@ -19,7 +19,7 @@ def test_nothing_is_wrong() -> None:
 def test_a_late_replica() -> None:
     world = World(2, Rules(sync_max_lag_ms=1000, sync_max_lag_bytes=50))
     world.see_all(a=master(0, 1000), b=replica(0, 1000))
-    world.see("a", master(10, 1100)).see("b", replica(10.5, 1000), Look.AGAIN)
+    world.see("a", master(10, 1100)).see("b", replica(10.5, 1000), Look.RECHECK)
     assert told(world, "b") == (
         "is 10501 ms behind, more than 1000; is 100 bytes behind, more than 50"
     )
@@ -32,14 +32,14 @@ def test_before_the_second_look_nothing_is_made_up() -> None:
 
 
 def test_a_replica_that_has_replayed_nothing_new() -> None:
-    world = World(2).see_all(a=master(0, 5000)).see("b", replica(0.5, 100), Look.AGAIN)
+    world = World(2).see_all(a=master(0, 5000)).see("b", replica(0.5, 100), Look.RECHECK)
     assert told(world, "b") == (
         "has an unknown lag in ms: it has replayed nothing that was written since we saw the master"
     )
 
 
 def test_without_a_master() -> None:
-    world = World(2).see_all(a=refused(0)).see("b", replica(0.5, 100), Look.AGAIN)
+    world = World(2).see_all(a=refused(0)).see("b", replica(0.5, 100), Look.RECHECK)
     assert told(world, "b") == (
         "has an unknown lag in ms: no master was seen yet; "
         "has an unknown lag in bytes: the master does not answer"

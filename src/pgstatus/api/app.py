@@ -6,12 +6,12 @@ for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods 
 
 import falcon
 
-from pgstatus.api import hosts, metrics, page, probes, questions, wire
+from pgstatus.api import hosts, metrics, page, params, probes, questions
 from pgstatus.api.access import Access
 from pgstatus.api.resource import METHODS
 from pgstatus.api.service import Refused, Service
-from pgstatus.note import OTHER
-from pgstatus.selection import Kind
+from pgstatus.core.note import OTHER
+from pgstatus.core.selection import Kind
 
 
 def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
@@ -55,7 +55,7 @@ class _EveryAnswer:
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         resp.set_header("Cache-Control", "no-store")
-        note = wire.note_of(req)
+        note = params.note_of(req)
         known = resource is None or getattr(resource, "from_snapshot", False)
         note.replayable = known and resp.status_code != 500
         note.endpoint = req.uri_template or OTHER
@@ -65,7 +65,7 @@ def _refuse(
     req: falcon.Request,
     resp: falcon.Response,
     refused: Refused,
-    params: object,
+    route: object,
 ) -> None:
     resp.status = refused.status
-    wire.send_json(resp, {"error_text": refused.error_text, **refused.more})
+    params.send_json(resp, {"error_text": refused.error_text, **refused.more})

@@ -2,7 +2,7 @@
 
 import falcon
 
-from pgstatus.api import wire
+from pgstatus.api import params
 from pgstatus.api.resource import Resource
 
 
@@ -12,5 +12,5 @@ class Metrics(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         # By a thread: the text of a hundred hosts takes tens of milliseconds, the first import of
         # prometheus_client as many, and the event loop has none of them.
-        wire.note_of(req).wait()
+        params.note_of(req).wait()
         resp.content_type, resp.data = self.service.expose(req.get_header("Accept", default=""))

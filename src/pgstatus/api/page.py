@@ -8,8 +8,8 @@ from pathlib import Path
 import falcon
 
 from pgstatus import clock
-from pgstatus.answers import overview
-from pgstatus.api import wire
+from pgstatus.api import params
+from pgstatus.api.overview import overview
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Service
 
@@ -38,9 +38,9 @@ class Overview(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         service = self.service
         snapshot, now = service.read(), service.now()
-        wire.send_json(
+        params.send_json(
             resp,
-            overview(snapshot, service.chronicle, service.thresholds, now=now, at=clock.wall()),
+            overview(snapshot, service.history, service.thresholds, now=now, at=clock.wall()),
         )
 
 

@@ -5,28 +5,28 @@
 import falcon
 
 from pgstatus import __version__
-from pgstatus.api import wire
+from pgstatus.api import params
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused
-from pgstatus.selection import Kind, refusal, why_not_master
-from pgstatus.snapshot import HostStatus, Snapshot
+from pgstatus.core.selection import Kind, refusal, why_not_master
+from pgstatus.core.snapshot import HostStatus, Snapshot
 
 
 class Version(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wire.send_text(resp, __version__)
+        params.send_text(resp, __version__)
 
 
 class Live(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wire.send_text(resp, "OK")
+        params.send_text(resp, "OK")
 
 
 class Ready(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         if not self.service.is_ready():
             raise Refused(falcon.HTTP_503, "pg_monitor is not ready")
-        wire.send_text(resp, "OK")
+        params.send_text(resp, "OK")
 
 
 class Health(Resource):
@@ -36,7 +36,7 @@ class Health(Resource):
         snapshot = self.service.snapshot()
         if not snapshot.master and not any(s.is_live_replica for s in snapshot.hosts):
             raise Refused(falcon.HTTP_503, "neither a master nor a live replica is known")
-        wire.send_text(resp, "OK")
+        params.send_text(resp, "OK")
 
 
 class _HostCheck(Resource):
@@ -44,14 +44,14 @@ class _HostCheck(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
-        status = wire.named(wire.host_name(req), snapshot)
+        status = params.named(params.host_name(req), snapshot)
         if status is None:
             resp.status = falcon.HTTP_404
             return
         reason = self.complaint(req, snapshot, status)
         if reason is not None:
             raise Refused(falcon.HTTP_503, f"{status.host} {reason}")
-        wire.send_text(resp, "OK")
+        params.send_text(resp, "OK")
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         # HAProxy's `option httpchk` asks with OPTIONS where it is not told otherwise.
@@ -72,7 +72,9 @@ class IsReplica(_HostCheck):
     """``/replica`` with the same limits may name it."""
 
     def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
-        return refusal(snapshot, status, wire.question(req, Kind.REPLICA, self.service.thresholds))
+        return refusal(
+            snapshot, status, params.question(req, Kind.REPLICA, self.service.thresholds)
+        )
 
 
 class IsAlive(_HostCheck):

@@ -2,13 +2,13 @@
 
 import falcon
 
-from pgstatus.answers import explanation, explanation_text, host_text, selection
-from pgstatus.api import wire
+from pgstatus.api import params
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
-from pgstatus.explain import explain
-from pgstatus.selection import Kind, choose, is_reached, may_be_reached, nobody
-from pgstatus.snapshot import HostStatus
+from pgstatus.core.explain import explain
+from pgstatus.core.render import explanation, explanation_text, host_text, selection
+from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, nobody
+from pgstatus.core.snapshot import HostStatus
 
 
 class Selection(Resource):
@@ -20,17 +20,17 @@ class Selection(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
-        form = wire.host_format(req)
-        question = wire.question(req, self._kind, self.service.thresholds)
-        wait = wire.wait(req, self.service.min_lsn_wait)
+        form = params.host_format(req)
+        question = params.question(req, self._kind, self.service.thresholds)
+        wait = params.wait(req, self.service.min_lsn_wait)
         if (
             question.min_lsn is not None
             and wait
             and not is_reached(snapshot, question)
             and may_be_reached(snapshot)
         ):
-            wire.note_of(req).wait()
-            self.service.parking.wait(question, wait)
+            params.note_of(req).wait()
+            self.service.waiters.wait(question, wait)
             snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
@@ -38,14 +38,14 @@ class Selection(Resource):
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
         if equals:
-            note = wire.note_of(req)
+            note = params.note_of(req)
             chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
             note.fell_back = chosen.master and self._kind is not Kind.MASTER
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
-        if wire.wants_json(req):
-            wire.send_json(resp, selection(chosen, nobody(snapshot, question)))
+        if params.wants_json(req):
+            params.send_json(resp, selection(chosen, nobody(snapshot, question)))
         elif chosen:
-            wire.send_text(resp, host_text(chosen, form))
+            params.send_text(resp, host_text(chosen, form))
 
 
 class Explanation(Resource):
@@ -57,12 +57,12 @@ class Explanation(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
-        question = wire.question(req, self._kind, self.service.thresholds)
+        question = params.question(req, self._kind, self.service.thresholds)
         verdicts = explain(snapshot, question, self.service.place)
-        if wire.wants_json(req):
-            wire.send_json(resp, explanation(verdicts))
+        if params.wants_json(req):
+            params.send_json(resp, explanation(verdicts))
         else:
-            wire.send_text(resp, explanation_text(verdicts))
+            params.send_text(resp, explanation_text(verdicts))
 
 
 class WhatToExplain(Resource):

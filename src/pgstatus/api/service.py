@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import falcon
 
-from pgstatus.chronicle import Chronicle
-from pgstatus.parking import Parking
-from pgstatus.selection import Place, Thresholds, Turns
-from pgstatus.snapshot import Snapshot
+from pgstatus.core.selection import Place, Thresholds, Turns
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.monitor.waiters import Waiters
+from pgstatus.telemetry.history import History
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not a defect
@@ -34,10 +34,10 @@ class Service:
     """The moment, on the snapshot's clock."""
     thresholds: Thresholds
     place: Place
-    parking: Parking
+    waiters: Waiters
     min_lsn_wait: float
     """Seconds that a ``min_lsn`` request waits which does not say how long."""
-    chronicle: Chronicle
+    history: History
     expose: Callable[[str], tuple[str, bytes]]
     """The metrics for whoever sends this ``Accept``: their media type and text."""
     tokens: Sequence[bytes] = ()

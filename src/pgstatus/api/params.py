@@ -1,0 +1,111 @@
+"""From a request to values, and from values to a response. `Refused` (400) for what is no value."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import falcon
+
+from pgstatus.api.service import Refused
+from pgstatus.core.note import NOTE, Note
+from pgstatus.core.render import HostFormat
+from pgstatus.core.selection import MAX_WAIT_MS, Kind, Question, Thresholds
+from pgstatus.core.snapshot import HostStatus, Snapshot
+from pgstatus.lsn import parse_position
+
+T = TypeVar("T")
+
+_JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
+
+
+def note_of(req: falcon.Request) -> Note:
+    """The worker's note about this answer; one that nobody reads, under another server."""
+    note: Note = req.env.setdefault(NOTE, Note())
+    return note
+
+
+def send_json(resp: falcon.Response, value: object) -> None:
+    resp.content_type = _JSON
+    resp.text = json.dumps(value, ensure_ascii=False)
+
+
+def send_text(resp: falcon.Response, text: str) -> None:
+    resp.content_type = _TEXT
+    resp.text = text
+
+
+def wants_json(req: falcon.Request) -> bool:
+    """Text is the default; of two types that are equally welcome the one that was named wins."""
+    accept = req.accept.lower()  # falcon compares types letter by letter
+    named = "application/json" in accept and "text/plain" not in accept
+    choices = (_JSON, "text/plain") if named else ("text/plain", _JSON)
+    try:
+        return falcon.mediatypes.best_match(choices, accept) == _JSON
+    except ValueError:
+        return False
+
+
+def host_format(req: falcon.Request) -> HostFormat:
+    """``format=``."""
+    return _parameter(req, "format", HostFormat) or HostFormat.HOST
+
+
+def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Question:
+    """The question that ``lag_ms``, ``lag_bytes`` and ``min_lsn`` make of ``kind``."""
+    if kind is Kind.MASTER:
+        return thresholds.question(kind)
+    position = _parameter(req, "min_lsn", parse_position)
+    timeline, min_lsn = position or (None, None)
+    return thresholds.question(
+        kind,
+        _parameter(req, "lag_ms", _unsigned),
+        _parameter(req, "lag_bytes", _unsigned),
+        min_lsn,
+        timeline,
+    )
+
+
+def wait(req: falcon.Request, default: float) -> float:
+    """``wait_ms=``: how long the request may wait for a replica, seconds."""
+    wait_ms = _parameter(req, "wait_ms", _unsigned)
+    if wait_ms is not None and wait_ms > MAX_WAIT_MS:
+        raise Refused(falcon.HTTP_400, "Invalid wait_ms")
+    return default if wait_ms is None else wait_ms / 1000
+
+
+def host_name(req: falcon.Request) -> str:
+    """``host=``, which has to be there."""
+    name = _parameter(req, "host", str)
+    if not name:
+        raise Refused(falcon.HTTP_400, "Get parameter 'host' wasn't passed")
+    return name
+
+
+def named(name: str, snapshot: Snapshot) -> HostStatus | None:
+    """The host of this name, with or without its port; None: there is no such host."""
+    found = [s for s in snapshot.hosts if name in {s.host.name, str(s.host)}]
+    if len(found) > 1:
+        names = " or ".join(str(status.host) for status in found)
+        raise Refused(falcon.HTTP_400, f"host={name} is ambiguous: name the port, as in {names}")
+    return found[0] if found else None
+
+
+def _parameter(req: falcon.Request, name: str, parse: Callable[[str], T]) -> T | None:
+    values = req.get_param_as_list(name)
+    if values is None:
+        return None
+    try:
+        (value,) = values
+        return parse(value)
+    except ValueError:
+        raise Refused(falcon.HTTP_400, f"Invalid {name}") from None
+
+
+def _unsigned(text: str) -> int:
+    """A decimal number of 64 bits, without sign. ValueError for anything else."""
+    # int() alone would take "+1", " 1", "1_000" and digits of other scripts.
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
+        raise ValueError("expected an unsigned 64-bit number")
+    return int(text)

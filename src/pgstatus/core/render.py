@@ -1,0 +1,111 @@
+"""How an answer looks, in text and JSON. Pure: hosts in, text or plain JSON values out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import quote
+
+from pgstatus.core.explain import Verdict
+from pgstatus.core.snapshot import HostStatus, Snapshot
+from pgstatus.lsn import format_lsn
+
+Json = Mapping[str, str | int | bool | None]
+
+
+class HostFormat(StrEnum):
+    """``?format=``: how a text answer names the host."""
+
+    HOST = "host"
+    HOSTPORT = "hostport"
+    URI = "uri"
+
+
+def host_text(status: HostStatus, form: HostFormat) -> str:
+    """``pg1``, ``pg1:5432`` or ``postgresql://pg1:5432``."""
+    match form:
+        case HostFormat.HOST:
+            return status.host.name
+        case HostFormat.HOSTPORT:
+            return str(status.host)
+        case HostFormat.URI:
+            if status.host.name.startswith("/"):  # a directory: the slashes must not end the host
+                return f"postgresql://{quote(status.host.name, safe='')}:{status.host.port}"
+            return f"postgresql://{status.host}"
+
+
+def selection(status: HostStatus | None, reason: str | None) -> Json:
+    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; its ``reason`` if nobody's."""
+    if status is None:
+        nothing = dict.fromkeys(("host", "port", "role", "lag_ms", "lag_bytes", "lsn"))
+        return {**nothing, "reason": reason}
+    return {
+        "host": status.host.name,
+        "port": status.host.port,
+        "role": status.role,
+        "lag_ms": status.lag_ms,
+        "lag_bytes": status.lag_bytes,
+        "lsn": _lsn(status),
+    }
+
+
+def explanation(verdicts: Sequence[Verdict]) -> Sequence[Json]:
+    """The answer of ``/explain/…``."""
+    return [
+        {"host": v.status.host.name, "port": v.status.host.port, "chosen": v.chosen, "why": v.why}
+        for v in verdicts
+    ]
+
+
+def explanation_text(verdicts: Sequence[Verdict]) -> str:
+    """The same, a line for each host."""
+    return "".join(f"{'+' if v.chosen else '-'} {v.status.host} {v.why}\n" for v in verdicts)
+
+
+def change_report(snapshot: Snapshot, changes: Sequence[str]) -> Mapping[str, object]:
+    """What the command of ``on_change`` reads: the whole state, and what of it has changed."""
+    return {
+        "changes": changes,
+        "master": None if snapshot.master is None else host_entry(snapshot.master),
+        "no_master": snapshot.no_master,
+        "masters": snapshot.claims,
+        "hosts": [host_entry(status) for status in snapshot.hosts],
+    }
+
+
+def host_entry(status: HostStatus) -> Json:
+    """One entry of ``/hosts``."""
+    return {"host": status.host.name, **host_status(status)}
+
+
+def host_status(status: HostStatus) -> Json:
+    """The answer of ``/status``."""
+    return {
+        "port": status.host.port,
+        "dc": status.host.dc,
+        "geo": status.host.geo,
+        "master": status.master,
+        "alive": status.alive,
+        "lag_ms": status.lag_ms,
+        "sync_by_time": status.sync_by_time,
+        "lag_bytes": status.lag_bytes,
+        "sync_by_bytes": status.sync_by_bytes,
+        "in_sync": status.in_sync,
+        "lsn": _lsn(status),
+        "role": status.role,
+        "possible_dead": status.possible_dead,
+        "timeline": status.timeline,
+        "checked_at": rfc3339(status.checked_at),
+        "error": status.error,
+        "reason": status.reason,
+    }
+
+
+def _lsn(status: HostStatus) -> str | None:
+    return None if status.lsn is None else format_lsn(status.lsn)
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, milliseconds."""
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

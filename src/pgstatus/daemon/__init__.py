@@ -1,0 +1,1 @@
+"""The process, and one configuration in use."""

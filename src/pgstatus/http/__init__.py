@@ -1,0 +1,1 @@
+"""The HTTP server: sockets, TLS, response cache, and gunicorn's parser."""
