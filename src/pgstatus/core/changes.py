@@ -31,6 +31,16 @@ class Event:
     level: int = logging.INFO
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One change of what is served, as the monitor publishes it."""
+
+    before: Snapshot
+    after: Snapshot
+    events: tuple[Event, ...]
+    """What is worth reporting of it; may be empty."""
+
+
 def events(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     """All that changed, the master first. A host that was not there before was unknown."""
     yield from _master(before, after)

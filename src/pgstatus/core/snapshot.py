@@ -57,10 +57,62 @@ class Observation:
     """Commit time of the last replayed transaction by its master's clock, Unix seconds."""
     started: float
     finished: float
+    addresses: frozenset[str] = frozenset()
+    """The IP addresses of this host: of the connection, and those its name resolves to."""
+    upstream: tuple[str, int] | None = None
+    """Replica: the server that its WAL receiver streams from (``pg_stat_wal_receiver.sender_host``
+    and ``sender_port``); None if unknown or not streaming."""
+    received_lsn: int | None = None
+    """Replica: WAL received and flushed up to here (``flushed_lsn``, or
+    ``pg_last_wal_receive_lsn()``)."""
+    upstream_lsn: int | None = None
+    """Replica: the last position that its upstream reported (``latest_end_lsn``)."""
+    standbys: "tuple[Standby, ...] | None" = None
+    """The rows of ``pg_stat_replication``; None if they may not be read."""
+    control_timeline: int | None = None
+    """Timeline of the last checkpoint or restartpoint in the control file."""
+    checkpoint: "Checkpoint | None" = None
+    """The last checkpoint; of a replica, the checkpoint of its master that it restarted from."""
+    admits: bool | None = None
+    """New sessions are accepted; None: not known (the kept connection is in use)."""
+    refusal: str | None = None
+    """Why new sessions are not accepted."""
 
     @property
     def role(self) -> Role:
         return Role.REPLICA if self.in_recovery else Role.MASTER
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """A row of ``pg_stat_replication``."""
+
+    address: str | None
+    """``client_addr``; None: connected through a Unix socket."""
+    name: str
+    """``application_name``."""
+    state: str
+    sync_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What ``pg_control_checkpoint()`` returns of the last checkpoint."""
+
+    lsn: int
+    time: float
+    """Unix seconds."""
+    next_xid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position check that succeeded: how far a replica has replayed, and nothing else."""
+
+    in_recovery: bool
+    lsn: int | None
+    started: float
+    finished: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +123,9 @@ class Failure:
     message: str
     started: float
     finished: float
+    down: bool = False
+    """The server is not running: its address refused the connection, or it reported a shutdown or
+    start-up (SQLSTATE 57P03, 57P01)."""
 
 
 @dataclass(frozen=True, slots=True)
