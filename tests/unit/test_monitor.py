@@ -173,7 +173,7 @@ def test_an_overdue_replica_is_not_named_where_there_is_another(
     status = watched.board.read().hosts[1]
     assert "no answer yet after 0." in (status.error or "")
     question = Thresholds().question(Kind.SYNC_BY_TIME)
-    assert [s.host.name for s in choose(watched.board.read(), question, Place())] == ["c"]
+    assert [s.host.name for s in choose(watched.board.read(), question, Place()).hosts] == ["c"]
 
 
 def test_a_slow_answer_clears_the_replica(watch: Callable[..., Watched]) -> None:

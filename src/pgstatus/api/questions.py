@@ -7,7 +7,7 @@ from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.core.explain import explain
 from pgstatus.core.render import explanation, explanation_text, host_text, selection
-from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, nobody
+from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, why_none
 from pgstatus.core.snapshot import HostStatus
 
 
@@ -32,7 +32,8 @@ class Selection(Resource):
             params.note_of(req).wait()
             self.service.waiters.wait(question, wait)
             snapshot = self.service.snapshot()
-        equals = choose(snapshot, question, self.service.place)
+        choice = choose(snapshot, question, self.service.place)
+        equals = choice.hosts
         if not equals and snapshot.split_brain:
             reason = snapshot.no_master or ""
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
@@ -40,10 +41,12 @@ class Selection(Resource):
         if equals:
             note = params.note_of(req)
             chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
-            note.fell_back = chosen.master and self._kind is not Kind.MASTER
+            note.fell_back = choice.fell_back
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if params.wants_json(req):
-            params.send_json(resp, selection(chosen, nobody(snapshot, question)))
+            params.send_json(
+                resp, selection(chosen, why_none(snapshot, question), stale=choice.stale)
+            )
         elif chosen:
             params.send_text(resp, host_text(chosen, form))
 
