@@ -132,7 +132,7 @@ class Monitor:
     def start(self, memory: Memory | None = None) -> None:
         """Begin, with what was known before a restart."""
         if memory is not None:
-            self._keep(self._state.recall(memory))
+            self._keep(self._state.restore(memory))
         # Made no earlier: from Python 3.13 on, a thread made before a fork cannot start after it.
         self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
         self._thread.start()

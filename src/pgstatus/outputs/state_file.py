@@ -88,7 +88,12 @@ def _parse(text: bytes) -> Memory:
         or not (master is None or isinstance(master, str))
     ):
         raise ValueError("not written by pg-status")
-    return Memory(identifier, timeline, frozenset(map(str, witnesses)), master)
+    writers = known.get("writers", [])
+    if not isinstance(writers, list):
+        raise ValueError("not written by pg-status")
+    return Memory(
+        identifier, timeline, frozenset(map(str, witnesses)), master, frozenset(map(str, writers))
+    )
 
 
 def _render(memory: Memory) -> bytes:
@@ -96,8 +101,9 @@ def _render(memory: Memory) -> bytes:
         {
             "system_identifier": memory.system_identifier,
             "newest_timeline": memory.newest_timeline,
-            "witnesses": sorted(memory.witnesses),
+            "witnesses": sorted(memory.evidence),
             "master": memory.master,
+            "writers": sorted(memory.writers),
         }
     ).encode()
 
