@@ -1,5 +1,6 @@
 """What a check's result means: the rules at the top of ``tracker.py``, one by one."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import strategies as st
 
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.selection import Kind, Place, Thresholds, choose
-from pgstatus.core.snapshot import Failure, Host, Observation
+from pgstatus.core.snapshot import Failure, Host, Observation, Position
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import fold
+from pgstatus.core.tracker import fold, fold_position, overdue_after, suspect
 from tests.support.world import CLUSTER, NOON, World, master, refused, replica, silent
 
 LATER = NOON + timedelta(seconds=5)
@@ -232,6 +233,58 @@ class TestLag:
         world = healthy().see("a", master(5, timeline=2)).see("b", replica(5, timeline=2))
         world.see("b", replica(10, timeline=1, receiving=False))
         assert world["b"].timeline == 2
+
+
+class TestPositionCheck:
+    def test_it_changes_the_position_alone(self) -> None:
+        world = healthy()
+        before = world["b"]
+        world.state = fold_position(world.state, 1, Position(True, 1500, 4, 4.001), world.rules)
+        assert replace(world["b"], lsn=1000) == before
+        assert world["b"].lsn == 1500
+
+    def test_a_promoted_host_or_an_unknown_one_needs_a_complete_check(self) -> None:
+        world = healthy().see("c", refused(1))
+        for index, position in ((1, Position(False, 1500, 4, 4.001)), (0, Position(True, 9, 4, 5))):
+            assert fold_position(world.state, index, position, world.rules) is world.state
+
+    def test_a_possibly_dead_host_remains_so(self) -> None:
+        world = healthy().see("b", refused(3))
+        world.state = fold_position(world.state, 1, Position(True, 1500, 4, 4.001), world.rules)
+        assert (world["b"].possible_dead, world["b"].lsn) == (True, 1500)
+
+
+class TestOverdue:
+    def overdue(self, world: World, asked: float, now: float) -> bool:
+        world.state = suspect(world.state, 1, asked, now)
+        return world["b"].possible_dead
+
+    def test_a_frozen_replica_is_possibly_dead_after_half_a_second(self) -> None:
+        world = healthy()
+        assert overdue_after(world.state, 1) == pytest.approx(0.501)
+        assert not self.overdue(world, 5, 5.45)
+        assert self.overdue(world, 5, 5.55)
+        assert world["b"].error == "no response for 0.6 s"
+
+    def test_a_slow_replica_is_not_taken_for_a_frozen_one_again(self) -> None:
+        world = healthy()
+        assert self.overdue(world, 5, 5.55)
+        world.see("b", replica(5, finished=5.8))
+        assert not world["b"].possible_dead
+        for at in range(6, 30):
+            assert not self.overdue(world, at, at + 0.75)
+            world.see("b", replica(at, finished=at + 0.8))
+        assert self.overdue(world, 30, 31.35)
+
+    def test_one_slow_response_is_forgotten(self) -> None:
+        world = healthy().see("b", replica(5, finished=5.8))
+        for at in range(6, 40):
+            world.see("b", replica(at))
+        assert self.overdue(world, 40, 40.55)
+
+    def test_a_master_is_never_overdue(self) -> None:
+        world = healthy()
+        assert suspect(world.state, 0, 5, 9) is world.state
 
 
 class TestStaleness:

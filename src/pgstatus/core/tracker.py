@@ -339,9 +339,9 @@ def _sharpened(state: State, record: Record, seen: Observation, rules: Rules) ->
 def _end(state: State) -> int | None:
     """The position that byte lag refers to."""
     newest = state.history.newest
-    if state.has_healthy_master:
-        return newest.lsn if newest else None
-    return state.history.end
+    if newest is None:
+        return None
+    return newest.lsn if state.has_healthy_master else state.history.end
 
 
 def _with_lag(state: State, record: Record, seen: Observation, rules: Rules) -> Record:
