@@ -11,11 +11,11 @@ A, B, C = frozenset({"10.0.0.1"}), frozenset({"10.0.0.2"}), frozenset({"10.0.0.3
 
 
 def from_a(at: float, lsn: int = 1000, **changes: object) -> Observation:
-    return replica(at, lsn, upstream=("10.0.0.1", 5432), **changes)
+    return replica(at, lsn, **({"upstream": ("10.0.0.1", 5432)} | changes))  # type: ignore[arg-type]
 
 
 def from_b(at: float, lsn: int = 1000, **changes: object) -> Observation:
-    return replica(at, lsn, upstream=("10.0.0.2", 5432), **changes)
+    return replica(at, lsn, **({"upstream": ("10.0.0.2", 5432)} | changes))  # type: ignore[arg-type]
 
 
 def reads(world: World, **limits: int) -> str:

@@ -264,7 +264,7 @@ class TestOverdue:
         assert overdue_after(world.state, 1) == pytest.approx(0.501)
         assert not self.overdue(world, 5, 5.45)
         assert self.overdue(world, 5, 5.55)
-        assert world["b"].error == "no response for 0.6 s"
+        assert world["b"].error == "no response for 0.5 s"
 
     def test_a_slow_replica_is_not_taken_for_a_frozen_one_again(self) -> None:
         world = healthy()

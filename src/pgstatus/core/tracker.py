@@ -85,7 +85,12 @@ def fold_position(state: State, index: int, position: Position, rules: Rules) ->
     seen = replace(seen, lsn=position.lsn, finished=position.finished)
     record = record._replace(seen=seen)
     state = state._replace(records=_with(state.records, index, record))
-    return _measure(_compare(state, index), index, Look.POSITION, rules)
+    state = _compare(state, index)
+    lag = time_lag(state.history, seen)
+    if record.failure is not None or lag is None or lag > RECHECK_OVER:
+        return state
+    measured = _with_lag(state, state.records[index], seen, rules)
+    return state._replace(records=_with(state.records, index, measured))
 
 
 def suspect(state: State, index: int, asked: float, now: float) -> State:
