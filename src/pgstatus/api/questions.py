@@ -1,5 +1,7 @@
 """Which host? ``/master``, ``/replica``, ``/sync_by_*`` and the others; and why: ``/explain/…``."""
 
+import threading
+
 import falcon
 
 from pgstatus.api import params
@@ -30,7 +32,11 @@ class Selection(Resource):
             and may_be_reached(snapshot)
         ):
             params.note_of(req).wait()
-            self.service.waiters.wait(question, wait)
+            reached = threading.Event()
+            waiter = self.service.waiters.add(question, reached.set)
+            if waiter is not None:
+                reached.wait(wait)
+                self.service.waiters.discard(waiter)
             snapshot = self.service.snapshot()
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
