@@ -114,6 +114,7 @@ class _Worker:
         group: RunningGroup,
     ) -> None:
         self._began = 0.0
+        self._settings = settings
         self._load = load
         self._reloading = threading.Lock()
         self._sites = Runtime(settings, notifier, self._die, Hook(group), waiters=_MAX_WAITING)
@@ -127,7 +128,7 @@ class _Worker:
         """Watch hosts, and heed signals."""
         self._began = time.monotonic()
         # Here and not before the fork: a thread does not survive one.
-        logs.write_in_background()
+        logs.set_up_logs(self._settings.log_level, self._settings.log_format)
         # Not in the handler itself, which may have interrupted the holder of any lock.
         signal.signal(
             signal.SIGHUP, lambda *_: threading.Thread(target=self._reload, daemon=True).start()
@@ -149,7 +150,7 @@ class _Worker:
             except ConfigError as error:  # changed since the arbiter read it, a moment ago
                 _refuse(error)
                 return
-            logging.getLogger().setLevel(logs.level_of(settings.log_level))
+            logs.set_level(settings.log_level)
             self._sites.follow(settings)
 
     def _die(self) -> None:
