@@ -29,7 +29,7 @@ from pgstatus.daemon.runtime import Runtime
 from pgstatus.errors import ConfigError
 from pgstatus.http.listener import listen
 from pgstatus.http.worker import FastLaneWorker
-from pgstatus.outputs.hook import Hook, RunningGroup
+from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.systemd import Notifier
 from pgstatus.settings.load import Settings
 from pgstatus.settings.variables import PREFIX
@@ -111,13 +111,12 @@ class _Worker:
         settings: Settings,
         load: LoadSettings,
         notifier: Notifier,
-        group: RunningGroup,
     ) -> None:
         self._began = 0.0
         self._settings = settings
         self._load = load
         self._reloading = threading.Lock()
-        self._sites = Runtime(settings, notifier, self._die, Hook(group), waiters=_MAX_WAITING)
+        self._sites = Runtime(settings, notifier, self._die, Hook(), waiters=_MAX_WAITING)
         self.wsgi = self._sites.wsgi
         self.read = self._sites.read
         self.tls = self._sites.tls
@@ -169,12 +168,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
         self._load = load
         self._notifier = notifier
         self._listener_fd = listener_fd
-        self._group = RunningGroup()
         self._worker = self._next_worker()
         super().__init__()
 
     def _next_worker(self) -> _Worker:
-        return _Worker(self._settings, self._load, self._notifier, self._group)
+        return _Worker(self._settings, self._load, self._notifier)
 
     @property
     def read(self) -> Callable[[], Snapshot]:
@@ -204,8 +202,6 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
                 signal.SIG_BLOCK, {signal.SIGHUP}
             ),
             "worker_exit": lambda server, worker: self._worker.stop(),
-            # However it ended: its command does not run beside the next worker's.
-            "child_exit": lambda server, worker: self._group.end(),
             # The worker's sign of life is a file's time stamp: in memory it works on a read-only
             # file system and never waits for a disk.
             "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
