@@ -40,6 +40,8 @@ class Service:
     """The metrics for this ``Accept`` header: media type and text."""
     tokens: Sequence[bytes] = ()
     """The accepted bearer tokens; empty: no token is needed."""
+    reloads: Callable[[], str] = lambda: "0 none"
+    """The number of finished reloads, and the result of the last, as in ``3 applied``."""
     turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:

@@ -51,8 +51,7 @@ class Generation:
         before: State | None = None,
         memory: Memory | None = None,
     ) -> None:
-        """``before`` is the state of the generation before, ``memory`` that of the process before.
-        """
+        """``before``: the state of the previous generation; ``memory``: of the previous process."""
         self.settings = settings
         self._owner = owner
         self.latest = Latest(settings.hosts, settings.rules)

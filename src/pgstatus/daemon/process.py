@@ -36,8 +36,8 @@ _IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, sign
 def serve(environ: Mapping[str, str], load: Callable[[], Settings]) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status.
 
-    ``environ`` is that of the process, ``load`` reads the configuration. ConfigError: it is invalid;
-    StartError: the address is in use, or no thread can be started.
+    ``environ`` is that of the process, ``load`` reads the configuration. ConfigError: it
+    is invalid; StartError: the address is in use, or no thread can be started.
     """
     settings = load()
     logs.set_up_logs(settings.log_level, settings.log_format)

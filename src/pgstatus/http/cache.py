@@ -46,7 +46,8 @@ class ResponseCache:
         self._snapshot = read()
         self._stale = False
         self._entries: dict[bytes, _Entry] = {}
-        self._size = 0
+        self.size = 0
+        """Bytes of the entries, estimated."""
         self.date = b""
         """The value of the ``Date`` header."""
         self._renew_at = now
@@ -82,10 +83,10 @@ class ResponseCache:
         if not response.cacheable or self._read() is not self._snapshot:
             return
         size = len(request) + len(response.body) + _OVERHEAD
-        self._size += size
-        if self._size > _MAX_BYTES:
+        self.size += size
+        if self.size > _MAX_BYTES:
             self.clear()
-            self._size = size
+            self.size = size
         entry = self._entries.get(request)
         if entry is None:
             entry = self._entries[request] = _Entry(response.turns, response.choices)
@@ -94,7 +95,7 @@ class ResponseCache:
 
     def clear(self) -> None:
         self._entries.clear()
-        self._size = 0
+        self.size = 0
 
     def _renew(self, now: float) -> None:
         """A new second or snapshot has begun, or the snapshot has become too old."""

@@ -26,7 +26,7 @@ from pgstatus.http.loop import READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
 from pgstatus.http.shared import MAX_HANDSHAKES, Shared
 from pgstatus.http.tls import TlsSocket
-from pgstatus.http.wsgi import HEAD_END, Malformed, Request, parse
+from pgstatus.http.wsgi import HEAD_END, MAX_HEAD, Malformed, Request, parse
 from pgstatus.monitor.waiters import Waiter
 from pgstatus.telemetry.counters import RequestKind
 
@@ -47,6 +47,17 @@ _HANDSHAKE_SECONDS = 1.0
 _TOO_MANY = refusal("503 Service Unavailable", "too many connections", ["Retry-After: 1"])
 _NO_MEMORY = refusal("503 Service Unavailable", "too much unread data", ["Retry-After: 1"])
 _REFUSED = RequestKind(OTHER, "503", fell_back=False)
+_DEFECT = Response(
+    status="500 Internal Server Error",
+    headers=[("Content-Length", "0"), ("Cache-Control", "no-store")],
+    body=b"",
+    endpoint=OTHER,
+    cacheable=False,
+    fell_back=False,
+    turns=None,
+    choices=1,
+    index=0,
+)
 _FAILED = Malformed("500 Internal Server Error", "Internal Server Error")
 
 
@@ -209,7 +220,7 @@ class Connection:
             if not self._retry_at:
                 self.deadline = shared.loop.now + _HEAD_SECONDS
             # A client that sends byte by byte is not parsed byte by byte.
-            self._retry_at = 2 * len(inbox)
+            self._retry_at = min(2 * len(inbox), MAX_HEAD + 1)
             return None
         if isinstance(request, Malformed):
             return self._taken(self._reject(request), len(inbox))
@@ -240,7 +251,11 @@ class Connection:
 
     def _respond(self, request: Request, exchange: Exchange) -> Any:
         """Response, Waiting or Slow; without ``may_defer`` always a response."""
-        return self._shared.backend.respond(request.environ, exchange)
+        try:
+            return self._shared.backend.respond(request.environ, exchange)
+        except Exception:
+            log.exception("the response to a request failed")
+            return _DEFECT
 
     def _without_deferring(self) -> Exchange:
         return Exchange(certificate_missing=self._cache.certificate_missing)

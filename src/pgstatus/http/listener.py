@@ -35,9 +35,10 @@ def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = environ.get("LISTEN_FDS", "0")
+    text = environ.get("LISTEN_FDS", "")
+    count = int(text) if text.isdigit() else 0
     found = []
-    for descriptor in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count if count.isdigit() else 0)):
+    for descriptor in range(_FIRST_INHERITED, _FIRST_INHERITED + count):
         listener = socket.socket(fileno=descriptor)
         listener.set_inheritable(False)
         if listener.family != socket.AF_UNIX:

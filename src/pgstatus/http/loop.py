@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import os
 import select
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -47,6 +48,9 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_open = True
+        # Reentrant: a signal handler may interrupt `wake`.
+        self._lock = threading.RLock()
         self._callbacks: dict[int, tuple[Callable[[Any], object], Any]] = {}
         self._calls: deque[Callable[[], object]] = deque()
         self._timers: list[Timer] = []
@@ -82,8 +86,9 @@ class Loop:
 
     def wake(self) -> None:
         """End the turn that is waiting. Safe in any thread and in signal handlers."""
-        with contextlib.suppress(BlockingIOError):  # it is awake
-            os.eventfd_write(self._wakeup, 1)
+        with self._lock, contextlib.suppress(BlockingIOError):  # it is awake
+            if self._is_open:
+                os.eventfd_write(self._wakeup, 1)
 
     def call(self, callback: Callable[[], object]) -> None:
         """Run a function in the loop. Safe in any thread."""
@@ -116,8 +121,12 @@ class Loop:
                 callback()
 
     def close(self) -> None:
+        """Stop watching files. `wake` and `call` may still be called."""
+        # Other threads may call `wake` later, when the descriptor may belong to another file.
+        with self._lock:
+            self._is_open = False
+            os.close(self._wakeup)
         self._epoll.close()
-        os.close(self._wakeup)
 
     def _run_calls(self, _: object) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -65,13 +65,14 @@ class Shared:
         """When each TLS handshake in progress began, the oldest first."""
         self.is_stopping = False
         self._max_buffered = max_buffered
-        self._buffered = 0
+        self.buffered = 0
+        """Bytes that `buffer` has accounted for."""
         self._threads = 0
 
     def buffer(self, more: int) -> bool:
         """Account for ``more`` bytes (fewer, if negative); False: the limit is exceeded."""
-        self._buffered += more
-        return self._buffered <= self._max_buffered
+        self.buffered += more
+        return self.buffered <= self._max_buffered
 
     def run_in_thread(self, work: Callable[[], Callable[[], object]]) -> bool:
         """Run ``work`` in a thread, and what it returns in the loop; False: there is no thread."""

@@ -165,8 +165,6 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         server = listener.getsockname()
         tls = self._tls()
         for _ in range(_ACCEPTS):
-            if len(shared.connections) >= self._limit:
-                self._evict()
             if len(shared.connections) >= self._limit + _REFUSALS:
                 self._accept(False)
                 return
@@ -179,7 +177,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                     continue
                 self._log_failure(error)
                 if error.errno in _NO_RESOURCES:
-                    self._evict()
+                    self._evict(at_least=0)
                 # Until the next sweep; meanwhile connections wait in the backlog.
                 self._accept(False)
                 return
@@ -191,17 +189,19 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 if tls is None
                 else TlsConnection(shared, sock, client, server, tls)
             )
+            if len(shared.connections) >= self._limit:
+                self._evict(at_least=1)
             shared.connections.add(connection)
             if len(shared.connections) > self._limit:
                 connection.refuse()
             else:
                 connection.start()
 
-    def _evict(self) -> None:
-        """Close the connections that have been idle longest: probes must always get in."""
-        idle = [c for c in self.shared.connections if c.is_idle]
-        idle.sort(key=lambda connection: connection.deadline)
-        for connection in idle[:_EVICTIONS]:
+    def _evict(self, at_least: int) -> None:
+        """Close connections that have been idle longest, so that new ones, of probes, get in."""
+        connections = self.shared.connections
+        idle = sorted((c for c in connections if c.is_idle), key=lambda c: c.deadline)
+        for connection in idle[: max(at_least, min(_EVICTIONS, len(connections) // 4))]:
             connection.close()
 
     def _log_failure(self, error: OSError) -> None:
