@@ -18,10 +18,10 @@ from typing import Any
 
 from pgstatus import clock
 from pgstatus.api import Service, create_app
-from pgstatus.core.changes import Event, events
+from pgstatus.core.changes import Event, Update, events
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
-from pgstatus.core.state import State
+from pgstatus.core.state import Memory, State
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
 from pgstatus.monitor.probe import Probe
@@ -57,6 +57,12 @@ class Records:
     state_file: StateFile = field(default_factory=StateFile)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    publish: Callable[[Update], None]
+    checked: Callable[[Host, Observation | Failure, float], None]
+
+
 class Generation:
     """The board, the monitor and the application of one configuration."""
 
@@ -67,9 +73,10 @@ class Generation:
         records: Records,
         waiters: int,
         before: State | None,
+        memory: Memory | None = None,
         on_beat: Callable[["Generation"], None],
-        on_result: Callable[["Generation", Host, Observation | Failure], None],
-        on_events: Callable[["Generation", Snapshot, Sequence[Event]], None],
+        on_result: Callable[["Generation", Host, Observation | Failure, float], None],
+        on_update: Callable[["Generation", Update], None],
         on_death: Callable[[], None],
     ) -> None:
         self.settings = settings
@@ -80,15 +87,18 @@ class Generation:
         self.monitor = Monitor(
             hosts=settings.hosts,
             probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
-            board=self.board,
+            latest=self.board,
             waiters=self.waiters,
             rules=settings.rules,
             schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
-            on_death=on_death,
-            on_beat=lambda: on_beat(self),
-            on_result=lambda host, result: on_result(self, host, result),
-            on_events=lambda before, events: on_events(self, before, events),
+            sink=_Sink(
+                lambda update: on_update(self, update),
+                lambda host, result, seconds: on_result(self, host, result, seconds),
+            ),
+            on_failure=lambda error: on_death(),
+            heartbeat=lambda: on_beat(self),
             before=before,
+            memory=memory,
         )
         self.wsgi = create_app(
             Service(
@@ -139,18 +149,19 @@ class Runtime:
             waiters=waiters,
             on_beat=self._beat,
             on_result=self._count,
-            on_events=self._note,
+            on_update=self._updated,
             on_death=on_death,
         )
         self._lock = threading.Lock()
         self._ready = False
         self._armed_at = 0.0
         self._next: Generation | None = None
-        self._current = self._make(settings, before=None)
+        self.records.state_file.use(settings.state_file)
+        self._current = self._make(settings, before=None, memory=self.records.state_file.read())
         self._take_over(settings)
 
     def start(self) -> None:
-        self._current.monitor.start(self.records.state_file.read())
+        self._current.monitor.start()
 
     def read(self) -> Snapshot:
         """The newest snapshot."""
@@ -189,7 +200,13 @@ class Runtime:
                 self._next.monitor.stop(0)
             self._current.monitor.stop(0.5)
 
-    def _count(self, site: Generation, host: Host, result: Observation | Failure) -> None:
+    def _updated(self, site: Generation, update: Update) -> None:
+        self._note(site, update.before, update.events)
+        self._beat(site)
+
+    def _count(
+        self, site: Generation, host: Host, result: Observation | Failure, seconds: float
+    ) -> None:
         if site is self._current:
             self.records.checks.checked(host, result)
 
