@@ -58,9 +58,11 @@ class CheckError(PgStatusError):
     It goes into logs and answers: see `in_a_line`.
     """
 
-    def __init__(self, cause: Cause, message: str) -> None:
+    def __init__(self, cause: Cause, message: str, *, down: bool = False) -> None:
         super().__init__(in_a_line(message))
         self.cause = cause
+        self.down = down
+        """The server is not running; see `Failure.down`."""
 
 
 def in_a_line(words: str) -> str:
