@@ -27,8 +27,10 @@ class Owner(Protocol):
     def published(self, generation: "Generation", update: Update) -> None:
         """A change."""
 
-    def checked(self, generation: "Generation", host: Host, result: Observation | Failure) -> None:
-        """The result of one check."""
+    def checked(
+        self, generation: "Generation", host: Host, result: Observation | Failure, seconds: float
+    ) -> None:
+        """The result of one check that took ``seconds``."""
 
     def heartbeat(self, generation: "Generation") -> None:
         """The monitor is running; at least once a second."""
@@ -93,9 +95,9 @@ class Generation:
         """Of the monitor's `Sink`."""
         self._owner.published(self, update)
 
-    def checked(self, host: Host, result: Observation | Failure) -> None:
+    def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
         """Of the monitor's `Sink`."""
-        self._owner.checked(self, host, result)
+        self._owner.checked(self, host, result, seconds)
 
     def _monitor(self, before: State | None, memory: Memory | None) -> Monitor:
         settings = self.settings

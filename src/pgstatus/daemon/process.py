@@ -4,7 +4,6 @@ There is no supervisor in here. systemd, a container runtime or the kubelet rest
 it ends; exit status 70 means that a thread has failed repeatedly or hangs.
 """
 
-import contextlib
 import gc
 import logging
 import os
@@ -12,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 
+from pgstatus.daemon.orphans import Orphans
 from pgstatus.daemon.runtime import Runtime
 from pgstatus.daemon.watchdog import Heartbeat, Watchdog
 from pgstatus.errors import StartError
@@ -41,6 +41,7 @@ def serve(environ: Mapping[str, str], load: Callable[[], Settings]) -> int:
     """
     settings = load()
     logs.set_up_logs(settings.log_level, settings.log_format)
+    logs.capture_library_output()
     log.info("pg-status %s, hosts %s", __version__, ", ".join(map(str, settings.hosts)))
     for warning in settings.warnings:
         log.warning("%s", warning)
@@ -68,7 +69,8 @@ class _Process:
             on_turn=self._tick,
         )
         self._watchdog = Watchdog(self._heartbeat, self._runtime.heartbeat_of_monitor)
-        self._reaps = os.getpid() == 1
+        self._orphans = Orphans() if os.getpid() == 1 else None
+        self._next_look = 0.0
 
     def run(self) -> int:
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -103,8 +105,10 @@ class _Process:
     def _tick(self) -> None:
         self._heartbeat.beat()
         self._runtime.tick()
-        if self._reaps:
-            _reap()
+        now = self._worker.shared.loop.now
+        if self._orphans is not None and now >= self._next_look:
+            self._next_look = now + 1.0
+            self._orphans.collect()
         if not self._worker.alive:
             self._runtime.release_waiting()
 
@@ -125,20 +129,3 @@ def _tidy_up() -> None:
     """Keep the garbage collector from traversing what stays until the end."""
     gc.collect()
     gc.freeze()
-
-
-def _reap() -> None:
-    """As the first process of a container: collect the exit status of orphaned processes.
-
-    The children of the process itself are waited for by whoever started them.
-    """
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None or found.si_pid in _own_children():
-                return
-            os.waitpid(found.si_pid, os.WNOHANG)
-
-
-def _own_children() -> set[int]:
-    return set()

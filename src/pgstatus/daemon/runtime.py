@@ -267,6 +267,7 @@ class Runtime:
             checks=self._checks,
             hook_runs=self._hook.runs.copy(),
             hook_pending=self._hook.is_pending,
+            dropped_log_lines=logs.dropped(),
         )
 
     # Reports of the monitoring threads.
@@ -279,9 +280,11 @@ class Runtime:
         self._hook.offer(update.after)
         self._state_file.offer(generation.monitor.state.memory)
 
-    def checked(self, generation: Generation, host: Host, result: Observation | Failure) -> None:
+    def checked(
+        self, generation: Generation, host: Host, result: Observation | Failure, seconds: float
+    ) -> None:
         if generation is self._current:
-            self._checks.checked(host, result)
+            self._checks.checked(host, result, seconds)
 
     def heartbeat(self, generation: Generation) -> None:
         if generation is self._next and self._may_follow(generation):

@@ -72,7 +72,7 @@ class Watchdog:
         )
         logs.flush()
         try:
-            faulthandler.dump_traceback(all_threads=True)
+            faulthandler.dump_traceback(logs.stderr(), all_threads=True)
         except (OSError, ValueError, RuntimeError, AttributeError):
             pass  # stderr is closed
         finally:
