@@ -65,11 +65,11 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from pgstatus.cli.check import check_hosts  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
 
     # What the checks have to say is printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
-    settings = load_settings()
+    settings = load(os.environ)
     for warning in settings.warnings:
         _complain(warning)
     return 0 if options.config_only else check_hosts(settings)
@@ -97,14 +97,14 @@ def _health(options: argparse.Namespace) -> int:
 def _instance(options: argparse.Namespace) -> "Instance":
     """The one that the options name, else the one that runs with this configuration."""
     from pgstatus.cli.remote import Instance  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
     if options.url is None:
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key go with --url")
         try:
-            return Instance.of(load_settings())
+            return Instance.of(load(os.environ))
         except ConfigError as error:
             hint = "to ask one that runs with another configuration: --url http://127.0.0.1:8000"
             raise ConfigError(error.problems, [*error.warnings, hint]) from None
