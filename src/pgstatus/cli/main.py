@@ -54,14 +54,16 @@ def _failover(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from pgstatus.daemon.process import serve  # noqa: PLC0415
-    from pgstatus.outputs.systemd import Notifier  # noqa: PLC0415
+    from pgstatus.outputs.systemd import VARIABLES, Notifier  # noqa: PLC0415
     from pgstatus.settings.load import load_settings  # noqa: PLC0415  # --version needs none of it
     from pgstatus.telemetry.logs import set_up_logs  # noqa: PLC0415
 
     # Until gunicorn has its own: as the first process of a container one has no default handlers.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
-    notifier = Notifier.from_environment()
+    notifier = Notifier.from_environment(os.environ)
+    for name in VARIABLES:
+        os.environ.pop(name, None)
     load = partial(load_settings, dict(os.environ))
     settings = load()
     set_up_logs(settings.log_level, settings.log_format)
