@@ -152,13 +152,14 @@ def test_stopping(manager: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "watchdog"), [(str(os.getpid()), True), ("", True), ("1", False), ("x", False)]
+    ("pid", "watchdog"), [("ours", True), ("", True), ("1", False), ("x", False)]
 )
 def test_a_watchdog_for_another_process_is_ignored(
     manager: socket.socket, pid: str, watchdog: bool
 ) -> None:
     environment = {"WATCHDOG_USEC": "1000000", "NOTIFY_SOCKET": address(manager)}
-    environment |= {"WATCHDOG_PID": pid} if pid else {}
+    if pid:
+        environment["WATCHDOG_PID"] = str(os.getpid()) if pid == "ours" else pid
     Notifier.from_environment(environment).alive("fine")
     assert ("WATCHDOG=1" in messages(manager)[0]) == watchdog
 
