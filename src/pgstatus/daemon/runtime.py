@@ -30,6 +30,7 @@ from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
 from pgstatus.settings.load import Settings
+from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Checks, Requests
 from pgstatus.telemetry.history import History
 
@@ -116,6 +117,7 @@ class Generation:
             checks=records.checks,
             hook_runs=records.hook.runs.copy(),
             hook_pending=records.hook.is_pending,
+            dropped_log_lines=logs.dropped(),
         )
 
 
