@@ -1,4 +1,4 @@
-"""What is counted, for whom, and under which words."""
+"""Counters of requests and checks."""
 
 import threading
 
@@ -23,7 +23,7 @@ def test_a_kind_has_one_tally() -> None:
     assert requests.read() == {MASTER: 2, MASTER._replace(status="404"): 1}
 
 
-def test_what_was_read_stays_as_it_was() -> None:
+def test_a_copy_that_was_read_does_not_change() -> None:
     requests = Requests()
     requests.of(MASTER).count += 1
     seen = requests.read()
@@ -31,8 +31,8 @@ def test_what_was_read_stays_as_it_was() -> None:
     assert seen == {MASTER: 1}
 
 
-def test_reading_while_new_kinds_appear() -> None:
-    """A scrape in a thread; the worker goes on counting."""
+def test_reading_while_kinds_are_added() -> None:
+    """A scrape runs in a thread while the worker counts."""
     requests = Requests()
     reading = threading.Event()
     failures: list[BaseException] = []
@@ -58,7 +58,7 @@ def test_reading_while_new_kinds_appear() -> None:
     ("took", "bucket"),
     [(0.0, 0), (0.001, 0), (0.0011, 1), (0.3, 8), (10.0, 12), (10.1, len(DURATION_LIMITS))],
 )
-def test_a_check_is_in_the_first_bucket_that_it_kept_to(took: float, bucket: int) -> None:
+def test_the_bucket_of_a_duration(took: float, bucket: int) -> None:
     checks = Checks()
     checks.watch([A])
     checks.checked(A, master(0.0, finished=took))
@@ -80,14 +80,14 @@ def test_a_failure_counts_by_its_cause_and_as_a_check() -> None:
     assert +checks.hosts["b:5432"].failures == {}
 
 
-def test_each_cause_is_a_series_from_the_start() -> None:
-    """For rate() does not see the step from nothing to one."""
+def test_all_causes_exist_from_the_start() -> None:
+    """rate() ignores the step from no value to 1."""
     checks = Checks()
     checks.watch([A])
     assert checks.hosts["a:5432"].failures == dict.fromkeys(Cause, 0)
 
 
-def test_another_role_than_before_is_a_change() -> None:
+def test_a_change_of_the_role() -> None:
     checks = Checks()
     checks.watch([A])
     for result in (replica(0), replica(1), refused(2), replica(3)):
@@ -98,7 +98,7 @@ def test_another_role_than_before_is_a_change() -> None:
     assert checks.hosts["a:5432"].role_changes == 2
 
 
-def test_a_host_that_stays_goes_on_and_one_that_goes_is_forgotten() -> None:
+def test_counters_of_a_removed_host_are_removed() -> None:
     checks = Checks()
     checks.watch([A, B])
     checks.checked(A, master(0))
@@ -106,7 +106,7 @@ def test_a_host_that_stays_goes_on_and_one_that_goes_is_forgotten() -> None:
     checks.watch([A])
     assert list(checks.hosts) == ["a:5432"]
     assert sum(checks.hosts["a:5432"].durations) == 1
-    checks.checked(B, replica(1))  # was under way
+    checks.checked(B, replica(1))  # it was under way
     assert list(checks.hosts) == ["a:5432"]
     checks.watch([A, B])
     assert sum(checks.hosts["b:5432"].durations) == 0

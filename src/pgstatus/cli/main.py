@@ -8,7 +8,6 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 

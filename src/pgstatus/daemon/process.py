@@ -17,6 +17,7 @@ from pgstatus.daemon.watchdog import Heartbeat, Watchdog
 from pgstatus.errors import StartError
 from pgstatus.http.listener import inherited_sockets, listen
 from pgstatus.http.worker import EventLoopWorker
+from pgstatus.outputs import systemd
 from pgstatus.outputs.systemd import Notifier
 from pgstatus.settings.load import Settings
 from pgstatus.telemetry import logs
@@ -25,7 +26,9 @@ from pgstatus.version import __version__
 log = logging.getLogger(__name__)
 
 SERVICE_MANAGER_VARIABLES = frozenset(
-    ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    (*systemd.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+)
+    (*systemd.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 )
 """For this process only, not for the commands that it runs."""
 
