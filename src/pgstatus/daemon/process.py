@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 
+from pgstatus import __version__
 from pgstatus.daemon.orphans import Orphans
 from pgstatus.daemon.runtime import Runtime
 from pgstatus.daemon.watchdog import Heartbeat, Watchdog
@@ -21,13 +22,10 @@ from pgstatus.outputs import systemd
 from pgstatus.outputs.systemd import Notifier
 from pgstatus.settings.load import Settings
 from pgstatus.telemetry import logs
-from pgstatus.version import __version__
 
 log = logging.getLogger(__name__)
 
 SERVICE_MANAGER_VARIABLES = frozenset(
-    (*systemd.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-)
     (*systemd.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 )
 """For this process only, not for the commands that it runs."""

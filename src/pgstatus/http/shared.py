@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
 from pgstatus.core.selection import Question
@@ -12,15 +12,26 @@ from pgstatus.http.loop import Loop
 from pgstatus.monitor.waiters import Waiter
 from pgstatus.telemetry.counters import Requests
 
-if TYPE_CHECKING:
-    from pgstatus.http.connection import Connection
-
 # Bytes of incomplete requests and of responses that clients have not taken, over all connections:
 # 4096 clients with 32 KiB each would exceed the memory limit of the systemd unit.
 MAX_BUFFERED = 24 * 2**20
 # A handshake that has begun takes 46 KiB, most of them OpenSSL's.
 MAX_HANDSHAKES = 256
 _MAX_THREADS = 8
+
+
+class OpenConnection(Protocol):
+    """A connection, as far as its limits need it."""
+
+    deadline: float
+    """When it is closed if nothing happens."""
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered."""
+
+    def close(self) -> None:
+        """Close it without a response."""
 
 
 class Backend(Protocol):
@@ -60,8 +71,8 @@ class Shared:
         self.cache_without_certificate = ResponseCache(
             backend.read, self.loop.now, certificate_missing=True
         )
-        self.connections: set[Connection] = set()
-        self.handshakes: dict[Connection, float] = {}
+        self.connections: set[OpenConnection] = set()
+        self.handshakes: dict[OpenConnection, float] = {}
         """When each TLS handshake in progress began, the oldest first."""
         self.is_stopping = False
         self._max_buffered = max_buffered
