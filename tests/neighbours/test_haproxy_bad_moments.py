@@ -40,7 +40,7 @@ def stopped(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def frozen(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
     """Its port is open, but nobody answers."""
-    pids = (daemon.process.pid, daemon.worker_pid)
+    pids = (daemon.pid,)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:

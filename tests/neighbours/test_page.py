@@ -100,7 +100,7 @@ def test_a_daemon_that_hangs_is_told_and_not_asked_twice_at_a_time(
     daemon = make_daemon(cluster)
     page.open(daemon.url)
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
-    worker = daemon.worker_pid
+    worker = daemon.pid
     kill(worker, signal.SIGSTOP)
     try:
         wait_until("it is told", lambda: page.title == "NO ANSWER · pg-status")
