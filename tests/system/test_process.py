@@ -105,7 +105,7 @@ def test_three_failures_within_a_minute_end_the_process_with_status_70(
         wait_until("it is ready", daemon.is_ready)
         trigger.touch()
         assert daemon.process.wait(10) == os.EX_SOFTWARE == 70
-    assert daemon.log.count("ZeroDivisionError: a defect") == 3
+    assert daemon.log.count("ZeroDivisionError: a defect") >= 3
     assert "has failed 3 times" in daemon.log
 
 
