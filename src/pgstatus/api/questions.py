@@ -8,7 +8,7 @@ from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.core.explain import explain
 from pgstatus.core.render import explanation, explanation_text, host_text, selection
-from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, nobody
+from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, why_none
 from pgstatus.core.snapshot import HostStatus
 
 
@@ -30,19 +30,35 @@ class Selection(Resource):
             and not is_reached(snapshot, question)
             and may_be_reached(snapshot)
         ):
+<<<<<<< HEAD
             exchange_of(req).defer(Waiting(question, wait))
         equals = choose(snapshot, question, self.service.place)
+=======
+            params.note_of(req).wait()
+            self.service.waiters.wait(question, wait)
+            snapshot = self.service.snapshot()
+        choice = choose(snapshot, question, self.service.place)
+        equals = choice.hosts
+>>>>>>> core
         if not equals and snapshot.split_brain:
             reason = snapshot.no_master or ""
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
         if equals:
+<<<<<<< HEAD
             exchange = exchange_of(req)
             chosen = equals[exchange.pick(self.service.turns.of(question), len(equals))]
             exchange.fell_back = chosen.master and self._kind is not Kind.MASTER
+=======
+            note = params.note_of(req)
+            chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
+            note.fell_back = choice.fell_back
+>>>>>>> core
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if params.wants_json(req):
-            params.send_json(resp, selection(chosen, nobody(snapshot, question)))
+            params.send_json(
+                resp, selection(chosen, why_none(snapshot, question), stale=choice.stale)
+            )
         elif chosen:
             params.send_text(resp, host_text(chosen, form))
 
