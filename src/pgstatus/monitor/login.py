@@ -79,7 +79,9 @@ class Login:
         params: Callable[[], Mapping[str, str]],
         seconds: float,
     ) -> Connected:
-        """Log in within ``seconds`` at the first address that accepts; CheckError if none does.
+        """Log in within ``seconds`` at the first address that accepts.
+
+        CheckError if none does; TimeoutError if none responds in time.
 
         ``params`` returns the connection parameters, and is called in the thread. May be cancelled.
         """
@@ -103,7 +105,9 @@ class Login:
             raise
         except AllLoginsError as error:
             self.unreachable = all(e.sqlstate is None for e in error.errors)
-            raise _check_error(error.errors, seconds) from None
+            if all(e.timed_out for e in error.errors):
+                raise TimeoutError from None
+            raise _check_error(error.errors) from None
         self.unreachable = False
         return connected
 
@@ -122,10 +126,8 @@ class AllLoginsError(Exception):
     errors: list[LoginError]
 
 
-def _check_error(errors: Sequence[LoginError], timeout: float) -> CheckError:
+def _check_error(errors: Sequence[LoginError]) -> CheckError:
     ranked = sorted(errors, key=lambda error: error.rank)
-    if all(error.timed_out for error in ranked):
-        return CheckError(Cause.TIMEOUT, f"no connection within {timeout:g} s")
     message = ranked[0].message
     if len(ranked) > 1:
         message = "; ".join(f"{error.address}: {error.message}" for error in ranked)
@@ -156,7 +158,7 @@ async def _knock(addresses: Sequence[str], port: int) -> None:
             errors.append(LoginError(str(error.strerror), refused=refused, address=address))
         else:
             return
-    raise _check_error(errors, 0)
+    raise _check_error(errors)
 
 
 async def _connect(address: str, port: int) -> None:

@@ -188,7 +188,8 @@ class Probe:
 
     def _no_connection(self, limit: float) -> str:
         blocked = self._login.blocked_for
-        reason = f": libpq has not returned for {blocked:.0f} s" if blocked else ""
+        is_blocked = blocked is not None and blocked > limit + 1
+        reason = f": libpq has not returned for {blocked:.0f} s" if is_blocked else ""
         return f"no connection within {limit:g} s{reason}"
 
     async def _addresses(self) -> tuple[str, ...]:
