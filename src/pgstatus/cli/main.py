@@ -8,7 +8,6 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,23 +52,14 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pgstatus.daemon.process import serve  # noqa: PLC0415
-    from pgstatus.outputs.systemd import Notifier  # noqa: PLC0415
+    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
-    from pgstatus.telemetry.logs import set_up_logs  # noqa: PLC0415
 
-    # Until gunicorn has its own: as the first process of a container one has no default handlers.
+    # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
-    notifier = Notifier.from_environment()
-    load_again = partial(load, dict(os.environ))
-    settings = load_again()
-    set_up_logs(settings.log_level, settings.log_format)
-    logging.getLogger(__name__).info(
-        "pg-status %s watches %s", __version__, ", ".join(map(str, settings.hosts))
-    )
-    serve(settings, load_again, notifier)
-    return 0
+    environ = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
+    return serve(os.environ, lambda: load(environ))
 
 
 def _check(options: argparse.Namespace) -> int:
