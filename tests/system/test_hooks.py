@@ -412,7 +412,7 @@ def test_a_command_that_cannot_be_run_is_a_mistake_of_the_configuration(
     daemon = daemons.prepare(hosts="127.0.0.1", on_change=command)
     daemon.launch()
     assert daemon.process.wait(10) == os.EX_CONFIG
-    assert f"pg-status: pg_status__on_change: {reason}" in daemon.log
+    assert f"pg-status: error: pg_status__on_change: {reason}" in daemon.log
 
 
 def test_a_program_that_disappears_later_is_told_and_found_again(
