@@ -102,8 +102,10 @@ def test_a_taken_port_is_one_sentence(daemon: Daemon, daemons: Daemons) -> None:
     assert second.process.wait(10) == 1
     complaints = [line for line in second.log.splitlines() if "INFO" not in line]
     assert complaints == [
-        f"pg-status: error: cannot listen on http://{daemon.address}:{daemon.port}: "
-        "Address already in use"
+        (
+            f"pg-status: error: cannot listen on http://{daemon.address}:{daemon.port}: "
+            "Address already in use"
+        )
     ]
 
 
