@@ -61,7 +61,7 @@ def test_reading_while_kinds_are_added() -> None:
 def test_the_bucket_of_a_duration(took: float, bucket: int) -> None:
     checks = Checks()
     checks.watch([A])
-    checks.checked(A, master(0.0, finished=took))
+    checks.checked(A, master(0.0, finished=took), took)
     counts = checks.hosts["a:5432"]
     assert counts.durations == [int(i == bucket) for i in range(len(DURATION_LIMITS) + 1)]
     assert counts.seconds == took
@@ -70,9 +70,9 @@ def test_the_bucket_of_a_duration(took: float, bucket: int) -> None:
 def test_a_failure_counts_by_its_cause_and_as_a_check() -> None:
     checks = Checks()
     checks.watch([A, B])
-    checks.checked(A, refused(1.0))
-    checks.checked(A, refused(2.0))
-    checks.checked(A, Failure(Cause.TIMEOUT, "no answer", 3.0, 8.0))
+    checks.checked(A, refused(1.0), 0.001)
+    checks.checked(A, refused(2.0), 0.001)
+    checks.checked(A, Failure(Cause.TIMEOUT, "no answer", 3.0, 8.0), 5.0)
     counts = checks.hosts["a:5432"]
     assert +counts.failures == {"connect": 2, "timeout": 1}
     assert sum(counts.durations) == 3
@@ -91,22 +91,22 @@ def test_a_change_of_the_role() -> None:
     checks = Checks()
     checks.watch([A])
     for result in (replica(0), replica(1), refused(2), replica(3)):
-        checks.checked(A, result)
+        checks.checked(A, result, 0.001)
     assert checks.hosts["a:5432"].role_changes == 0
     for result in (master(4), refused(5), master(6), replica(7)):
-        checks.checked(A, result)
+        checks.checked(A, result, 0.001)
     assert checks.hosts["a:5432"].role_changes == 2
 
 
 def test_counters_of_a_removed_host_are_removed() -> None:
     checks = Checks()
     checks.watch([A, B])
-    checks.checked(A, master(0))
-    checks.checked(B, replica(0))
+    checks.checked(A, master(0), 0.001)
+    checks.checked(B, replica(0), 0.001)
     checks.watch([A])
     assert list(checks.hosts) == ["a:5432"]
     assert sum(checks.hosts["a:5432"].durations) == 1
-    checks.checked(B, replica(1))  # it was under way
+    checks.checked(B, replica(1), 0.001)  # it was under way
     assert list(checks.hosts) == ["a:5432"]
     checks.watch([A, B])
     assert sum(checks.hosts["b:5432"].durations) == 0

@@ -78,14 +78,13 @@ class Checks:
         """Count for these hosts from now on, and remove the counters of all others."""
         self.hosts = {str(host): self.hosts.get(str(host), HostChecks()) for host in hosts}
 
-    def checked(self, host: Host, result: Observation | Failure) -> None:
-        """Count the result of a check."""
+    def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
+        """Count the result of a check that took ``seconds``, login included."""
         counts = self.hosts.get(str(host))
         if counts is None:  # the last check of a host that was removed
             return
-        took = result.finished - result.started
-        counts.durations[bisect_left(DURATION_LIMITS, took)] += 1
-        counts.seconds += took
+        counts.durations[bisect_left(DURATION_LIMITS, seconds)] += 1
+        counts.seconds += seconds
         if isinstance(result, Failure):
             counts.failures[result.cause] += 1
             return
