@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 
-from pgstatus.demo.binaries import children_of
 from tests.support.running import Program, answers
 
 
@@ -50,9 +49,8 @@ class Daemon(Program):
         return answers(self.client, "/ready")
 
     @property
-    def worker_pid(self) -> int:
-        (pid,) = children_of(self.process.pid)
-        return pid
+    def pid(self) -> int:
+        return self.process.pid
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(path, headers=headers)
