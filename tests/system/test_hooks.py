@@ -401,9 +401,9 @@ def test_a_command_that_is_named_while_the_old_one_runs_is_told_after_it(
     ("command", "reason"),
     [
         ("sh -c 'exit 0", "No closing quotation"),
-        ("/nowhere/follow --now", "'/nowhere/follow' cannot be found"),
-        ("/dev/null", "'/dev/null' cannot be found or may not be executed"),
-        ("  ", "'  ' cannot be found"),
+        ("/nowhere/follow --now", "'/nowhere/follow': no such program"),
+        ("/dev/null", "'/dev/null': no such program, or not executable"),
+        ("  ", "'  ': no such program"),
     ],
 )
 def test_a_command_that_cannot_be_run_is_a_mistake_of_the_configuration(
@@ -412,7 +412,8 @@ def test_a_command_that_cannot_be_run_is_a_mistake_of_the_configuration(
     daemon = daemons.prepare(hosts="127.0.0.1", on_change=command)
     daemon.launch()
     assert daemon.process.wait(10) == os.EX_CONFIG
-    assert f"pg-status: pg_status__on_change: {reason}" in daemon.log
+    assert "pg-status: error: pg_status__on_change: expected a command" in daemon.log
+    assert reason in daemon.log
 
 
 def test_a_program_that_disappears_later_is_told_and_found_again(

@@ -116,7 +116,10 @@ def test_a_taken_port_is_one_sentence(daemon: Daemon, daemons: Daemons) -> None:
     assert second.process.wait(10) == 1
     complaints = [line for line in second.log.splitlines() if "INFO" not in line]
     assert complaints == [
-        f"pg-status: cannot listen on http://{daemon.address}:{daemon.port}: Address already in use"
+        (
+            f"pg-status: error: cannot listen on http://{daemon.address}:{daemon.port}: "
+            "Address already in use"
+        )
     ]
 
 
@@ -126,7 +129,7 @@ def test_bad_configuration_is_told_whole_with_status_78(daemons: Daemons) -> Non
     assert daemon.process.wait(10) == os.EX_CONFIG == 78
     lines = daemon.log.splitlines()
     assert len(lines) == 3
-    assert all(line.startswith("pg-status: pg_status__") for line in lines)
+    assert all(line.startswith("pg-status: error: pg_status__") for line in lines)
     assert "s3cret" not in daemon.log
 
 

@@ -43,7 +43,7 @@ def start(daemon: Daemon, path: Path) -> Instance:
 def is_ready(daemon: Daemon, instance: Instance) -> bool:
     assert daemon.process.poll() is None, daemon.log
     try:
-        return instance.get("/ready").is_good
+        return instance.get("/ready").is_ok
     except UnreachableError:
         return False
 
@@ -97,7 +97,7 @@ def test_places_that_are_taken(daemon: Daemon, path: Path, tmp_path: Path) -> No
     nowhere = tmp_path / "no" / "such"
     daemon.environment["pg_status__http_listen_address"] = f"unix:{nowhere}"
     assert complaint(daemon) == (
-        f"pg-status: cannot listen on unix:{nowhere}: No such file or directory"
+        f"pg-status: error: cannot listen on unix:{nowhere}: No such file or directory"
     )
 
 

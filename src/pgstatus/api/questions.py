@@ -24,36 +24,24 @@ class Selection(Resource):
         form = params.host_format(req)
         question = params.question(req, self._kind, self.service.thresholds)
         wait = params.wait(req, self.service.min_lsn_wait)
+        exchange = exchange_of(req)
         if (
             question.min_lsn is not None
             and wait
             and not is_reached(snapshot, question)
             and may_be_reached(snapshot)
         ):
-<<<<<<< HEAD
-            exchange_of(req).defer(Waiting(question, wait))
-        equals = choose(snapshot, question, self.service.place)
-=======
-            params.note_of(req).wait()
-            self.service.waiters.wait(question, wait)
-            snapshot = self.service.snapshot()
-        choice = choose(snapshot, question, self.service.place)
-        equals = choice.hosts
->>>>>>> core
-        if not equals and snapshot.split_brain:
+            exchange.defer(Waiting(question, wait))
+        choice = self._choose(snapshot, question, exchange)
+        if not choice.hosts and snapshot.split_brain:
             reason = snapshot.no_master or ""
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
-        if equals:
-<<<<<<< HEAD
-            exchange = exchange_of(req)
-            chosen = equals[exchange.pick(self.service.turns.of(question), len(equals))]
-            exchange.fell_back = chosen.master and self._kind is not Kind.MASTER
-=======
-            note = params.note_of(req)
-            chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
-            note.fell_back = choice.fell_back
->>>>>>> core
+        if choice.hosts:
+            turns = self.service.turns.of(question)
+            chosen = choice.hosts[exchange.pick(turns, len(choice.hosts))]
+        if choice.stale:
+            resp.set_header("X-Pg-Status-Stale", "1")
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if params.wants_json(req):
             params.send_json(
@@ -61,6 +49,18 @@ class Selection(Resource):
             )
         elif chosen:
             params.send_text(resp, host_text(chosen, form))
+
+    def _choose(self, snapshot: Snapshot, question: Question, exchange: Exchange) -> Choice:
+        """The choice; the master answers questions about replicas at a limited rate."""
+        service = self.service
+        choice = choose(snapshot, question, service.place)
+        bucket = service.fallback_bucket
+        if choice.fell_back and bucket is not None:
+            exchange.once = True
+            if not bucket.take(service.now()):
+                choice = choose(snapshot, question, service.place, use_master=False)
+        exchange.fell_back = choice.fell_back
+        return choice
 
 
 class Explanation(Resource):
