@@ -46,7 +46,7 @@ bench-client: .venv ## what the client and the sessions cost
 	$(RUN) python -m bench.client_overhead
 
 unasync: .venv ## make the synchronous client from the asynchronous one
-	$(RUN) python -m tests.support.unasynced
+	$(RUN) python packaging/client/generate_sync.py
 
 format: .venv ## put the source in order
 	$(RUN) ruff check --fix
