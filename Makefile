@@ -46,7 +46,7 @@ bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
 
 unasync: .venv ## make the synchronous client from the asynchronous one
-	$(RUN) python -m tests.support.unasynced
+	$(RUN) python packaging/client/generate_sync.py
 
 format: .venv ## format the source
 	$(RUN) ruff check --fix
