@@ -1,4 +1,4 @@
-"""What no program of this kind can be smaller than: its libraries, imported and forked once."""
+"""A lower bound of the memory: the libraries, imported by a process that forks once."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ _PROGRAM = """
 import os, sys
 import falcon, gunicorn.app.base, gunicorn.arbiter, gunicorn.workers.gthread, psycopg
 os.fork()
-print("here", flush=True)
+print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 def floor_mib() -> float:
-    """PSS of two processes that have gunicorn, falcon and psycopg, and do nothing with them."""
+    """PSS of two processes that have imported gunicorn, falcon and psycopg and do nothing else."""
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -1,4 +1,4 @@
-"""The same daemon, with gunicorn's own thread worker in the place of ours."""
+"""The same daemon with the thread worker of gunicorn instead of its own worker."""
 
 import sys
 
