@@ -1,8 +1,8 @@
 """``python -m bench.churn``: tests whether the memory of the daemon remains constant.
 
 For an hour (``--minutes``), clients connect and disconnect, some of them in the middle of a request
-or response, and send a million distinct requests for a replica. Once a minute the daemon reloads its
-configuration, and its memory is printed.
+or response, and send a million distinct requests for a replica. Once a minute the daemon reloads
+its configuration, and its memory is printed.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Measures the time from a promotion to the first write through HAProxy, and its components.
 
-``python -m bench.haproxy_failover`` runs failovers of a real cluster behind HAProxy with the packaged
-configuration. It measures the time from the return of ``pg_ctl promote`` until pg-status reports the
-new master, until HAProxy marks it up and the old one down, and until a write through the write port
-is committed on it (attempted every ten milliseconds).
+``python -m bench.haproxy_failover`` runs failovers of a real cluster behind HAProxy with the
+packaged configuration. It measures the time from the return of ``pg_ctl promote`` until pg-status
+reports the new master, until HAProxy marks it up and the old one down, and until a write through
+the write port is committed on it (attempted every ten milliseconds).
 """
 
 import argparse

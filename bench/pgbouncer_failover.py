@@ -1,8 +1,9 @@
 """Measures the time from a promotion to the first transaction through PgBouncer.
 
-``python -m bench.pgbouncer_failover [rounds]``: an application writes through PgBouncer continuously
-while the primary crashes or freezes and a replica is promoted; with pgbouncer-follow as a hook and as
-a poller. The results are in docs/pgbouncer.md. Requires pgbouncer (Debian: pgbouncer).
+``python -m bench.pgbouncer_failover [rounds]``: an application writes through PgBouncer
+continuously while the primary crashes or freezes and a replica is promoted; with pgbouncer-follow
+as a hook and as a poller. The results are in docs/pgbouncer.md. Requires pgbouncer (Debian:
+pgbouncer).
 """
 
 import subprocess
