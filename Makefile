@@ -6,8 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client format bench \
-	deb test-deb images test-images clean
+.PHONY: help run failover test check chaos figures example bench-client unasync format bench \
+	wheels test-wheels deb test-deb images test-images clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ example: .venv ## the example service on the running demo: http://127.0.0.1:8080
 bench-client: .venv ## what the client and the sessions cost
 	$(RUN) python -m bench.client_overhead
 
+unasync: .venv ## make the synchronous client from the asynchronous one
+	$(RUN) python -m tests.support.unasynced
+
 format: .venv ## put the source in order
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
@@ -57,6 +60,12 @@ define need
 @for program in $(1); do command -v $$program > /dev/null || \
 	{ echo "$$program is missing; on Debian: apt-get install $(2)"; exit 1; }; done
 endef
+
+wheels: | $(UV) ## dist/: pg-status, and pg-status-client for applications
+	$(UV) build --quiet --all-packages --out-dir dist
+
+test-wheels: .venv ## install the wheels side by side, beside an older gunicorn and psycopg
+	$(RUN) pytest tests/packaging/test_wheels.py
 
 deb: | $(UV) ## dist/pg-status_VERSION_amd64.deb
 	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
@@ -83,7 +92,7 @@ test-images: .venv ## as root: build and run them without a registry
 clean: ## remove what was made
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.venv: uv.lock pyproject.toml | $(UV)
+.venv: uv.lock pyproject.toml packaging/client/pyproject.toml | $(UV)
 	$(UV) sync --frozen --all-extras --compile-bytecode
 	@touch .venv
 

@@ -12,7 +12,7 @@ from pgstatus.core.render import HostFormat, host_text
 from pgstatus.core.selection import Kind
 from pgstatus.core.snapshot import Host, HostStatus, Snapshot
 from pgstatus.core.state import Rules
-from pgstatus.settings.uri import parse_uri
+from pgstatus.settings.libpq import parse_uri
 from tests.support.serving import service
 from tests.support.world import World, master, refused, replica
 
@@ -96,7 +96,7 @@ def test_formats_of_text(query: str, text: str) -> None:
 
 def test_the_uri_of_a_socket_directory_can_be_connected_to() -> None:
     directory = HostStatus(Host("/run/postgresql", 5432))
-    assert parse_uri(host_text(directory, HostFormat.URI)) == {
+    assert parse_uri(host_text(directory, HostFormat.URI), {}) == {
         "host": "/run/postgresql", "port": "5432",
     }  # fmt: skip
 

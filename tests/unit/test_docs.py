@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pgstatus.settings.variables import VARIABLES
+from tests.support.variables_table import PAGE, with_tables
+
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]
 
@@ -50,3 +53,9 @@ def test_anchors_match_those_of_github(tmp_path: Path) -> None:
     assert anchors(page) == {
         "some-code_word-and-more", "a-link", "twice", "twice-1", "sync--async",
     }  # fmt: skip
+
+
+def test_the_tables_of_the_configuration_are_those_of_the_declaration() -> None:
+    text = PAGE.read_text()
+    assert text == with_tables(text), "run: python -m tests.support.variables_table"
+    assert text.count("| `pg_status__") == sum(1 + (v.older is not None) for v in VARIABLES)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from pgstatus.cli.main import _parser
-from pgstatus.settings.variables import PREFIX, VARIABLES
+from pgstatus.settings.variables import PREFIX
+from tests.support.variables_table import default_text, offered
 
 ROOT = Path(__file__).parents[2]
-# Names of version 1.0 are accepted but not documented in the file; the file cannot name itself.
-_NOT_IN_THE_FILE = {"sleep", "env_file"}
+_NOT_IN_THE_FILE = {"env_file"}  # the file cannot name itself
 _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 
 
@@ -38,12 +38,8 @@ def test_the_configuration_file_of_the_service_lists_every_variable_with_its_def
     text = (ROOT / "packaging/deb/pg-status.env").read_text()
     found = dict(re.findall(rf"^#?{PREFIX}(\w+)=(.*)$", text, re.MULTILINE))
     expected = {
-        variable.name: ""
-        if variable.default is None
-        else f"{variable.default:g}"
-        if isinstance(variable.default, float)
-        else str(variable.default)
-        for variable in VARIABLES
+        variable.name: default_text(variable)
+        for variable in offered()
         if variable.name not in _NOT_IN_THE_FILE
     }
     assert found == expected | _EXAMPLES

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import falcon
 
-from pgstatus.api import params
+from pgstatus.api.exchange import exchange_of
 from pgstatus.api.service import Refused
 
 _OPEN = frozenset(("/live", "/ready", "/health"))
@@ -27,7 +27,7 @@ class Access:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         if req.path in _OPEN:
             return
-        if params.note_of(req).stranger:
+        if exchange_of(req).certificate_missing:
             raise Refused(falcon.HTTP_403, "a client certificate is needed")
         if self._tokens and not self._has_token(req):
             resp.set_header("WWW-Authenticate", _CHALLENGES)

@@ -8,7 +8,6 @@ from typing import TypeVar
 import falcon
 
 from pgstatus.api.service import Refused
-from pgstatus.core.note import NOTE, Note
 from pgstatus.core.render import HostFormat
 from pgstatus.core.selection import MAX_WAIT_MS, Kind, Question, Thresholds
 from pgstatus.core.snapshot import HostStatus, Snapshot
@@ -18,12 +17,6 @@ T = TypeVar("T")
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
-
-
-def note_of(req: falcon.Request) -> Note:
-    """The worker's note about this answer; one that nobody reads, under another server."""
-    note: Note = req.env.setdefault(NOTE, Note())
-    return note
 
 
 def send_json(resp: falcon.Response, value: object) -> None:

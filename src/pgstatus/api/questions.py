@@ -1,8 +1,9 @@
-"""Which host? ``/master``, ``/replica``, ``/sync_by_*`` and the others; and why: ``/explain/…``."""
+"""Questions: ``/master``, ``/replica``, ``/sync_by_*``, ``/most_sync_by_bytes``; ``/explain/…``."""
 
 import falcon
 
 from pgstatus.api import params
+from pgstatus.api.exchange import Waiting, exchange_of
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.core.explain import explain
@@ -29,18 +30,16 @@ class Selection(Resource):
             and not is_reached(snapshot, question)
             and may_be_reached(snapshot)
         ):
-            params.note_of(req).wait()
-            self.service.waiters.wait(question, wait)
-            snapshot = self.service.snapshot()
+            exchange_of(req).defer(Waiting(question, wait))
         equals = choose(snapshot, question, self.service.place)
         if not equals and snapshot.split_brain:
             reason = snapshot.no_master or ""
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
         if equals:
-            note = params.note_of(req)
-            chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
-            note.fell_back = chosen.master and self._kind is not Kind.MASTER
+            exchange = exchange_of(req)
+            chosen = equals[exchange.pick(self.service.turns.of(question), len(equals))]
+            exchange.fell_back = chosen.master and self._kind is not Kind.MASTER
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if params.wants_json(req):
             params.send_json(resp, selection(chosen, nobody(snapshot, question)))
@@ -49,7 +48,7 @@ class Selection(Resource):
 
 
 class Explanation(Resource):
-    """Host by host: why one kind of question does or does not name it."""
+    """For each host, why it is or is not the answer to one kind of question."""
 
     def __init__(self, service: Service, kind: Kind) -> None:
         super().__init__(service)
@@ -65,7 +64,7 @@ class Explanation(Resource):
             params.send_text(resp, explanation_text(verdicts))
 
 
-class WhatToExplain(Resource):
+class ExplanationIndex(Resource):
     """``/explain`` alone."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:

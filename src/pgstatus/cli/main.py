@@ -8,7 +8,6 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,32 +52,23 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pgstatus.daemon.process import serve  # noqa: PLC0415
-    from pgstatus.outputs.systemd import Notifier  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415  # --version needs none of it
-    from pgstatus.telemetry.logs import set_up_logs  # noqa: PLC0415
+    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
 
-    # Until gunicorn has its own: as the first process of a container one has no default handlers.
+    # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
-    notifier = Notifier.from_environment()
-    load = partial(load_settings, dict(os.environ))
-    settings = load()
-    set_up_logs(settings.log_level, settings.log_format)
-    logging.getLogger(__name__).info(
-        "pg-status %s watches %s", __version__, ", ".join(map(str, settings.hosts))
-    )
-    serve(settings, load, notifier)
-    return 0
+    environ = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
+    return serve(os.environ, lambda: load(environ))
 
 
 def _check(options: argparse.Namespace) -> int:
     from pgstatus.cli.check import check_hosts  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
 
     # What the checks have to say is printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
-    settings = load_settings()
+    settings = load(os.environ)
     for warning in settings.warnings:
         _complain(warning)
     return 0 if options.config_only else check_hosts(settings)
@@ -106,14 +96,14 @@ def _health(options: argparse.Namespace) -> int:
 def _instance(options: argparse.Namespace) -> "Instance":
     """The one that the options name, else the one that runs with this configuration."""
     from pgstatus.cli.remote import Instance  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
     if options.url is None:
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key go with --url")
         try:
-            return Instance.of(load_settings())
+            return Instance.of(load(os.environ))
         except ConfigError as error:
             hint = "to ask one that runs with another configuration: --url http://127.0.0.1:8000"
             raise ConfigError(error.problems, [*error.warnings, hint]) from None

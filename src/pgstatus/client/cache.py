@@ -7,16 +7,16 @@ replay only goes forward.
 
 from typing import Any, NamedTuple, TypeVar
 
-from pgstatus.client.model import ChosenHost
-from pgstatus.client.wire import Question
-from pgstatus.errors import (
+from pgstatus.client.errors import (
     DeadlineError,
     NoHostError,
     NotReadyError,
     SplitBrainError,
     UnreachableError,
 )
-from pgstatus.lsn import parse_lsn, parse_position
+from pgstatus.client.lsn import parse_lsn, parse_position
+from pgstatus.client.model import ChosenHost
+from pgstatus.client.wire import Question
 
 AWAY = (UnreachableError, DeadlineError, NotReadyError)
 """pg-status gave no answer: an old one is better than none."""

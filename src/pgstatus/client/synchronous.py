@@ -11,9 +11,9 @@ import httpcore2
 
 from pgstatus.client import wire
 from pgstatus.client.cache import AWAY, NOBODY, RETRY_SECONDS, Answers
+from pgstatus.client.errors import UnreachableError
 from pgstatus.client.model import ChosenHost, HostStatus
 from pgstatus.client.wire import Question, Target, all_hosts, one_host, selection
-from pgstatus.errors import UnreachableError
 
 T = TypeVar("T")
 

@@ -14,8 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpcore2
 
-from pgstatus.client.model import ChosenHost, HostStatus
-from pgstatus.errors import (
+from pgstatus.client.errors import (
     DeadlineError,
     NoHostError,
     NotReadyError,
@@ -23,7 +22,8 @@ from pgstatus.errors import (
     SplitBrainError,
     UnreachableError,
 )
-from pgstatus.lsn import parse_position
+from pgstatus.client.lsn import parse_position
+from pgstatus.client.model import ChosenHost, HostStatus
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 
 from pgstatus.clock import now
-from pgstatus.core.snapshot import Observation
+from pgstatus.core.snapshot import Observation, Position
 from pgstatus.errors import Cause, CheckError, in_a_line
 from pgstatus.lsn import parse_lsn
 from pgstatus.monitor.resolver import Resolver
@@ -139,6 +139,11 @@ class Probe:
         else:
             self._drop()
         return observation
+
+    async def position(self) -> Position:
+        """Query the position alone."""
+        seen = await self.check()
+        return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
 
     def close(self) -> None:
         """Give the connection back. The probe may be used again."""
