@@ -108,7 +108,7 @@ def _measure(
     _measure_latency(results, servers, (ours, nginx), core)
     for server in servers:
         results.memory[server.name] = pss_mib(server.pids) if server.pid else None
-    results.memory["gunicorn, falcon and psycopg imported, forked once"] = floor_mib()
+    results.memory["gunicorn, falcon and psycopg, imported"] = floor_mib()
     for number in range(rounds):
         for server in servers:
             if server.pid:
