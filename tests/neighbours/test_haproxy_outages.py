@@ -40,14 +40,11 @@ def stopped(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def frozen(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
     """Its port is open, but it does not respond."""
-    pids = (daemon.process.pid, daemon.worker_pid)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    os.kill(daemon.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        os.kill(daemon.pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -100,8 +100,7 @@ def test_a_hanging_daemon_is_shown_and_receives_one_request_at_a_time(
     daemon = make_daemon(cluster)
     page.open(daemon.url)
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
-    worker = daemon.worker_pid
-    kill(worker, signal.SIGSTOP)
+    kill(daemon.pid, signal.SIGSTOP)
     try:
         wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
         events: list[dict[str, Any]] = []
@@ -114,7 +113,7 @@ def test_a_hanging_daemon_is_shown_and_receives_one_request_at_a_time(
         wait_until("two requests have failed", have_two_failed)
         assert page.banners == ["pg-status does not respond: timeout."]
     finally:
-        kill(worker, signal.SIGCONT)
+        kill(daemon.pid, signal.SIGCONT)
     wait_until("it is live again", lambda: _is_live(page, cluster.primary.address))
     events.extend(page.network())
     open_requests: set[str] = set()

@@ -319,16 +319,16 @@ def test_a_worker_that_cannot_start_anything_tries_again(
     daemon = make_daemon(cluster, on_change=recorder.command)
     wait_until_in_sync(recorder, cluster)
     wait_until("all is told", lambda: metrics(daemon)["pending"] == 0)
-    worker = daemon.worker_pid
-    open_files = len(list(Path(f"/proc/{worker}/fd").iterdir()))
-    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_files, before[1]))
+    pid = daemon.pid
+    open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files, before[1]))
     late = cluster.replicas[0]
     late.sql("SELECT pg_wal_replay_pause()")
     try:
         cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'x')")
         wait_until("it has failed", lambda: "on_change: next attempt in" in daemon.log)
-        resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         wait_until("it is told after all", lambda: address(late) not in _in_sync(recorder))
     finally:
         late.sql("SELECT pg_wal_replay_resume()")

@@ -90,13 +90,13 @@ def test_the_watchdog_is_fed_however_long_the_pauses_are(manager: Manager, watch
 
 def test_a_worker_that_stands_still_feeds_nobody(manager: Manager, watched: Daemon) -> None:
     manager.until("READY=1")
-    os.kill(watched.worker_pid, signal.SIGSTOP)
+    os.kill(watched.pid, signal.SIGSTOP)
     try:
         manager.socket.settimeout(3)
         with pytest.raises(TimeoutError):
             manager.until("never")
     finally:
-        os.kill(watched.worker_pid, signal.SIGCONT)
+        os.kill(watched.pid, signal.SIGCONT)
     manager.socket.settimeout(10)
     manager.until("WATCHDOG=1")
 
