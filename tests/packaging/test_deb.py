@@ -129,6 +129,8 @@ def test_apt_installs_it_and_it_says_what_to_fill_in(machine: Machine, package: 
 def test_what_was_installed_is_in_order(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
     assert machine.run("dpkg", "--verify", "pg-status") == ""
+    # No conffile: an upgrade never asks about a changed file.
+    assert machine.run("dpkg-query", "-W", "-f", "${Conffiles}", "pg-status") == ""
     assert machine.run("pg-status", "--version")
     assert machine.run("test", "-s", "/usr/share/man/man8/pg-status.8.gz") == ""
     examples = "/usr/share/doc/pg-status/examples"
