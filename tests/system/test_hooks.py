@@ -319,16 +319,16 @@ def test_a_worker_that_cannot_start_anything_tries_again(
     daemon = make_daemon(cluster, on_change=recorder.command)
     wait_until_in_sync(recorder, cluster)
     wait_until("all is told", lambda: metrics(daemon)["pending"] == 0)
-    worker = daemon.worker_pid
-    open_files = len(list(Path(f"/proc/{worker}/fd").iterdir()))
-    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_files, before[1]))
+    pid = daemon.pid
+    open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files, before[1]))
     late = cluster.replicas[0]
     late.sql("SELECT pg_wal_replay_pause()")
     try:
         cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'x')")
         wait_until("it has failed", lambda: "on_change: next attempt in" in daemon.log)
-        resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         wait_until("it is told after all", lambda: address(late) not in _in_sync(recorder))
     finally:
         late.sql("SELECT pg_wal_replay_resume()")
@@ -401,9 +401,9 @@ def test_a_command_that_is_named_while_the_old_one_runs_is_told_after_it(
     ("command", "reason"),
     [
         ("sh -c 'exit 0", "No closing quotation"),
-        ("/nowhere/follow --now", "'/nowhere/follow' cannot be found"),
-        ("/dev/null", "'/dev/null' cannot be found or may not be executed"),
-        ("  ", "'  ' cannot be found"),
+        ("/nowhere/follow --now", "'/nowhere/follow': no such program"),
+        ("/dev/null", "'/dev/null': no such program, or not executable"),
+        ("  ", "'  ': no such program"),
     ],
 )
 def test_a_command_that_cannot_be_run_is_a_mistake_of_the_configuration(
@@ -412,7 +412,8 @@ def test_a_command_that_cannot_be_run_is_a_mistake_of_the_configuration(
     daemon = daemons.prepare(hosts="127.0.0.1", on_change=command)
     daemon.launch()
     assert daemon.process.wait(10) == os.EX_CONFIG
-    assert f"pg-status: pg_status__on_change: {reason}" in daemon.log
+    assert "pg-status: error: pg_status__on_change: expected a command" in daemon.log
+    assert reason in daemon.log
 
 
 def test_a_program_that_disappears_later_is_told_and_found_again(

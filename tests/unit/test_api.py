@@ -77,7 +77,7 @@ def test_accept_is_parsed(accept: str | None, is_json: bool) -> None:
 def test_selection_in_json() -> None:
     assert ask("/replica?min_lsn=0/3000060", "application/json").json() == {
         "host": "b", "port": 5432, "role": "replica", "lag_ms": 1, "lag_bytes": 0,
-        "lsn": "0/3000060",
+        "lsn": "0/3000060", "dc": None, "geo": None,
     }  # fmt: skip
 
 
@@ -221,15 +221,15 @@ def test_checks_of_a_load_balancer(path: str, good: bool, method: str) -> None:
 
 def test_a_master_on_an_older_timeline_than_the_askers_is_nobody_and_says_so() -> None:
     alone = Asked(World().see_all(a=master(0), b=refused(0), c=refused(0)).snapshot)
-    reason = "a:5432 is the master, but on timeline 1, not 2"
+    reason = "a:5432: master on timeline 1, timeline 2 is required"
     result = alone("/replica?min_lsn=2:0/1&wait_ms=0", "application/json")
     assert (result.status_code, result.json()["reason"]) == (404, reason)
 
 
 def test_a_failed_check_says_why() -> None:
-    assert ask("/is_master?host=b").json() == {"error_text": "b:5432 is a replica"}
+    assert ask("/is_master?host=b").json() == {"error_text": "b:5432: replica, not master"}
     late = ask("/is_replica?host=b&lag_ms=0").json()
-    assert late == {"error_text": "b:5432 is 1 ms behind, more than 0"}
+    assert late == {"error_text": "b:5432: 1 ms behind (limit 0 ms)"}
 
 
 @pytest.mark.parametrize("path", ["/is_master", "/is_replica", "/is_alive"])
@@ -267,14 +267,14 @@ def test_a_name_that_two_hosts_share_needs_the_port() -> None:
 
 def test_an_explanation() -> None:
     assert ask("/explain/replica?min_lsn=0/3000060").text.splitlines() == [
-        "- a:5432 is the master: named only where no healthy replica fits",
-        "+ b:5432 fits",
-        "- c:5432 has replayed 0/3E8, not 0/3000060",
+        "- a:5432 is the master: used only if no healthy replica is within the limits",
+        "+ b:5432 within the limits",
+        "- c:5432 replayed position 0/3E8, 0/3000060 is required",
     ]
     assert ask("/explain/master", "application/json").json() == [
         {"host": "a", "port": 5432, "chosen": True, "why": "is the master"},
-        {"host": "b", "port": 5432, "chosen": False, "why": "is a replica"},
-        {"host": "c", "port": 5432, "chosen": False, "why": "is a replica"},
+        {"host": "b", "port": 5432, "chosen": False, "why": "replica, not master"},
+        {"host": "c", "port": 5432, "chosen": False, "why": "replica, not master"},
     ]
     assert ask("/explain/replica?lag_ms=x").json() == {"error_text": "Invalid lag_ms"}
     assert "as in /explain/replica?lag_ms=50" in ask("/explain").json()["error_text"]

@@ -1,4 +1,4 @@
-"""What stands in several files at once says the same in all of them."""
+"""Facts that occur in several files are consistent."""
 
 import os
 import re
@@ -20,7 +20,7 @@ _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 @pytest.mark.skipif(
     not (os.environ.get("UV") or shutil.which("uv")), reason="uv is not on the path"
 )
-def test_the_requirements_are_those_of_the_lock() -> None:
+def test_the_requirements_match_the_lock_file() -> None:
     exported = subprocess.run(
         [
             os.environ.get("UV", "uv"), "export", "--quiet", "--frozen", "--no-dev",
@@ -34,7 +34,7 @@ def test_the_requirements_are_those_of_the_lock() -> None:
     )
 
 
-def test_the_configuration_file_of_the_service_names_every_variable_with_its_default() -> None:
+def test_the_configuration_file_of_the_service_lists_every_variable_with_its_default() -> None:
     text = (ROOT / "packaging/deb/pg-status.env").read_text()
     found = dict(re.findall(rf"^#?{PREFIX}(\w+)=(.*)$", text, re.MULTILINE))
     expected = {
@@ -47,7 +47,7 @@ def test_the_configuration_file_of_the_service_names_every_variable_with_its_def
     assert active == [f"{PREFIX}http_listen_address"]
 
 
-def test_completion_and_manual_know_every_command() -> None:
+def test_completion_and_manual_page_contain_every_command() -> None:
     actions = _parser()._subparsers
     assert actions is not None
     (choices,) = (action.choices for action in actions._actions if action.dest == "command")

@@ -209,14 +209,14 @@ class TestLag:
         assert not status.same_history
         assert status.reason == "follows timeline 1; the master's is 2"
         question = Thresholds().question(Kind.REPLICA, min_lsn=1)
-        assert [s.host.name for s in choose(world.snapshot, question, Place())] == ["b"]
+        assert [s.host.name for s in choose(world.snapshot, question, Place()).hosts] == ["b"]
 
     def test_a_replica_of_unknown_timeline_is_taken_to_follow_its_master(self) -> None:
         world = World().see_all(a=master(0, timeline=3), b=replica(0, timeline=None), c=refused(0))
         assert (world["b"].timeline, world["b"].history) == (None, 3)
         for timeline, named in ((3, "b"), (2, "a")):
             question = Thresholds().question(Kind.REPLICA, min_lsn=1, timeline=timeline)
-            assert [s.host.name for s in choose(world.snapshot, question, Place())] == [named]
+            assert [s.host.name for s in choose(world.snapshot, question, Place()).hosts] == [named]
 
     def test_a_replica_of_unknown_timeline_ahead_of_its_master_is_not_in_sync(self) -> None:
         world = healthy().see("b", replica(5, 2000, timeline=None)).see("a", master(5.1, 1500))
@@ -329,7 +329,7 @@ def test_no_story_of_checks_yields_a_wrong_answer(
             named = snapshot.master.timeline or 0
             assert all((status.timeline or 0) <= named for status in snapshot.hosts)
         for kind in Kind:
-            for status in choose(snapshot, Thresholds().question(kind), Place()):
+            for status in choose(snapshot, Thresholds().question(kind), Place()).hosts:
                 assert status.alive
                 assert status.role in {"master", "replica"}
                 assert status.master or status.role == "replica"

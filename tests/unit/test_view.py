@@ -21,34 +21,33 @@ def test_a_late_replica() -> None:
     world.see_all(a=master(0, 1000), b=replica(0, 1000))
     world.see("a", master(10, 1100)).see("b", replica(10.5, 1000), Look.RECHECK)
     assert told(world, "b") == (
-        "is 10501 ms behind, more than 1000; is 100 bytes behind, more than 50"
+        "10501 ms behind (limit 1000 ms); 100 bytes behind (limit 50 bytes)"
     )
 
 
 def test_before_the_second_look_nothing_is_made_up() -> None:
     world = World(2).see_all(a=master(0, 1000), b=refused(0)).see("a", master(20, 5000))
     world.see("b", replica(20, 100))
-    assert told(world, "b") == "has an unknown lag in ms; has an unknown lag in bytes"
+    assert told(world, "b") == "time lag unknown; byte lag unknown"
 
 
 def test_a_replica_that_has_replayed_nothing_new() -> None:
     world = World(2).see_all(a=master(0, 5000)).see("b", replica(0.5, 100), Look.RECHECK)
     assert told(world, "b") == (
-        "has an unknown lag in ms: it has replayed nothing that was written since we saw the master"
+        "time lag unknown: it has replayed nothing that was written since we saw the master"
     )
 
 
 def test_without_a_master() -> None:
     world = World(2).see_all(a=refused(0)).see("b", replica(0.5, 100), Look.RECHECK)
     assert told(world, "b") == (
-        "has an unknown lag in ms: no master was seen yet; "
-        "has an unknown lag in bytes: the master does not answer"
+        "time lag unknown: no master was seen yet; byte lag unknown: the master does not answer"
     )
 
 
 def test_a_master_that_has_stopped_answering() -> None:
     world = World(2).see_all(a=master(0), b=replica(0)).see("a", refused(5))
-    assert told(world, "b") == "has an unknown lag in bytes: the master does not answer"
+    assert told(world, "b") == "byte lag unknown: the master does not answer"
 
 
 def test_other_timelines() -> None:

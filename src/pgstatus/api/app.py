@@ -58,7 +58,7 @@ class _Common:
         resp.set_header("Cache-Control", "no-store")
         exchange = exchange_of(req)
         from_snapshot = resource is None or getattr(resource, "from_snapshot", False)
-        exchange.cacheable = from_snapshot and resp.status_code != 500
+        exchange.cacheable = from_snapshot and not exchange.once and resp.status_code != 500
         exchange.endpoint = req.uri_template or OTHER
 
 

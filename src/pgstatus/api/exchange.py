@@ -61,7 +61,7 @@ class Exchange:
 
     __slots__ = (
         "cacheable", "certificate_missing", "choices", "deferred", "endpoint", "fell_back", "index",
-        "may_defer", "turn", "turns",
+        "may_defer", "once", "turn", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,8 @@ class Exchange:
         self.turn = turn
         """The turn of the round robin that was taken already; None: take the next."""
         self.deferred: Waiting | Slow | None = None
+        self.once = False
+        """The response to the same request may be another one next time."""
         self.cacheable = False
         self.endpoint = OTHER
         self.fell_back = False

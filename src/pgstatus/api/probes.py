@@ -54,7 +54,7 @@ class _HostCheck(Resource):
             return
         reason = self.complaint(req, snapshot, status)
         if reason is not None:
-            raise Refused(falcon.HTTP_503, f"{status.host} {reason}")
+            raise Refused(falcon.HTTP_503, f"{status.host}: {reason}")
         params.send_text(resp, "OK")
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import falcon
 
+from pgstatus.core.bucket import Bucket
 from pgstatus.core.selection import Place, Thresholds, Turns
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import History
@@ -42,6 +43,8 @@ class Service:
     """The accepted bearer tokens; empty: no token is needed."""
     reloads: Callable[[], str] = lambda: "0 none"
     """The number of finished reloads, and the result of the last, as in ``3 applied``."""
+    fallback_bucket: Bucket | None = None
+    """Limits how many questions about replicas are answered with the master; None: no limit."""
     turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:

@@ -98,10 +98,10 @@ def byte_lag(history: WalHistory, replica: Observation) -> int | None:
 
 
 def over(lag: int | None, limit: int, unit: str) -> str | None:
-    """Why a lag is not within the limit, to continue "host …"; None: it is. Unknown is over all."""
+    """Why a lag is not within the limit; None: it is. An unknown lag exceeds every limit."""
     if lag is None:
-        return f"has an unknown lag in {unit}"
-    return f"is {lag} {unit} behind, more than {limit}" if lag > limit else None
+        return "time lag unknown" if unit == "ms" else "byte lag unknown"
+    return f"{lag} {unit} behind (limit {limit} {unit})" if lag > limit else None
 
 
 def is_conclusive(history: WalHistory, replica: Observation, tolerance: float) -> bool:

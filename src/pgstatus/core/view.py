@@ -13,7 +13,7 @@ from pgstatus.core.snapshot import HostStatus, Observation, Snapshot
 from pgstatus.core.state import Record, Rules, State, candidates, hold_election, is_foreign
 
 
-def view(state: State, rules: Rules) -> Snapshot:
+def view(state: State, rules: Rules, before: Snapshot | None = None) -> Snapshot:
     """What is served of this state."""
     election = hold_election(state, rules) if state.ready else Election(None, {})
     hosts = tuple(_status(state, i, election, rules) for i in range(len(state.hosts)))

@@ -4,11 +4,11 @@ There is no supervisor in here. systemd, a container runtime or the kubelet rest
 it ends; exit status 70 means that a thread has failed repeatedly or hangs.
 """
 
+import contextlib
 import gc
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping
 
 from pgstatus import __version__
@@ -16,7 +16,7 @@ from pgstatus.daemon.orphans import Orphans
 from pgstatus.daemon.runtime import Runtime
 from pgstatus.daemon.watchdog import Heartbeat, Watchdog
 from pgstatus.errors import StartError
-from pgstatus.http.listener import inherited_sockets, listen
+from pgstatus.http.listener import inherited_sockets, listen, socket_file
 from pgstatus.http.worker import EventLoopWorker
 from pgstatus.outputs import systemd
 from pgstatus.outputs.systemd import Notifier
@@ -42,11 +42,14 @@ def serve(environ: Mapping[str, str], load: Callable[[], Settings]) -> int:
     """
     settings = load()
     logs.set_up_logs(settings.log_level, settings.log_format)
-    logs.capture_library_output()
     log.info("pg-status %s, hosts %s", __version__, ", ".join(map(str, settings.hosts)))
     for warning in settings.warnings:
         log.warning("%s", warning)
-    process = _Process(settings, load, environ)
+    try:
+        process = _Process(settings, load, environ)
+    except StartError:
+        logs.flush()  # before the caller writes the error
+        raise
     try:
         return process.run()
     finally:
@@ -58,12 +61,21 @@ class _Process:
         self, settings: Settings, load: Callable[[], Settings], environ: Mapping[str, str]
     ) -> None:
         self._exit_status = 0
-        self._listeners = _listeners(settings, environ)
+        # Of a systemd socket unit, if there is one.
+        listeners = inherited_sockets(environ)
+        self._socket_file = None if listeners else socket_file(settings)
+        """To be removed at the end."""
+        if listeners:
+            names = ", ".join(str(listener.getsockname()) for listener in listeners)
+            log.info("listening on the sockets of the service manager: %s", names)
+        else:
+            listeners = [listen(settings)]
+            log.info("listening on %s", settings.url)
         self._notifier = Notifier.from_environment(environ)
         self._runtime = Runtime(settings, load, self._notifier, wake=self._wake, end=self._fail)
         self._heartbeat = Heartbeat("main")
         self._worker = EventLoopWorker(
-            self._listeners,
+            listeners,
             self._runtime,
             self._runtime.requests,
             self._runtime.tls,
@@ -74,6 +86,7 @@ class _Process:
         self._next_look = 0.0
 
     def run(self) -> int:
+        logs.capture_library_output()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: self._worker.stop())
         signal.signal(signal.SIGHUP, lambda *_: self._runtime.reload())
@@ -92,6 +105,9 @@ class _Process:
         self._notifier.stopping()
         self._watchdog.stop()
         self._runtime.stop()
+        if self._socket_file is not None:
+            with contextlib.suppress(OSError):
+                self._socket_file.unlink()
         if not logs.flush():
             # The interpreter would wait for stderr without end.
             os._exit(self._exit_status)
@@ -112,18 +128,6 @@ class _Process:
             self._orphans.collect()
         if not self._worker.alive:
             self._runtime.release_waiting()
-
-
-def _listeners(settings: Settings, environ: Mapping[str, str]) -> list[socket.socket]:
-    """The sockets of a systemd socket unit, if there is one; otherwise a new socket."""
-    inherited = inherited_sockets(environ)
-    if inherited:
-        names = ", ".join(str(listener.getsockname()) for listener in inherited)
-        log.info("listening on the sockets of the service manager: %s", names)
-        return inherited
-    listener = listen(settings)
-    log.info("listening on %s", settings.url)
-    return [listener]
 
 
 def _tidy_up() -> None:

@@ -15,13 +15,19 @@ _FIRST_INHERITED = 3
 _DEFER_SECONDS = 1
 
 
+def socket_file(settings: Settings) -> Path | None:
+    """The path of the socket; None: it is a network socket."""
+    scheme, _, path = settings.listen_address.partition(":")
+    return Path(path) if scheme == "unix" else None
+
+
 def listen(settings: Settings) -> socket.socket:
     """Listen on the configured address. StartError: it is in use, or does not exist."""
-    address = settings.listen_address
+    path = socket_file(settings)
     try:
-        if address.startswith("unix:"):
-            return _listen_in_file_system(Path(address.removeprefix("unix:")), settings.socket_mode)
-        return _listen_on_network(address, settings.listen_port)
+        if path is not None:
+            return _listen_in_file_system(path, settings.socket_mode)
+        return _listen_on_network(settings.listen_address, settings.listen_port)
     except OSError as error:
         # Python adds the address to the text of some errors.
         reason = os.strerror(error.errno) if error.errno else str(error)

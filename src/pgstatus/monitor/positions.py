@@ -7,6 +7,8 @@ are short. They grow, because a replica that is late does not catch up by being 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from pgstatus.monitor.threads import wake
+
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02
 
@@ -34,8 +36,8 @@ class PositionChecks:
             return True
         self._pauses[index] = _FIRST_PAUSE
         sleeping = self._sleeping.get(index)
-        if sleeping is not None and not sleeping.done():
-            sleeping.set_result(None)
+        if sleeping is not None:
+            wake(sleeping)
         return False
 
     async def repeat(self, index: int) -> None:
@@ -51,14 +53,9 @@ class PositionChecks:
     async def _sleep(self, index: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         sleeping = self._sleeping[index] = loop.create_future()
-        timer = loop.call_later(seconds, _wake, sleeping)
+        timer = loop.call_later(seconds, wake, sleeping)
         try:
             await sleeping
         finally:
             timer.cancel()
             del self._sleeping[index]
-
-
-def _wake(sleeping: asyncio.Future[None]) -> None:
-    if not sleeping.done():
-        sleeping.set_result(None)
