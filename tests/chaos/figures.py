@@ -120,7 +120,7 @@ def fresh_reads(bindir: Path, reads: int, rate: float) -> str:
         from_replicas = stale = 0
         waits = []
         client = httpx.Client(base_url=daemon.url)
-        cpu = _cpu_seconds(daemon.worker_pid)
+        cpu = _cpu_seconds(daemon.pid)
         began = time.monotonic()
         for n in range(reads):
             time.sleep(max(0.0, began + n / rate - time.monotonic()))
@@ -134,7 +134,7 @@ def fresh_reads(bindir: Path, reads: int, rate: float) -> str:
             stale += found is None
             from_replicas += host != cluster.primary.address
         took = time.monotonic() - began
-        cpu = _cpu_seconds(daemon.worker_pid) - cpu
+        cpu = _cpu_seconds(daemon.pid) - cpu
         for connection in connections.values():
             connection.close()
     waits.sort()

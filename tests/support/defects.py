@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 _PROGRAM = """
-import pathlib, sys, time
+import pathlib, sys, threading, time
 from pgstatus.monitor import monitor
 from pgstatus.cli.main import main
-good = monitor.fold
-def fold(*arguments):
-    if pathlib.Path(sys.argv[1]).exists():
+good = monitor.view
+def view(*arguments):
+    if pathlib.Path(sys.argv[1]).exists() and threading.current_thread().name == "monitor":
         {defect}
     return good(*arguments)
-monitor.fold = fold
+monitor.view = view
 sys.exit(main([]))
 """
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
@@ -113,10 +112,7 @@ def test_the_old_master_is_not_named_after_a_restart_either(
         ignorant = make_daemon(cluster)
         assert names(ignorant, old.address)
     else:
-        worker = daemon.worker_pid
-        os.kill(worker, signal.SIGKILL)
-        wait_until("another worker", lambda: children_of(daemon.process.pid) not in ([], [worker]))
-        wait_until("it is ready", daemon.is_ready)
+        daemon.kill_and_relaunch()
     assert daemon.host(old.address)["role"] == "master"
     answer = daemon.json("/master")
     assert answer["host"] is None
@@ -190,13 +186,13 @@ def test_what_was_known_before_a_long_sleep_is_not_served(
     """The daemon itself is frozen; meanwhile a failover happens."""
     cluster = make_cluster()
     daemon = make_daemon(cluster, sleep_ms=100, query_timeout_ms=300, max_staleness_ms=500)
-    worker, old = daemon.worker_pid, cluster.primary
-    os.kill(worker, signal.SIGSTOP)
+    pid, old = daemon.pid, cluster.primary
+    os.kill(pid, signal.SIGSTOP)
     frozen_at = time.monotonic()
     cluster.fail_over()
     old.start()
     wait_until("what it knows is old", lambda: time.monotonic() - frozen_at > 1)
-    os.kill(worker, signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
     answers = set()
 
     def new_master_is_named() -> bool:

@@ -59,7 +59,7 @@ def test_who_waits_is_answered_when_pg_status_stops(
     with ThreadPoolExecutor(20) as threads:
         path = "/replica?min_lsn=FFFFFFFF/0&wait_ms=10000"
         waiting = [threads.submit(daemon.text, path) for _ in range(20)]
-        tasks = Path(f"/proc/{daemon.worker_pid}/task")
+        tasks = Path(f"/proc/{daemon.pid}/task")
         wait_until("all are waiting", lambda: len(list(tasks.iterdir())) > 20)
         daemon.stop()
         assert {answer.result() for answer in waiting} == {cluster.primary.address}
@@ -75,7 +75,7 @@ def test_two_hundred_who_wait_hold_up_nobody(cluster: Cluster, make_daemon: Daem
         ]
         for connection in waiting:
             connection.sendall(request)
-        threads = Path(f"/proc/{daemon.worker_pid}/task")
+        threads = Path(f"/proc/{daemon.pid}/task")
         wait_until("two hundred threads wait", lambda: len(list(threads.iterdir())) > 200)
         for _ in range(20):
             assert daemon.text("/master") == cluster.primary.address

@@ -1,0 +1,121 @@
+"""HTTP requests with one deadline each, for asyncio and for threads.
+
+The exceptions of the HTTP library become those of the client here and nowhere else.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import httpcore2
+
+from pgstatus.client.deadline import DeadlineBackend
+from pgstatus.client.endpoint import Endpoint
+from pgstatus.client.errors import DeadlineError, UnreachableError
+from pgstatus.client.response import Response
+
+
+class AsyncTransport:
+    """Connections to one pg-status, for asyncio."""
+
+    def __init__(self, endpoint: Endpoint, max_connections: int) -> None:
+        self._endpoint = endpoint
+        self._max_connections = max_connections
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: httpcore2.AsyncConnectionPool | None = None
+
+    async def get(self, target: str, deadline: float) -> Response:
+        """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
+        url = self._endpoint.origin + target
+        with _translated(url), anyio.fail_after(deadline):
+            response = await self._open().request(
+                "GET", url, headers=self._endpoint.headers, extensions=_extensions(self._endpoint)
+            )
+        return Response(url, response.status, response.content)
+
+    async def close(self) -> None:
+        """Close all connections. The next request opens a new one."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            await pool.aclose()
+
+    def _open(self) -> httpcore2.AsyncConnectionPool:
+        loop = asyncio.get_running_loop()
+        if self._pool is None or loop is not self._loop:
+            # The connections of another event loop cannot be used, nor closed.
+            self._loop = loop
+            self._pool = httpcore2.AsyncConnectionPool(
+                ssl_context=self._endpoint.ssl_context,
+                max_connections=self._max_connections,
+                uds=self._endpoint.uds,
+            )
+        return self._pool
+
+
+class Transport:
+    """Connections to one pg-status, for threads."""
+
+    def __init__(self, endpoint: Endpoint, max_connections: int) -> None:
+        self._endpoint = endpoint
+        self._max_connections = max_connections
+        self._pid = 0
+        self._pool: httpcore2.ConnectionPool | None = None
+
+    def get(self, target: str, deadline: float) -> Response:
+        """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
+        url = self._endpoint.origin + target
+        until = time.monotonic() + deadline
+        extensions = _extensions(self._endpoint)
+        # See DeadlineBackend. The wait for a connection in the pool takes no point in time.
+        extensions["timeout"] = {
+            "pool": deadline,
+            "connect": until,
+            "write": until,
+            "read": until,
+        }
+        with _translated(url):
+            response = self._open().request(
+                "GET", url, headers=self._endpoint.headers, extensions=extensions
+            )
+        return Response(url, response.status, response.content)
+
+    def close(self) -> None:
+        """Close all connections. The next request opens a new one."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def _open(self) -> httpcore2.ConnectionPool:
+        pool = self._pool
+        if pool is None or self._pid != os.getpid():
+            # A forked child must not use the connections of its parent.
+            self._pid = os.getpid()
+            pool = self._pool = httpcore2.ConnectionPool(
+                ssl_context=self._endpoint.ssl_context,
+                max_connections=self._max_connections,
+                uds=self._endpoint.uds,
+                network_backend=DeadlineBackend(),
+            )
+        return pool
+
+
+def _extensions(endpoint: Endpoint) -> dict[str, object]:
+    return {} if endpoint.server_name is None else {"sni_hostname": endpoint.server_name}
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpcore2.TimeoutException, TimeoutError) as error:
+        raise DeadlineError(f"pg-status did not respond within the deadline: {url}") from error
+    except (
+        httpcore2.NetworkError,
+        httpcore2.ProtocolError,
+        OSError,
+        UnicodeError,  # a host name that is none
+    ) as error:
+        raise UnreachableError(f"no response from {url}: {error}") from error
