@@ -491,7 +491,7 @@ class Machine(RuleBasedStateMachine):
         failure, before = self.first_failures[writer]
         return (
             failure.down
-            and failure.started - self.last[writer][0] <= RULES.sleep + 0.3
+            and self.server(writer).ended_at - self.last[writer][0] <= RULES.sleep + 0.3
             and all(
                 status.sync_by_time and status.lag_ms is not None and status.lag_ms <= 300
                 for status in before.hosts
