@@ -155,7 +155,7 @@ def _without_master(health: Health, observer: Observer, until: float, sleep: flo
     ends = [answer.at for answer in observer.answers[1:]] + [until]
     empty = [
         Interval(answer.at, end)
-        for answer, end in zip(observer.answers, ends, strict=True)
+        for answer, end in zip(observer.answers, ends, strict=False)
         if not answer.host
     ]
     found = []
