@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Protocol
@@ -20,7 +19,7 @@ from pgstatus.core.changes import Update, events
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import expire, fold, is_too_old, suspect
+from pgstatus.core.tracker import expire, fold, fold_position, is_too_old, suspect
 from pgstatus.core.view import view
 from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.latest import Latest
@@ -115,7 +114,7 @@ class Monitor:
         else:
             self._state = State.of(hosts)
             if memory is not None:
-                self._state = self._state.recall(memory)
+                self._state = self._state.restore(memory)
         self._rules = rules
         self._schedule = schedule
         self._sink = sink
@@ -262,7 +261,7 @@ class Monitor:
         if self._state is self._considered:
             return
         self._considered = self._state
-        after = view(self._state, self._rules)
+        after = view(self._state, self._rules, self._shown)
         # Every new snapshot invalidates all cached responses; a position that no request waits
         # for is not worth that.
         if self._position_only and not self._waiters.is_awaited(after):
@@ -306,7 +305,8 @@ class Monitor:
         if not position.in_recovery:
             self._begin_check(index)
             return False
-        self._keep(_fold_position(self._state, index, position), position_only=True)
+        state = fold_position(self._state, index, position, self._rules)
+        self._keep(state, position_only=True)
         return True
 
     async def _pause(self, began: float) -> None:
@@ -367,16 +367,6 @@ class Monitor:
     def _connection_lost(self, index: int) -> None:
         self._lost.lost(index, clock.now())
         self._nudge.set()
-
-
-def _fold_position(state: State, index: int, position: Position) -> State:
-    record = state.records[index]
-    seen = record.seen
-    if seen is None or not seen.in_recovery or seen.lsn == position.lsn:
-        return state
-    seen = replace(seen, lsn=position.lsn, started=position.started, finished=position.finished)
-    records = (*state.records[:index], replace(record, seen=seen), *state.records[index + 1 :])
-    return replace(state, records=records)
 
 
 class _Stop(Exception):  # noqa: N818  # it ends the task group; nothing went wrong
