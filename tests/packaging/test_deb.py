@@ -129,6 +129,8 @@ def test_the_installation_prints_what_to_configure(machine: Machine, package: Pa
 def test_the_installed_files(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
     assert machine.run("dpkg", "--verify", "pg-status") == ""
+    # No conffile: an upgrade never asks about a changed file.
+    assert machine.run("dpkg-query", "-W", "-f", "${Conffiles}", "pg-status") == ""
     assert machine.run("pg-status", "--version")
     assert machine.run("test", "-s", "/usr/share/man/man8/pg-status.8.gz") == ""
     examples = "/usr/share/doc/pg-status/examples"
