@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # was written just before the round to arrive.
 _RECHECK_AFTER = 0.05
 _HEARTBEAT = 1.0
+# After a publication: the heartbeat follows soon, but not once per response.
+_HEARTBEAT_SOON = 0.1
 # A master without a response for this long is treated as missing when the pause is chosen, and
 # other replicas are preferred to a replica without one: a frozen host would otherwise be noticed
 # only at its deadline.
@@ -143,6 +145,8 @@ class Monitor:
         self._transition_since: float | None = None
         """Since when a failover has been in progress, or a host has not been checked yet."""
         self._beat_at = -inf
+        self._published = False
+        """Since the last heartbeat."""
         self._position_only = True
         """Nothing but positions changed since the last publication."""
         self._nudge = asyncio.Event()
@@ -266,7 +270,7 @@ class Monitor:
         # for is not worth that.
         if self._position_only and not self._waiters.is_awaited(after):
             return
-        self._position_only = True
+        self._position_only, self._published = True, True
         update = Update(self._shown, after, tuple(events(self._shown, after)))
         self._shown = after
         self._latest.publish(after)
@@ -323,15 +327,19 @@ class Monitor:
             due = began + self._pause_now(now)
             if due <= now:
                 return
-            until = min(due, self._lost.next, self._next_overdue, self._beat_at + _HEARTBEAT)
+            until = min(due, self._lost.next, self._next_overdue, self._beat_due)
             timer = loop.call_later(max(0.0, until - now), self._nudge.set)
             await self._nudge.wait()
             self._nudge.clear()
             timer.cancel()
 
+    @property
+    def _beat_due(self) -> float:
+        return self._beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT)
+
     def _beat(self, now: float) -> None:
-        if now - self._beat_at >= _HEARTBEAT / 2:
-            self._beat_at = now
+        if now >= self._beat_due:
+            self._beat_at, self._published = now, False
             self._heartbeat()
 
     def _suspect_overdue(self, now: float) -> None:
