@@ -169,9 +169,9 @@ def test_zeros_of_2_2(load: Loader) -> None:
 
 
 def test_fallback(load: Loader) -> None:
-    assert (load().fallback, load().fallback_per_s) == ("master", None)
+    assert (load().thresholds.fallback, load().fallback_per_s) == ("master", None)
     settings = load(fallback="STALE", fallback_per_s=5)
-    assert (settings.fallback, settings.fallback_per_s) == ("stale", 5)
+    assert (settings.thresholds.fallback, settings.fallback_per_s) == ("stale", 5)
     assert "one of master, stale, none" in load.problems(fallback="slave")
 
 

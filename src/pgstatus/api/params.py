@@ -12,7 +12,7 @@ import falcon
 
 from pgstatus.api.service import Refused
 from pgstatus.core.render import HostFormat
-from pgstatus.core.selection import MAX_WAIT_MS, Kind, Question, Thresholds
+from pgstatus.core.selection import MAX_WAIT_MS, Fallback, Kind, Question, Thresholds
 from pgstatus.core.snapshot import HostStatus, Snapshot
 from pgstatus.lsn import parse_position
 
@@ -58,7 +58,7 @@ def host_format(req: falcon.Request) -> HostFormat:
 
 
 def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Question:
-    """A question of this kind with the limits ``lag_ms``, ``lag_bytes`` and ``min_lsn``."""
+    """A question of this kind, with its limits and ``fallback``."""
     if kind is Kind.MASTER:
         return thresholds.question(kind)
     position = _parameter(req, "min_lsn", parse_position)
@@ -69,6 +69,7 @@ def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Questio
         _parameter(req, "lag_bytes", _unsigned),
         min_lsn,
         timeline,
+        _parameter(req, "fallback", Fallback),
     )
 
 

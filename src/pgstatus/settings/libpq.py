@@ -5,7 +5,6 @@ environment of the configuration, and passed to libpq explicitly. psycopg is imp
 it is needed: commands that only read a configuration usually run without it.
 """
 
-import configparser
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -112,6 +111,8 @@ def _service_of_variables(
 
 def read_service(name: str, environ: Mapping[str, str]) -> Params:
     """The parameters of a service. ValueError if it is unknown or its file cannot be read."""
+    import configparser  # noqa: PLC0415  # rarely needed
+
     searched = []
     for file, required in _service_files(environ):
         searched.append(str(file))

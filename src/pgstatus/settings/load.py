@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgstatus.core.election import SplitBrain
-from pgstatus.core.selection import Place, Thresholds
+from pgstatus.core.selection import Fallback, Place, Thresholds
 from pgstatus.core.snapshot import Host
 from pgstatus.core.state import Rules
 from pgstatus.errors import ConfigError
@@ -37,9 +37,7 @@ class Settings:
     """How to connect to each of ``hosts``, in the same order."""
     rules: Rules
     thresholds: Thresholds
-    """The default limits of questions about replicas."""
-    fallback: str
-    """What answers a question about replicas if none is within the limits."""
+    """The default limits and fallback of questions about replicas."""
     fallback_per_s: int | None
     """Maximum number of questions per second that fall back to the master; None: no limit."""
     place: Place
@@ -112,7 +110,11 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
     query_timeout_ms, sleep_ms = reader.read(v.QUERY_TIMEOUT_MS), reader.read_sleep_ms()
     dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
     geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
-    thresholds = Thresholds(reader.read(v.SYNC_MAX_LAG_MS), reader.read(v.SYNC_MAX_LAG_BYTES))
+    thresholds = Thresholds(
+        reader.read(v.SYNC_MAX_LAG_MS),
+        reader.read(v.SYNC_MAX_LAG_BYTES),
+        Fallback(reader.read(v.FALLBACK)),
+    )
     tls = _tls(reader)
     max_fails = max(1, reader.read(v.MAX_FAILS))
     return Settings(
@@ -130,7 +132,6 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
             max_staleness=_staleness_ms(reader, sleep_ms + query_timeout_ms, max_fails) / 1000,
         ),
         thresholds=thresholds,
-        fallback=reader.read(v.FALLBACK),
         fallback_per_s=reader.read(v.FALLBACK_PER_S),
         place=Place(dc.current, geo.current),
         failover_sleep=min(reader.read(v.FAILOVER_SLEEP_MS), sleep_ms) / 1000,

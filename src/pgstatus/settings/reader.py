@@ -1,7 +1,6 @@
 """Reads declared variables from an environment and collects all errors."""
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,10 +99,17 @@ class Reader:
     def _warn_of_unknown_names(self) -> None:
         known = {variable.full_name for variable in VARIABLES}
         known |= {PREFIX + variable.older for variable in VARIABLES if variable.older}
-        names = [name.removeprefix(PREFIX) for name in known]
         for name in sorted(self.environ):
             if name.lower().startswith(PREFIX) and name not in known and is_unicode(name):
-                short = name.lower().removeprefix(PREFIX)
-                near = difflib.get_close_matches(short, names, 1, _SIMILAR)
-                hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-                self.warnings.append(f"{name} is not a variable of pg-status{hint}")
+                self.warnings.append(
+                    f"{name} is not a variable of pg-status{_suggestion(name, known)}"
+                )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415  # rarely needed
+
+    names = [other.removeprefix(PREFIX) for other in known]
+    short = name.lower().removeprefix(PREFIX)
+    near = difflib.get_close_matches(short, names, 1, _SIMILAR)
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""
