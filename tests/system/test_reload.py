@@ -52,6 +52,10 @@ def _has_refused(daemon: Daemon, times: int) -> bool:
     return daemon.log.count("reload refused: ") == times
 
 
+def _has_refused_more(daemon: Daemon, than: int) -> bool:
+    return daemon.log.count("reload refused: ") > than
+
+
 def reload_and_wait(daemon: Daemon) -> None:
     before = daemon.log.count("reloaded: ")
     daemon.process.send_signal(signal.SIGHUP)
@@ -185,7 +189,7 @@ def test_a_file_in_an_unreadable_directory_is_refused(
         write(**{name: loop / "file"})
         refused = daemon.log.count("reload refused: ")
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(f"{name} is refused", lambda n=refused: daemon.log.count("reload refused: ") > n)
+        wait_until(f"{name} is refused", partial(_has_refused_more, daemon, refused))
     assert daemon.process.poll() is None
     assert daemon.text("/master") == cluster.primary.address
 

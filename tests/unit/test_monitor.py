@@ -223,7 +223,7 @@ def test_an_overdue_replica_is_not_returned_if_there_is_another(
     status = watched.latest.read().hosts[1]
     assert "no answer yet after 0." in (status.error or "")
     question = Thresholds().question(Kind.SYNC_BY_TIME)
-    assert [s.host.name for s in choose(watched.latest.read(), question, Place())] == ["c"]
+    assert [s.host.name for s in choose(watched.latest.read(), question, Place()).hosts] == ["c"]
 
 
 def test_a_late_response_ends_the_suspicion(watch: Callable[..., Watched]) -> None:

@@ -3,13 +3,21 @@
 import falcon
 
 from pgstatus.api import params
-from pgstatus.api.exchange import Waiting, exchange_of
+from pgstatus.api.exchange import Exchange, Waiting, exchange_of
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.core.explain import explain
 from pgstatus.core.render import explanation, explanation_text, host_text, selection
-from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, why_none
-from pgstatus.core.snapshot import HostStatus
+from pgstatus.core.selection import (
+    Choice,
+    Kind,
+    Question,
+    choose,
+    is_reached,
+    may_be_reached,
+    why_none,
+)
+from pgstatus.core.snapshot import HostStatus, Snapshot
 
 
 class Selection(Resource):

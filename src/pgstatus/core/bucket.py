@@ -11,7 +11,7 @@ class Bucket:
     def __init__(self, rate: float, burst: float | None = None) -> None:
         self._rate = rate
         # At least one, so that a rate below one per second allows anything at all.
-        self._burst = max(1.0, rate if burst is None else burst)
+        self._burst = max(1.0, rate if burst is None else burst) if rate else 0.0
         self._tokens = self._burst
         self._filled_at: float | None = None
         self._lock = Lock()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pgstatus import clock
 from pgstatus.api import Application, Service, create_app
+from pgstatus.core.bucket import Bucket
 from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
@@ -72,6 +73,9 @@ class Generation:
                     history=history,
                     expose=lambda accept: expose(self, accept),
                     reloads=reloads,
+                    fallback_bucket=None
+                    if settings.fallback_per_s is None
+                    else Bucket(settings.fallback_per_s),
                 )
             )
         )

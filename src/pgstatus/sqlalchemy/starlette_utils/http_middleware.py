@@ -1,8 +1,8 @@
 """The middleware for Starlette, as a class and as a dispatch function.
 
-Both commit before the first byte of the answer, also of a streamed one. What its body or a
-background task opens after that is committed by the class when all went well, rolled back by the
-function, and closed by both.
+Both commit before the first byte of the response, also of a streamed one. What its body or a
+background task opens after that is committed by the class if everything succeeded, rolled back by
+the function, and closed by both.
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pgstatus.sqlalchemy.asgi_utils import ASGIHTTPDBSessionMiddleware
+from pgstatus.sqlalchemy.asgi_utils.middleware import (
+    ASGIHTTPDBSessionMiddleware,
+    pass_without_ctx,
+)
 from pgstatus.sqlalchemy.auto_commit import (
     BeforeCommitCallback,
     rollback_sessions,
@@ -26,8 +29,7 @@ from pgstatus.sqlalchemy.auto_commit import (
 from pgstatus.sqlalchemy.context import (
     Sessions,
     current_sessions,
-    init_db_session_ctx,
-    is_context_initiated,
+    init_request_ctx,
     reset_db_session_ctx,
 )
 
@@ -40,10 +42,10 @@ def add_starlette_http_db_session_middleware(
 
 
 class StarletteHTTPDBSessionMiddleware(BaseHTTPMiddleware):
-    """Opens a context for each HTTP request; commits below status 400, else rolls back.
+    """Opens a context for each HTTP request; commits below status 400, otherwise rolls back.
 
-    It can be subclassed or given a ``dispatch`` as any BaseHTTPMiddleware. Without either it takes
-    the plain ASGI way, which spares each request BaseHTTPMiddleware's task and streams.
+    It can be subclassed or given a ``dispatch`` like any BaseHTTPMiddleware. Without either it runs
+    as plain ASGI middleware, which avoids BaseHTTPMiddleware's task and streams.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class StarletteHTTPDBSessionMiddleware(BaseHTTPMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._plain is not None:
             await self._plain(scope, receive, send)
+        elif scope["type"] != "http":
+            await pass_without_ctx(self.app, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -74,18 +78,18 @@ async def starlette_http_db_session_middleware(
     before_commit: BeforeCommitCallback | None = None,
 ) -> Response:
     """The same as a function: ``app.add_middleware(BaseHTTPMiddleware, dispatch=this)``."""
-    if is_context_initiated():
+    token = init_request_ctx(request.scope)
+    if token is None:
         return await call_next(request)
-    token = init_db_session_ctx()
     sessions = current_sessions()
     handed_over = False
     try:
         try:
             response = await call_next(request)
         except Exception:
-            await rollback_sessions(sessions.values())
+            await rollback_sessions(sessions)
             raise
-        await settle_sessions(sessions.values(), response.status_code, before_commit)
+        await settle_sessions(sessions, response.status_code, before_commit)
         if (body := getattr(response, "body_iterator", None)) is not None:
             response.body_iterator = _closing(body, sessions)  # type: ignore[attr-defined]
             handed_over = True
@@ -95,10 +99,10 @@ async def starlette_http_db_session_middleware(
 
 
 async def _closing(body: AsyncIterator[bytes], sessions: Sessions) -> AsyncIterator[bytes]:
-    """``body``, and then the end of what it and the background tasks opened.
+    """``body``, and then the end of the sessions that it and background tasks opened.
 
-    It is rolled back: an exception after the first byte does not come by here, so a commit could
-    be one of half the work.
+    They are rolled back: an exception after the first byte is not visible here, so a commit could
+    commit half of the work.
     """
     try:
         async for chunk in body:

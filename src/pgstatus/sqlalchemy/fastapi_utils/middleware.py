@@ -1,9 +1,9 @@
-"""The middleware for FastAPI, which is Starlette's under names of its own."""
+"""The middleware for FastAPI: Starlette's, with names of its own."""
 
 from fastapi import FastAPI
 
 from pgstatus.sqlalchemy.auto_commit import BeforeCommitCallback
-from pgstatus.sqlalchemy.starlette_utils import (
+from pgstatus.sqlalchemy.starlette_utils.http_middleware import (
     add_starlette_http_db_session_middleware,
     starlette_http_db_session_middleware,
 )

@@ -1,7 +1,7 @@
-"""The middleware for every ASGI framework: one context per request, its transactions ended by it.
+"""The middleware for every ASGI framework: one context per request, whose transactions it ends.
 
-The order of commit and answer is decided here. An answer whose length is declared is committed
-before its first byte, so that nobody is told 200 about something that then fails to commit. A
+It determines the order of commit and response. A response with a declared length is committed
+before its first byte, so that no client receives 200 for a transaction that then fails to commit. A
 streamed one may still be reading from the transaction: see ``commit_streamed``.
 """
 
@@ -15,9 +15,10 @@ from pgstatus.sqlalchemy.auto_commit import (
 )
 from pgstatus.sqlalchemy.context import (
     current_sessions,
-    init_db_session_ctx,
-    is_context_initiated,
+    hide_foreign_ctx,
+    init_request_ctx,
     reset_db_session_ctx,
+    restore_ctx,
 )
 
 Message = MutableMapping[str, Any]
@@ -28,10 +29,11 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ASGIHTTPDBSessionMiddleware:
-    """Opens a context for each HTTP request; commits below status 400, else rolls back.
+    """Opens a context for each HTTP request; commits below status 400, otherwise rolls back.
 
-    Websockets and lifespan pass untouched, and so does a request inside a context that is open
-    already (a test's). An exception rolls back what is open and goes on to the server.
+    Websockets and the lifespan protocol have no context. A request whose ASGI scope has a context
+    already (an outer middleware), or that is called inside a test's context, is passed through. An
+    exception rolls back what is open and is passed on to the server.
     """
 
     def __init__(
@@ -41,22 +43,26 @@ class ASGIHTTPDBSessionMiddleware:
         *,
         commit_streamed: Literal["before", "after"] = "after",
     ) -> None:
-        """``before_commit`` is awaited with each session that is about to commit.
+        """``before_commit`` is awaited with each session before its commit.
 
-        ``commit_streamed`` is when an answer without Content-Length is committed: ``after`` its
-        last byte (a cursor of the handler can feed it; a failed commit can no longer be told to
-        the client), or ``before`` its first (what the body then opens is a new transaction).
+        ``commit_streamed`` is when a response without Content-Length is committed: ``after`` its
+        last byte (the body can be read from a cursor of the handler; a failed commit can no longer
+        be reported to the client), or ``before`` its first byte (what the body then opens is a new
+        transaction).
         """
         self.app = app
         self._before_commit = before_commit
         self._commit_streamed = commit_streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_context_initiated():
+        if scope["type"] != "http":
+            await pass_without_ctx(self.app, scope, receive, send)
+            return
+        token = init_request_ctx(scope)
+        if token is None:
             await self.app(scope, receive, send)
             return
 
-        token = init_db_session_ctx()
         sessions = current_sessions()
         status = 0
         complete = False
@@ -68,7 +74,7 @@ class ASGIHTTPDBSessionMiddleware:
                 status = message["status"]
                 if self._commit_streamed == "before" or not _is_streamed(message):
                     try:
-                        await settle_sessions(sessions.values(), status, self._before_commit)
+                        await settle_sessions(sessions, status, self._before_commit)
                     except Exception as error:
                         failure = error
                         raise
@@ -82,17 +88,26 @@ class ASGIHTTPDBSessionMiddleware:
             try:
                 await self.app(scope, receive, settle_then_send)
             except Exception as error:
-                await rollback_sessions(sessions.values())
+                await rollback_sessions(sessions)
                 if failure is not None and error is not failure:
-                    # A framework that has an exception handler for it, but no answer left to give.
+                    # The framework has an exception handler for it, but cannot respond any more.
                     raise failure from None
                 raise
-            # What a streamed body or a background task opened. An answer that broke off, because
-            # the client went away, is no success: its transaction is not committed.
+            # What a streamed body or a background task opened. A response that was interrupted
+            # because the client disconnected is not committed.
             if complete:
-                await settle_sessions(sessions.values(), status, self._before_commit)
+                await settle_sessions(sessions, status, self._before_commit)
         finally:
             await reset_db_session_ctx(token)
+
+
+async def pass_without_ctx(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call ``app`` without a context that the server's task has inherited from another request."""
+    hidden = hide_foreign_ctx()
+    try:
+        await app(scope, receive, send)
+    finally:
+        restore_ctx(hidden)
 
 
 def _is_streamed(start: Message) -> bool:
