@@ -130,7 +130,8 @@ def huge(path: Path) -> None:
 
 @pytest.fixture(params=[fifo, loop, device, huge])
 def obstacle(request: pytest.FixtureRequest) -> Callable[[Path], None]:
-    return request.param
+    chosen: Callable[[Path], None] = request.param
+    return chosen
 
 
 def test_a_reload_of_an_unusable_file_is_refused(
