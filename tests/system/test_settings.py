@@ -38,6 +38,7 @@ def check(server: Server, home: Path, environ: Mapping[str, str]) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=30,
     )
     assert PASSWORD not in done.stdout + done.stderr
     return f"{done.returncode} {done.stdout}{done.stderr}"
@@ -109,6 +110,18 @@ def test_a_login_with_the_configuration_of_libpq(
     output = check(server, tmp_path, configure(tmp_path, server))
     assert output.startswith("0 "), output
     assert f"{server.address}:{server.port}" in output
+
+
+@pytest.mark.parametrize("uri", ["", "postgresql://pg1?service=x"])
+def test_a_service_file_that_would_block_libpq(server: Server, tmp_path: Path, uri: str) -> None:
+    file = tmp_path / "services"
+    os.mkfifo(file)
+    environ = {"PGSERVICE": "x", "PGSERVICEFILE": str(file), "PGSSLMODE": "require"}
+    if uri:
+        environ["pg_status__hosts"] = uri
+    output = check(server, tmp_path, environ)
+    assert output.startswith("78 "), output
+    assert f"{file}: not a regular file" in output
 
 
 def fifo(path: Path) -> None:

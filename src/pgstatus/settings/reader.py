@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from environs import EnvValidationError
 
+from pgstatus.errors import in_a_line
 from pgstatus.settings.files import is_world_readable
 from pgstatus.settings.parsers import MappingEnv, is_unicode
 from pgstatus.settings.variables import PREFIX, SLEEP, SLEEP_MS, VARIABLES, Variable
@@ -58,7 +59,7 @@ class Reader:
     def refuse(self, variable: Variable[object], expected: str) -> None:
         """Report a value that is invalid for a reason that its parser does not know."""
         name = self._name(variable)
-        self.problems.append(f"{name}={self.environ.get(name)!r}: {expected}")
+        self.problems.append(f"{name}={self._shown(name)}: {expected}")
 
     def refuse_file(self, variable: Variable[object], error: Exception) -> None:
         """Report an error whose text contains the path or the value."""
@@ -79,9 +80,13 @@ class Reader:
         except EnvValidationError as error:
             for name in error.error_messages or ():
                 self.problems.append(
-                    f"{name}={self.environ[name]!r}: expected {self._used[name].parser.expected}"
+                    f"{name}={self._shown(name)}: expected {self._used[name].parser.expected}"
                 )
         self._warn_of_unknown_names()
+        self.warnings[:] = dict.fromkeys(self.warnings)
+
+    def _shown(self, name: str) -> str:
+        return in_a_line(repr(self.environ.get(name)))
 
     def _name(self, variable: Variable[object]) -> str:
         if variable.older is None:
