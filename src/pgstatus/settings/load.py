@@ -101,7 +101,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     reader.finish()
     if reader.problems:
         raise ConfigError(reader.problems, reader.warnings)
-    return replace(settings, warnings=tuple(dict.fromkeys(reader.warnings)))
+    return replace(settings, warnings=tuple(reader.warnings))
 
 
 def _read(reader: Reader, libpq: Libpq) -> Settings:
