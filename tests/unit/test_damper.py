@@ -13,9 +13,8 @@ def health(host: str, text: str = "fails") -> Event:
 def test_a_host_that_flaps_is_summarised_once_a_minute() -> None:
     damper, lines = Damper(), []
     for second in range(600):
-        for event in (health("a"), health("a", "recovers")):
-            if damper.admits(event, second):
-                lines.append(event.text)
+        flapping = (health("a"), health("a", "recovers"))
+        lines += [event.text for event in flapping if damper.admits(event, second)]
         lines += [event.text for event in damper.summaries(second + 0.5)]
     assert len(lines) <= 10 * 4
     assert lines[:4] == [
