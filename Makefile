@@ -34,7 +34,8 @@ check: .venv ## lint, types, tests
 SECONDS ?= 180
 chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compares another pg-status
 	$(RUN) python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
-		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach url,$(URL),--url $(url))
+		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach event,$(EVENT),--event $(event)) \
+		$(foreach url,$(URL),--url $(url))
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures

@@ -82,7 +82,7 @@ def test_the_old_master_that_comes_back_is_never_named_and_heals_when_rebuilt(
     wait_until("nobody is named", lambda: daemon.get("/master").status_code == 404, timeout=30)
     answer = daemon.json("/master")
     assert answer["host"] is None
-    assert "says it is the master on timeline 1" in answer["reason"]
+    assert "master on timeline 1" in answer["reason"]
 
     cluster.primary.start()
     wait_until("the right one is named again", lambda: names(daemon, cluster.primary.address))
@@ -136,7 +136,7 @@ def test_a_replica_of_the_returned_old_master_is_never_in_sync(
     wait_until("the new master is named", lambda: names(daemon, heir.address))
     host = wait_until("it is told", lambda: _not_in_sync(daemon, stray.address))
     assert host is not None
-    assert host["reason"] == "follows timeline 1; the master's is 2"
+    assert host["reason"] == "on timeline 1 (master's timeline: 2)"
     assert daemon.text("/sync_by_bytes") == heir.address
     assert daemon.text("/replica?min_lsn=0/1") == heir.address
 
@@ -156,7 +156,7 @@ def test_a_host_of_another_cluster_is_shut_out(
     hosts = ",".join([stranger, *(s.address for s in cluster.servers)])
     daemon = make_daemon(hosts=hosts, pg_port=cluster.primary.port)
     assert names(daemon, cluster.primary.address)
-    assert "belongs to another cluster" in daemon.host(other.primary.address)["reason"]
+    assert "different cluster" in daemon.host(other.primary.address)["reason"]
     assert daemon.json("/replicas_info") == [{"host": cluster.replicas[0].address}]
 
 

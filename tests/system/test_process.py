@@ -148,7 +148,7 @@ def test_json_logs(cluster: Cluster, make_daemon: DaemonFactory) -> None:
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines
     )
     primary = f"{cluster.primary.address}:{cluster.primary.port}"
-    assert f"master is {primary} (timeline 1)" in [line["message"] for line in lines]
+    assert f"{primary} is now the master (timeline 1)" in [line["message"] for line in lines]
     assert {"debug", "info"} <= {line["level"] for line in lines}
     assert "password" not in daemon.log
 

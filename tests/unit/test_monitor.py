@@ -144,7 +144,7 @@ def test_no_master_before_every_host_was_checked(watch: Callable[..., Watched]) 
     wait_until("ten rounds", lambda: watched.probes[1].checks > 10 < watched.probes[2].checks)
     assert watched.master() is None
     assert not watched.latest.read().ready
-    assert watched.latest.read().no_master == "not every host has been asked yet"
+    assert watched.latest.read().no_master == "not every host has been checked yet"
 
 
 def test_a_lost_connection_begins_a_round_at_once(watch: Callable[..., Watched]) -> None:
@@ -221,7 +221,7 @@ def test_an_overdue_replica_is_not_returned_if_there_is_another(
     watched.probes[1].behaviour = "frozen"
     wait_until("it is suspected", lambda: watched.latest.read().hosts[1].possible_dead, timeout=5)
     status = watched.latest.read().hosts[1]
-    assert "no answer yet after 0." in (status.error or "")
+    assert "no response for 0." in (status.error or "")
     question = Thresholds().question(Kind.SYNC_BY_TIME)
     assert [s.host.name for s in choose(watched.latest.read(), question, Place()).hosts] == ["c"]
 

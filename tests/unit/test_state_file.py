@@ -18,7 +18,9 @@ from pgstatus.outputs.state_file import StateFile
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 
-MEMORY = Memory(7_000_000_000_000_000_001, 2, frozenset({"b:5432"}), "b:5432")
+MEMORY = Memory(
+    7_000_000_000_000_000_001, 2, frozenset({"b:5432"}), "b:5432", frozenset({"b:5432"})
+)
 
 
 def failed_over() -> World:
@@ -29,7 +31,7 @@ def restarted(before: World) -> World:
     """A new world of the same hosts that was told what the one before knew."""
     after = World(rules=Rules(max_fails=1))
     assert before.state.memory is not None
-    after.state = after.state.recall(before.state.memory)
+    after.state = after.state.restore(before.state.memory)
     return after
 
 
@@ -43,7 +45,7 @@ class TestRecall:
         assert World().see_all(**alone).master == "a"
         world = restarted(failed_over()).see_all(**alone)
         assert world.master is None
-        assert "timeline 2 has been seen" in str(world["a"].reason)
+        assert "timeline 2 exists" in str(world["a"].reason)
 
     def test_the_right_one_is_named_when_it_comes_back(self) -> None:
         world = restarted(failed_over()).see_all(a=master(10), b=refused(10), c=refused(10))
@@ -92,7 +94,7 @@ class TestRecall:
 
     def test_of_other_hosts_nothing_is_believed(self) -> None:
         state = World().state
-        assert state.recall(replace(MEMORY, witnesses=frozenset({"other:5432"}))) is state
+        assert state.restore(replace(MEMORY, evidence=frozenset({"other:5432"}))) is state
 
     def test_nothing_is_kept_before_everybody_was_asked(self) -> None:
         world = World().see_all(a=master(0), b=replica(0))

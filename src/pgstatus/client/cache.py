@@ -30,13 +30,17 @@ _Key = tuple[str, tuple[tuple[str, str], ...], int | None]
 class _Entry:
     """An answer and the time before its request was sent."""
 
-    __slots__ = ("at", "lsn", "uses", "value")
+    __slots__ = ("at", "uses", "value")
 
     def __init__(self, value: Any, at: float) -> None:
         self.value = value
         self.at = at
-        self.lsn = _replayed(value)
         self.uses = 0
+
+    def is_past(self, position: int) -> bool:
+        """Whether it names a replica that has replayed this position."""
+        lsn = _replayed(self.value)
+        return lsn is not None and lsn >= position
 
 
 class _Turn:
@@ -89,7 +93,7 @@ class AnswerCache:
                 turn.entries = {None: entry}
                 return
             timeline, position = parse_position(request.min_lsn)
-            if entry.lsn is None or entry.lsn < position:
+            if not entry.is_past(position):
                 # The master, because no replica has replayed so far: a replica soon will have.
                 return
             turn = self._turn(request, timeline or _ANY_TIMELINE)
@@ -99,8 +103,7 @@ class AnswerCache:
             turn.complete = (
                 previous is not None
                 and previous.at > asked_at - self._max_age
-                and previous.lsn is not None
-                and previous.lsn >= position
+                and previous.is_past(position)
             )
 
     def forget(self, request: Request) -> None:
@@ -140,7 +143,7 @@ class AnswerCache:
             if turn is None:
                 continue
             for host, entry in turn.entries.items():
-                if entry.lsn is None or entry.lsn < position or entry.at <= since:
+                if entry.at <= since or not entry.is_past(position):
                     continue
                 if limited and not turn.complete and entry.uses >= USES:
                     continue
@@ -168,6 +171,9 @@ def _is_master(entry: _Entry) -> bool:
 
 def _replayed(answer: Any) -> int | None:
     """The position that a replica has replayed."""
-    if isinstance(answer, ChosenHost) and answer.role == "replica" and answer.lsn is not None:
+    if not isinstance(answer, ChosenHost) or answer.role != "replica" or answer.lsn is None:
+        return None
+    try:
         return parse_lsn(answer.lsn)
-    return None
+    except ValueError:
+        return None

@@ -149,9 +149,9 @@ class HostStatus:
     lag_bytes: int | None = None
     sync_by_time: bool = False
     sync_by_bytes: bool = False
-    late: bool = False
-    """Not in sync by more than the interval between two checks explains. Events and the
-    ``on_change`` command follow this flag, requests follow the exact lags."""
+    tolerated: bool = False
+    """Not in sync, but by no more than the interval between two checks may explain, and in sync
+    before. Events and the ``on_change`` command treat it as in sync; requests do not."""
     same_history: bool = False
     """Its LSN is comparable with the master's."""
     history: int | None = None

@@ -91,6 +91,18 @@ class Server:
         )  # fmt: skip
         self._configure()
 
+    def backup(self, directory: Path) -> None:
+        """Copy the data of the running server."""
+        self._binaries.run(
+            "pg_basebackup", "-D", directory, "--no-sync", "-c", "fast", "-X", "stream",
+            "-d", self.conninfo,
+        )  # fmt: skip
+
+    def restore(self, directory: Path) -> None:
+        """Replace the data of the stopped server by a copy, which is moved."""
+        shutil.rmtree(self.data)
+        directory.rename(self.data)
+
     def start(self) -> None:
         """Start and wait until it answers queries."""
         self.launch()

@@ -121,7 +121,7 @@ RECOVERY = Fact(
 # with the names of roles.
 _STANDBY_LINES = rf"""(
     SELECT pg_catalog.string_agg(pg_catalog.concat(pg_catalog.host(a.client_addr), E'\t',
-           a.application_name, E'\t', s.state, E'\t', s.sync_state), E'\n')
+           a.application_name, E'\t', s.state, E'\t', s.sync_state), E'\n' ORDER BY s.pid)
       FROM (SELECT * FROM pg_catalog.pg_stat_get_wal_senders() LIMIT {MAX_STANDBYS}) AS s,
            pg_catalog.pg_stat_get_activity(s.pid) AS a)"""  # noqa: S608  # constants
 STANDBYS = Fact(

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Protocol
@@ -20,7 +19,7 @@ from pgstatus.core.changes import Update, events
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import expire, fold, is_too_old, suspect
+from pgstatus.core.tracker import expire, fold, fold_position, is_too_old, suspect
 from pgstatus.core.view import view
 from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.latest import Latest
@@ -34,6 +33,8 @@ log = logging.getLogger(__name__)
 # was written just before the round to arrive.
 _RECHECK_AFTER = 0.05
 _HEARTBEAT = 1.0
+# After a publication: the heartbeat follows soon, but not once per response.
+_HEARTBEAT_SOON = 0.1
 # A master without a response for this long is treated as missing when the pause is chosen, and
 # other replicas are preferred to a replica without one: a frozen host would otherwise be noticed
 # only at its deadline.
@@ -115,7 +116,7 @@ class Monitor:
         else:
             self._state = State.of(hosts)
             if memory is not None:
-                self._state = self._state.recall(memory)
+                self._state = self._state.restore(memory)
         self._rules = rules
         self._schedule = schedule
         self._sink = sink
@@ -144,6 +145,8 @@ class Monitor:
         self._transition_since: float | None = None
         """Since when a failover has been in progress, or a host has not been checked yet."""
         self._beat_at = -inf
+        self._published = False
+        """Since the last heartbeat."""
         self._position_only = True
         """Nothing but positions changed since the last publication."""
         self._nudge = asyncio.Event()
@@ -262,12 +265,12 @@ class Monitor:
         if self._state is self._considered:
             return
         self._considered = self._state
-        after = view(self._state, self._rules)
+        after = view(self._state, self._rules, self._shown)
         # Every new snapshot invalidates all cached responses; a position that no request waits
         # for is not worth that.
         if self._position_only and not self._waiters.is_awaited(after):
             return
-        self._position_only = True
+        self._position_only, self._published = True, True
         update = Update(self._shown, after, tuple(events(self._shown, after)))
         self._shown = after
         self._latest.publish(after)
@@ -306,7 +309,8 @@ class Monitor:
         if not position.in_recovery:
             self._begin_check(index)
             return False
-        self._keep(_fold_position(self._state, index, position), position_only=True)
+        state = fold_position(self._state, index, position, self._rules)
+        self._keep(state, position_only=True)
         return True
 
     async def _pause(self, began: float) -> None:
@@ -323,15 +327,19 @@ class Monitor:
             due = began + self._pause_now(now)
             if due <= now:
                 return
-            until = min(due, self._lost.next, self._next_overdue, self._beat_at + _HEARTBEAT)
+            until = min(due, self._lost.next, self._next_overdue, self._beat_due)
             timer = loop.call_later(max(0.0, until - now), self._nudge.set)
             await self._nudge.wait()
             self._nudge.clear()
             timer.cancel()
 
+    @property
+    def _beat_due(self) -> float:
+        return self._beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT)
+
     def _beat(self, now: float) -> None:
-        if now - self._beat_at >= _HEARTBEAT / 2:
-            self._beat_at = now
+        if now >= self._beat_due:
+            self._beat_at, self._published = now, False
             self._heartbeat()
 
     def _suspect_overdue(self, now: float) -> None:
@@ -367,16 +375,6 @@ class Monitor:
     def _connection_lost(self, index: int) -> None:
         self._lost.lost(index, clock.now())
         self._nudge.set()
-
-
-def _fold_position(state: State, index: int, position: Position) -> State:
-    record = state.records[index]
-    seen = record.seen
-    if seen is None or not seen.in_recovery or seen.lsn == position.lsn:
-        return state
-    seen = replace(seen, lsn=position.lsn, started=position.started, finished=position.finished)
-    records = (*state.records[:index], replace(record, seen=seen), *state.records[index + 1 :])
-    return replace(state, records=records)
 
 
 class _Stop(Exception):  # noqa: N818  # it ends the task group; nothing went wrong

@@ -240,12 +240,16 @@ class Probe:
             return observation
 
     async def _observe_position(self, session: Session) -> Position:
-        if REPLAYED in self._missing:
-            seen = await self._observe(session)
-            return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
-        started = now()
-        values = await self._query(session, facts.POSITION)
-        return row.read_position(values, started, now())
+        if REPLAYED not in self._missing:
+            started = now()
+            try:
+                values = await self._query(session, facts.POSITION)
+                return row.read_position(values, started, now())
+            except QueryError as error:
+                if error.sqlstate not in UNAVAILABLE:
+                    raise
+        seen = await self._observe(session)
+        return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
 
     async def _query(self, session: Session, statement: str) -> Values:
         if self._in_transaction:

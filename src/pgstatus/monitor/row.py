@@ -53,8 +53,9 @@ def read(
     lsn = _lsn(columns(REPLAYED if in_recovery else WRITTEN)[0])
     if lsn is None:
         lsn = _integer(columns(AURORA)[0], 0, 2**63 - 1)
-    if in_recovery and receiving:
-        # The details may be hidden: then the timeline is unknown.
+    if in_recovery and (receiving or RECEIVER not in row):
+        # Hidden details leave the timeline unknown. That of the last restartpoint may be older than
+        # the one that is received, so it does not take its place.
         timeline = _timeline(received_timeline)
     elif in_recovery:
         timelines = _timeline(columns(RECOVERY)[0]), _timeline(control_timeline)

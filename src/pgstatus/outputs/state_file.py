@@ -150,16 +150,21 @@ def _parse(text: bytes) -> Memory:
         )  # fmt: skip
         # Until version 1.0 the key was "witnesses".
         hosts = known["evidence"] if "evidence" in known else known["witnesses"]
+        writers = known.get("writers", [])
     except (KeyError, TypeError, AttributeError):
-        hosts = identifier = timeline = master = None
+        hosts = writers = identifier = timeline = master = None
     if (
         not (identifier is None or _is_integer(identifier, 0, _MAX_IDENTIFIER))
         or not _is_integer(timeline, 1, _MAX_TIMELINE)
-        or not (isinstance(hosts, list) and all(isinstance(host, str) for host in hosts))
+        or not (_is_list_of_names(hosts) and _is_list_of_names(writers))
         or not (master is None or isinstance(master, str))
     ):
         raise ValueError("not written by pg-status")
-    return Memory(identifier, timeline, frozenset(hosts), master)
+    return Memory(identifier, timeline, frozenset(hosts), master, frozenset(writers))
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(host, str) for host in value)
 
 
 def _is_integer(value: object, least: int, most: int) -> bool:
@@ -171,8 +176,9 @@ def _render(memory: Memory) -> bytes:
         {
             "system_identifier": memory.system_identifier,
             "newest_timeline": memory.newest_timeline,
-            "evidence": sorted(memory.witnesses),
+            "evidence": sorted(memory.evidence),
             "master": memory.master,
+            "writers": sorted(memory.writers),
         }
     ).encode()
 
