@@ -168,6 +168,12 @@ def test_zeros_of_2_2(load: Loader) -> None:
     assert settings.targets[0].connect_timeout == settings.targets[0].query_timeout == 0.7
 
 
+def test_a_configured_time_for_logins_is_not_cut_off_by_a_default(load: Loader) -> None:
+    assert load(connect_timeout=4).targets[0].query_timeout == 4
+    assert load(connect_timeout=0.5).targets[0].query_timeout == 1
+    assert load(connect_timeout=4, query_timeout_ms=500).targets[0].query_timeout == 0.5
+
+
 def test_fallback(load: Loader) -> None:
     assert (load().thresholds.fallback, load().fallback_per_s) == ("master", None)
     settings = load(fallback="STALE", fallback_per_s=5)
