@@ -267,7 +267,7 @@ def test_socket_hook_and_commands_in_the_sandbox(
     )
     assert f"+ {outside.primary.address}:" in machine.run(*mine, "explain", "master")
     assert machine.run(*mine, "check").count(": ok, ") == 3
-    wait_until("it was run", lambda: "on_change: /bin/echo was told" in machine.journal(SERVICE))
+    wait_until("it was run", lambda: "on_change: /bin/echo completed" in machine.journal(SERVICE))
     assert "noted" in machine.journal(SERVICE).splitlines()
     machine.run("systemctl", "stop", SERVICE)
     assert not machine.path("/run/pg-status/pg-status").exists()
