@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.chaos.truth import Truth
+from tests.chaos.truth import DIVERGED, Truth
 
 _MASTER_EVERY = 0.01
 _READ_EVERY = 0.02
@@ -157,9 +157,13 @@ class Observer:
         if period is not self.truth.master or checked < period.began:
             return
         self.claims += 1
+        what = f"{claim['host']} at {claim['checked_at']}"
+        if missing == DIVERGED:
+            self.false_in_sync.append(f"{what}: has lost data")
+            return
         # It continues to replay meanwhile: what it lacks now, it lacked at the check as well.
         if missing is not None and missing < checked - claim["lag_ms"] / 1000 - _TOLERANCE:
             self.false_in_sync.append(
-                f"{claim['host']} at {claim['checked_at']}: reported {claim['lag_ms']} ms, lacked "
+                f"{what}: reported {claim['lag_ms']} ms, lacked "
                 f"what had been committed {checked - missing:.3f} s before"
             )

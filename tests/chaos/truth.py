@@ -16,6 +16,9 @@ _BEAT_EVERY = 0.05
 # Seconds of heartbeats that a replica is compared with.
 _WINDOW = 20.0
 
+DIVERGED = 0.0
+"""As a result of `Truth.missing_on`: the host has heartbeats that were lost."""
+
 
 @dataclass
 class Period:
@@ -42,6 +45,9 @@ class Truth:
     """Creation of the present cluster; earlier writes were removed with its predecessor."""
     _beats: dict[float, float] = field(default_factory=dict)
     """Heartbeats that were not lost: the time of each, and the time of its commit."""
+    _attempted: set[float] = field(default_factory=set)
+    """Heartbeats that were not lost, with those whose commit was not confirmed."""
+    _idle: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -73,26 +79,30 @@ class Truth:
         ((last,),) = server.sql("SELECT coalesce(max(at), 0) FROM beats")
         with self._lock:
             self._beats = {at: done for at, done in self._beats.items() if at <= last}
+            self._attempted = {at for at in self._attempted if at <= last}
             self.periods.append(Period(server.address, now, event, promoting, patience))
 
     def recreated(self, server: Server, event: str, promoting: float, patience: float) -> None:
         """``server`` is the master of a new cluster; everything of the old one is gone."""
         self._create()
         with self._lock:
-            self._beats = {}
+            self._beats, self._attempted = {}, set()
             self.created = time.time()
             self.periods.append(Period(server.address, self.created, event, promoting, patience))
 
     def missing_on(self, connection: "psycopg.Connection") -> float | None:
         """Commit time of the first heartbeat that the host has not replayed; None: it has all.
 
-        psycopg.Error: the host does not respond.
+        DIVERGED: it has others. psycopg.Error: the host does not respond.
         """
         since = time.time() - _WINDOW
         with self._lock:
             beats = {at: done for at, done in self._beats.items() if at > since}
         rows = connection.execute("SELECT at FROM beats WHERE at > %s", [since]).fetchall()
         found = {at for (at,) in rows}
+        with self._lock:
+            if not found <= self._attempted:
+                return DIVERGED
         return min((done for at, done in beats.items() if at not in found), default=None)
 
     @contextlib.contextmanager
@@ -124,6 +134,15 @@ class Truth:
                 self._paused = False
                 self._changed.notify_all()
 
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Nothing is written within this block."""
+        self._idle.set()
+        try:
+            yield
+        finally:
+            self._idle.clear()
+
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(10)
@@ -139,7 +158,12 @@ class Truth:
             while self.master is period and not self._paused:
                 if self._stopping.wait(_BEAT_EVERY):
                     return
+                if self._idle.is_set():
+                    continue
                 at = time.time()
+                with self._lock:
+                    if self.master is period:
+                        self._attempted.add(at)
                 connection.execute("INSERT INTO beats VALUES (%s)", [at])
                 with self._lock:
                     if self.master is period:

@@ -155,14 +155,14 @@ def test_settings_of_the_role_have_no_effect(cluster: Cluster) -> None:
     ):
         server.sql(
             f"CREATE FUNCTION evil.{function} RETURNS {kind} LANGUAGE sql AS 'SELECT NULL::{kind}'"
-        )  # type: ignore[arg-type]
+        )
     server.sql("CREATE FUNCTION evil.times(numeric, integer) RETURNS numeric LANGUAGE sql "
                "AS 'SELECT 0::numeric'")  # fmt: skip
     server.sql("CREATE OPERATOR evil.* (FUNCTION = evil.times, LEFTARG = numeric, RIGHTARG = int)")
     for view in ("pg_stat_wal_receiver", "pg_stat_replication"):
-        server.sql(f"CREATE VIEW evil.{view} AS SELECT 1 AS pid")  # type: ignore[arg-type]
+        server.sql(f"CREATE VIEW evil.{view} AS SELECT 1 AS pid")
     for setting in SETTINGS:
-        server.sql(f"ALTER ROLE configured SET {setting}")  # type: ignore[arg-type]
+        server.sql(f"ALTER ROLE configured SET {setting}")
     settle(cluster)
 
     async def run() -> None:
@@ -217,14 +217,14 @@ def test_each_fact_is_unavailable_on_its_own_and_available_after_a_grant(
             for privilege, unknown in REVOKED.items():
                 kind = "EXECUTE" if privilege.startswith("FUNCTION") else "SELECT"
                 revoke = f"REVOKE {kind} ON {privilege} FROM PUBLIC, pg_monitor"
-                primary.sql(revoke)  # type: ignore[arg-type]
+                primary.sql(revoke)
                 settle(cluster)
                 seen, written = await probe.check(), await other.check()
                 missing = [name for name in fields if getattr(seen, name) is None]
                 assert missing == sorted(set(unknown) - {"replayed_at"}), privilege
                 assert not written.in_recovery
                 remedy = next(s.remedy for s in probe.shortcomings if privilege in s.remedy)
-                primary.sql(remedy.replace('"reader"', "PUBLIC"))  # type: ignore[arg-type]
+                primary.sql(remedy.replace('"reader"', "PUBLIC"))
                 settle(cluster)
                 for _ in range(8):  # several connections
                     seen = await probe.check()
@@ -269,9 +269,9 @@ def test_functions_that_a_service_does_not_support(make_cluster: ClusterFactory)
             ("pg_last_wal_receive_lsn()", "pg_lsn"),
         ):
             name = function.partition("(")[0]
-            connection.execute(f"ALTER FUNCTION pg_catalog.{name} RENAME TO {name}_original")  # type: ignore[arg-type]
+            connection.execute(f"ALTER FUNCTION pg_catalog.{name} RENAME TO {name}_original")
             connection.execute(
-                f"CREATE FUNCTION pg_catalog.{function} RETURNS {kind} "  # type: ignore[arg-type]
+                f"CREATE FUNCTION pg_catalog.{function} RETURNS {kind} "
                 f"LANGUAGE plpgsql AS $${body}$$"
             )
 

@@ -7,6 +7,7 @@ assignment makes it the one in use. Connections stay open and no request is lost
 import logging
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 _AGREES_WITHIN = 1.0
 # Failures of the monitoring thread within so many seconds that end the process.
 _FAILURES, _FAILURE_PERIOD = 3, 60.0
+# Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
+# supersedes it.
+_BETWEEN_RELOADS = 0.1
 # Variables that take effect at the next start only, and their fields in the settings.
 _FIXED = {
     "pg_status__http_listen_address": "listen_address",
@@ -112,6 +116,10 @@ class Runtime:
         """The response to a request."""
         return self._current.application.respond(environ, exchange)
 
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """The API as a WSGI application, for other servers."""
+        return self._current.application.wsgi(environ, start_response)
+
     def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
         """Call ``wake`` when a snapshot answers the question; None: not possible now."""
         return self._current.waiters.add(question, wake)
@@ -166,6 +174,7 @@ class Runtime:
             while self._reload_requested:
                 self._reload_requested = False
                 self._reload_once()
+                time.sleep(_BETWEEN_RELOADS)
         finally:
             self._reloading = False
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# The replacement of a kept connection begins at this share of its maximum age.
+_RENEW = 0.8
 # After a rejected login, while the kept connection works, seconds.
 _RETRY = 2.0
 
@@ -155,36 +157,34 @@ class Probe:
 
     async def _new_session(self) -> CheckError | None:
         limit = self._target.connect_timeout
-        if not 0 < limit < inf:
-            limit = self._target.query_timeout
         try:
             async with asyncio.timeout(limit):
                 addresses = await self._addresses()
-                # Less than what is left, so that the errors of all addresses are reported.
+                # Less than the limit, so that the errors of all addresses are reported.
                 connected = await self._login.connect(
                     addresses, self._port, self._params, 0.95 * limit
                 )
+            self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            error = CheckError(Cause.TIMEOUT, self._no_connection(limit))
-            self._rejected(error)
-            return error
+            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection(limit)))
         except CheckError as error:
-            self._rejected(error)
-            return error
+            return self._rejected(error)
+        except Exception as error:
+            return self._rejected(CheckError(Cause.CONNECT, f"login failed: {error!r}"))
         self._peer.connected(addresses, now())
-        self._next = Session(connected.pgconn, connected.address, self._on_lost)
         self._admits, self._refusal, self._leaving = True, None, False
-        self._renew_at = now() + (self._target.max_age or inf)
+        self._renew_at = now() + (_RENEW * self._target.max_age or inf)
         self._retry_missing = bool(self._missing)
         return None
 
-    def _rejected(self, error: CheckError) -> None:
+    def _rejected(self, error: CheckError) -> CheckError:
         self._admits, self._refusal = False, str(error)
         self._renew_at = now() + min(_RETRY, self._target.max_age or inf)
         if error.down and error.cause is Cause.REJECTED and self._session is not None:
             # The kept session would delay the shutdown.
             self._leaving = True
             self._on_lost()
+        return error
 
     def _no_connection(self, limit: float) -> str:
         blocked = self._login.blocked_for
