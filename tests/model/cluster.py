@@ -186,9 +186,7 @@ class Cluster:
             receiving=server.connected,
             system_identifier=None if server.no_control_functions else server.identifier,
             host_time=CLOCK + self.now,
-            replayed_at=None
-            if server.primary or not server.log
-            else CLOCK + server.log[-1].at,
+            replayed_at=None if server.primary or not server.log else CLOCK + server.log[-1].at,
             started=started,
             finished=self.now,
             addresses=frozenset({server.address}),

@@ -24,9 +24,7 @@ NAMES = "abcd"
 RULES = Rules(sleep=1.0, max_fails=3, max_staleness=0)
 LIMITS = Thresholds()
 _EPSILON = 0.01
-_READS = [
-    LIMITS.question(kind, fallback=Fallback.NONE) for kind in Kind if kind is not Kind.MASTER
-]
+_READS = [LIMITS.question(kind, fallback=Fallback.NONE) for kind in Kind if kind is not Kind.MASTER]
 _READS.append(LIMITS.question(Kind.REPLICA, lag_ms=300, fallback=Fallback.NONE))
 
 names = st.sampled_from(NAMES)
@@ -306,7 +304,9 @@ class Machine(RuleBasedStateMachine):
                 isinstance(result, Observation)
                 and (
                     (result.upstream or ("", 0))[0] == address
-                    or (not result.in_recovery and result.addresses == {address} and result.standbys)
+                    or (
+                        not result.in_recovery and result.addresses == {address} and result.standbys
+                    )
                 )
                 for result in self.checks.values()
             ), f"the role moved from {NAMES[old]} to {NAMES[new]}, which has no replicas"
@@ -426,9 +426,9 @@ class Machine(RuleBasedStateMachine):
         """The only primary of a healthy cluster is reported."""
         servers = [self.server(name) for name in NAMES]
         primaries = [server for server in servers if server.primary]
-        settled = all(
-            s.running and not s.hidden and not s.shutting_down for s in servers
-        ) and all(isinstance(result, Observation) for result in self.checks.values())
+        settled = all(s.running and not s.hidden and not s.shutting_down for s in servers) and all(
+            isinstance(result, Observation) for result in self.checks.values()
+        )
         if len(primaries) != 1 or not settled or self.moved:
             return
         (primary,) = primaries
@@ -438,7 +438,10 @@ class Machine(RuleBasedStateMachine):
         known = primary.identifier == self.state.system_identifier or self._was_master(primary)
         if not (streams and known) or primary.timeline < max(s.timeline for s in servers):
             return
-        if any(isinstance(r, Observation) and r.in_recovery and not r.receiving for r in self.checks.values()):
+        if any(
+            isinstance(r, Observation) and r.in_recovery and not r.receiving
+            for r in self.checks.values()
+        ):
             return
         master: HostStatus | None = self.snapshot.master
         assert master is not None, f"no master: {self.snapshot.no_master}"

@@ -25,7 +25,7 @@ from pgstatus.monitor.waiters import Waiter
 from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings
+from pgstatus.settings.load import Settings, needs_restart
 from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Checks, Requests
 from pgstatus.telemetry.history import History
@@ -40,13 +40,6 @@ _FAILURES, _FAILURE_PERIOD = 3, 60.0
 # Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
 # supersedes it.
 _BETWEEN_RELOADS = 0.1
-# Variables that take effect at the next start only, and their fields in the settings.
-_FIXED = {
-    "pg_status__http_listen_address": "listen_address",
-    "pg_status__http_port": "listen_port",
-    "pg_status__http_socket_mode": "socket_mode",
-    "pg_status__log_format": "log_format",
-}
 
 
 class Runtime:
@@ -330,9 +323,8 @@ class Runtime:
 def _warn(settings: Settings, before: Settings) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
-    for name, field in _FIXED.items():
-        if getattr(settings, field) != getattr(before, field):
-            log.warning("%s has changed; the change takes effect after a restart", name)
+    for name in needs_restart(before, settings):
+        log.warning("%s has changed; the change takes effect after a restart", name)
 
 
 def _summary(snapshot: Snapshot) -> str:
