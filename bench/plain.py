@@ -32,7 +32,7 @@ class Plain(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             end=lambda: os._exit(1),
         )
         runtime.start()
-        return lambda environ, start: runtime.wsgi(environ, start)
+        return runtime.wsgi
 
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ def test_with_the_socket_unit_no_connection_is_refused(
         for _ in range(3):
             (before,) = machine.processes(SERVICE)
             os.kill(before, signal.SIGKILL)
-            wait_until("another process", lambda b=before: _is_another(machine, b))
+            wait_until("another process", partial(_is_another, machine, before))
             wait_until("it responds", partial(answers, url, outside.primary.address))
         stop.set()
         asking.join()
