@@ -23,7 +23,6 @@ from tests.support.illhosts import listener
 from tests.support.probing import probing, target
 from tests.support.waiting import wait_until
 
-
 # The servers of the extra demo are built without TLS.
 DEBIAN = "/usr/lib/postgresql/15/bin"
 
