@@ -29,7 +29,9 @@ def test_a_replica_on_a_full_disk(make_cluster: ClusterFactory, make_daemon: Dae
             )
         wait_until("it is not", lambda: not daemon.host(full.address)["sync_by_bytes"], timeout=60)
         wait_until(
-            "the other replica is returned", lambda: daemon.text("/sync_by_bytes") == other.address, timeout=60
+            "the other is returned",
+            lambda: daemon.text("/sync_by_bytes") == other.address,
+            timeout=60,
         )
         assert daemon.text("/master") == cluster.primary.address
         assert daemon.host(full.address)["error"] or daemon.host(full.address)["reason"]

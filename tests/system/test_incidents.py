@@ -296,6 +296,26 @@ def test_functions_that_a_service_does_not_support(make_cluster: ClusterFactory)
         assert asyncio.run(check()).lsn == 700
 
 
+def test_a_column_that_an_older_version_does_not_have(make_cluster: ClusterFactory) -> None:
+    """As in PostgreSQL 10, whose view has no column sender_host."""
+    cluster = make_cluster(replicas=1)
+    (replica,) = cluster.replicas
+    with psycopg.connect(cluster.primary.conninfo, autocommit=True) as connection:
+        connection.execute("SET allow_system_table_mods = on")
+        connection.execute(
+            "ALTER VIEW pg_catalog.pg_stat_wal_receiver RENAME COLUMN sender_host TO other"
+        )
+    settle(cluster)
+
+    async def run() -> None:
+        async with probing(replica) as probe:
+            seen = await probe.check()
+            assert (seen.timeline, seen.upstream, seen.receiving) == (1, None, True)
+            assert probe.shortcomings == ()
+
+    asyncio.run(run())
+
+
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | OSError]:
     """A resolver: names and their addresses, or the error of the lookup."""
@@ -502,3 +522,22 @@ def test_a_flood_costs_bounded_memory_and_delays_no_other_host(
 
     with liar(address, answer, greeting) as port:
         asyncio.run(run(port))
+
+
+def test_a_server_that_ends_each_session_is_not_logged_in_to_repeatedly(network: Network) -> None:
+    logins: list[BinaryIO] = []
+
+    def end(client: BinaryIO) -> None:
+        logins.append(client)
+        client.write(GREETING)
+        raise OSError
+
+    async def run(port: int) -> None:
+        async with probing(target(network.address(252), port)) as probe:
+            for _ in range(5):
+                with pytest.raises(CheckError, match="closed the connection"):
+                    await probe.check()
+
+    with liar(network.address(252), honest(), end) as port:
+        asyncio.run(run(port))
+    assert len(logins) <= 5

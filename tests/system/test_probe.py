@@ -1,6 +1,7 @@
 """The probe on a real server, without the daemon around it."""
 
 import asyncio
+import os
 import resource
 import socket
 import threading
@@ -17,9 +18,13 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.probe import Probe
+from tests.conftest import ClusterFactory
 from tests.support.illhosts import listener
 from tests.support.probing import probing, target
 from tests.support.waiting import wait_until
+
+# The servers of the extra demo are built without TLS.
+DEBIAN = "/usr/lib/postgresql/15/bin"
 
 
 def open_files() -> int:
@@ -274,3 +279,30 @@ def test_a_login_in_progress_does_not_outlive_the_loop(network: Network) -> None
     with listener(silent, None) as port:
         asyncio.run(run(port))
         wait_until("the thread ends", lambda: not threads(), timeout=5)
+
+
+@pytest.mark.skipif(not Path(DEBIAN).exists(), reason="a server with TLS is missing")
+def test_checks_over_tls(make_cluster: ClusterFactory) -> None:
+    server = make_cluster(DEBIAN, replicas=0).primary
+    certificate = trustme.CA().issue_cert(server.address)
+    owner = server.data.stat()
+    for name, blob in (
+        ("server.key", certificate.private_key_pem),
+        ("server.crt", certificate.cert_chain_pems[0]),
+    ):
+        path = server.data / name
+        blob.write_to_path(path)
+        path.chmod(0o600)
+        os.chown(path, owner.st_uid, owner.st_gid)
+    server.sql("ALTER SYSTEM SET ssl = on")
+    server.sql("SELECT pg_reload_conf()")
+
+    async def run() -> None:
+        async with probing(server, sslmode="require", max_age=0.05) as probe:
+            for _ in range(30):
+                assert not (await probe.check()).in_recovery
+                assert not (await probe.position()).in_recovery
+                await asyncio.sleep(0.01)
+
+    wait_until("TLS is in use", lambda: server.sql("SHOW ssl") == [("on",)])
+    asyncio.run(run())

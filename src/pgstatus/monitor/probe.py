@@ -120,10 +120,14 @@ class Probe:
             raise
 
     async def _with_session(self, observe: Callable[[Session], Awaitable[T]]) -> T:
+        has_logged_in = False
         while True:
             is_new = self._take_next()
             if self._session is None or self._session.closed:
                 self._drop()
+                if has_logged_in:
+                    raise ConnectionLostError("the server closed the connection after the login")
+                has_logged_in = True
                 error = await asyncio.shield(self._log_in())
                 if error is not None:
                     raise error
@@ -132,11 +136,13 @@ class Probe:
             try:
                 return await observe(self._session)
             except ConnectionLostError:
-                # A connection may have broken since the last check; a new login shows whether the
-                # host failed.
                 self._drop()
-                if is_new and self._in_transaction == in_transaction:
+                if self._in_transaction != in_transaction:
+                    has_logged_in = False
+                elif is_new:
                     raise
+                # Otherwise it may have broken since the last check; a new login shows whether the
+                # host failed.
 
     def _renew(self) -> None:
         """Log in anew in the background if the kept connection is old."""
