@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The replacement of a kept connection begins at this share of its maximum age.
-_RENEW = 0.8
+_RENEW = 0.7
 # After a rejected login, while the kept connection works, seconds.
 _RETRY = 2.0
 
