@@ -128,7 +128,7 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     url = ["--url", daemon.url]
     refused = run(daemon, "hosts", *url)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "refused with 401: token required" in refused.stderr
+    assert "refused with status 401: token required" in refused.stderr
     assert run(daemon, "hosts", *url, "--token-file", str(file)).returncode == 0
     assert run(daemon, "health", *url).returncode == 0
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr

@@ -155,14 +155,14 @@ def test_settings_of_the_role_have_no_effect(cluster: Cluster) -> None:
     ):
         server.sql(
             f"CREATE FUNCTION evil.{function} RETURNS {kind} LANGUAGE sql AS 'SELECT NULL::{kind}'"
-        )  # type: ignore[arg-type]
+        )
     server.sql("CREATE FUNCTION evil.times(numeric, integer) RETURNS numeric LANGUAGE sql "
                "AS 'SELECT 0::numeric'")  # fmt: skip
     server.sql("CREATE OPERATOR evil.* (FUNCTION = evil.times, LEFTARG = numeric, RIGHTARG = int)")
     for view in ("pg_stat_wal_receiver", "pg_stat_replication"):
-        server.sql(f"CREATE VIEW evil.{view} AS SELECT 1 AS pid")  # type: ignore[arg-type]
+        server.sql(f"CREATE VIEW evil.{view} AS SELECT 1 AS pid")
     for setting in SETTINGS:
-        server.sql(f"ALTER ROLE configured SET {setting}")  # type: ignore[arg-type]
+        server.sql(f"ALTER ROLE configured SET {setting}")
     settle(cluster)
 
     async def run() -> None:
@@ -217,14 +217,14 @@ def test_each_fact_is_unavailable_on_its_own_and_available_after_a_grant(
             for privilege, unknown in REVOKED.items():
                 kind = "EXECUTE" if privilege.startswith("FUNCTION") else "SELECT"
                 revoke = f"REVOKE {kind} ON {privilege} FROM PUBLIC, pg_monitor"
-                primary.sql(revoke)  # type: ignore[arg-type]
+                primary.sql(revoke)
                 settle(cluster)
                 seen, written = await probe.check(), await other.check()
                 missing = [name for name in fields if getattr(seen, name) is None]
                 assert missing == sorted(set(unknown) - {"replayed_at"}), privilege
                 assert not written.in_recovery
                 remedy = next(s.remedy for s in probe.shortcomings if privilege in s.remedy)
-                primary.sql(remedy.replace('"reader"', "PUBLIC"))  # type: ignore[arg-type]
+                primary.sql(remedy.replace('"reader"', "PUBLIC"))
                 settle(cluster)
                 for _ in range(8):  # several connections
                     seen = await probe.check()
@@ -269,9 +269,9 @@ def test_functions_that_a_service_does_not_support(make_cluster: ClusterFactory)
             ("pg_last_wal_receive_lsn()", "pg_lsn"),
         ):
             name = function.partition("(")[0]
-            connection.execute(f"ALTER FUNCTION pg_catalog.{name} RENAME TO {name}_original")  # type: ignore[arg-type]
+            connection.execute(f"ALTER FUNCTION pg_catalog.{name} RENAME TO {name}_original")
             connection.execute(
-                f"CREATE FUNCTION pg_catalog.{function} RETURNS {kind} "  # type: ignore[arg-type]
+                f"CREATE FUNCTION pg_catalog.{function} RETURNS {kind} "
                 f"LANGUAGE plpgsql AS $${body}$$"
             )
 
@@ -294,6 +294,26 @@ def test_functions_that_a_service_does_not_support(make_cluster: ClusterFactory)
             "AS $$VALUES ('one', 'MASTER_SESSION_ID', 700::bigint, NULL::bigint)$$"
         )
         assert asyncio.run(check()).lsn == 700
+
+
+def test_a_column_that_an_older_version_does_not_have(make_cluster: ClusterFactory) -> None:
+    """As in PostgreSQL 10, whose view has no column sender_host."""
+    cluster = make_cluster(replicas=1)
+    (replica,) = cluster.replicas
+    with psycopg.connect(cluster.primary.conninfo, autocommit=True) as connection:
+        connection.execute("SET allow_system_table_mods = on")
+        connection.execute(
+            "ALTER VIEW pg_catalog.pg_stat_wal_receiver RENAME COLUMN sender_host TO other"
+        )
+    settle(cluster)
+
+    async def run() -> None:
+        async with probing(replica) as probe:
+            seen = await probe.check()
+            assert (seen.timeline, seen.upstream, seen.receiving) == (1, None, True)
+            assert probe.shortcomings == ()
+
+    asyncio.run(run())
 
 
 @pytest.fixture
@@ -502,3 +522,22 @@ def test_a_flood_costs_bounded_memory_and_delays_no_other_host(
 
     with liar(address, answer, greeting) as port:
         asyncio.run(run(port))
+
+
+def test_a_server_that_ends_each_session_is_not_logged_in_to_repeatedly(network: Network) -> None:
+    logins: list[BinaryIO] = []
+
+    def end(client: BinaryIO) -> None:
+        logins.append(client)
+        client.write(GREETING)
+        raise OSError
+
+    async def run(port: int) -> None:
+        async with probing(target(network.address(252), port)) as probe:
+            for _ in range(5):
+                with pytest.raises(CheckError, match="closed the connection"):
+                    await probe.check()
+
+    with liar(network.address(252), honest(), end) as port:
+        asyncio.run(run(port))
+    assert len(logins) <= 5

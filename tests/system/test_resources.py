@@ -148,7 +148,7 @@ def test_a_thousand_reloads(cluster: Cluster, make_daemon: DaemonFactory) -> Non
     def settled() -> bool:
         return threads(daemon) <= before[0] and open_files(daemon) <= before[1]
 
-    for _ in range(20):
+    for _ in range(100):
         daemon.process.send_signal(signal.SIGHUP)
         time.sleep(0.02)
     wait_until("the first are done", lambda: reloads() >= 1)

@@ -40,7 +40,9 @@ def test_a_replica_that_has_replayed_nothing_new() -> None:
 
 def test_without_a_master() -> None:
     world = World(2).see_all(a=refused(0)).see("b", replica(0.5, 100), Look.RECHECK)
-    assert told(world, "b") == "time lag unknown: no position of a master is known yet"
+    assert told(world, "b") == (
+        "time lag unknown: no position of a master is known yet; byte lag unknown"
+    )
 
 
 def test_other_timelines() -> None:

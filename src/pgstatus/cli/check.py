@@ -34,9 +34,12 @@ def check_hosts(settings: Settings, out: TextIO = sys.stdout) -> int:
             missing.setdefault(shortcoming, []).append(str(status.host))
     master = snapshot.master
     out.write(f"master: {master.host if master else f'none: {snapshot.no_master}'}\n")
-    for shortcoming, hosts in missing.items():
-        out.write(f"\n{', '.join(hosts)}: {shortcoming.text}. As a superuser, on the master:\n")
-        out.write(f"    {shortcoming.remedy}\n")
+    # One privilege can remedy several shortcomings.
+    for remedy in dict.fromkeys(shortcoming.remedy for shortcoming in missing):
+        for shortcoming, hosts in missing.items():
+            if shortcoming.remedy == remedy:
+                out.write(f"\n{', '.join(hosts)}: {shortcoming.text}.")
+        out.write(f"\nAs a superuser, on the master:\n    {remedy}\n")
     return 1 if any(isinstance(result, Failure) for result, _ in results) else 0
 
 

@@ -90,6 +90,12 @@ def _explain(options: argparse.Namespace) -> int:
     return show_explanation(_instance(options), options.question)
 
 
+def _reload(options: argparse.Namespace) -> int:
+    from pgstatus.cli.reload import reload_and_wait  # noqa: PLC0415
+
+    return reload_and_wait(_instance(options), options.pid)
+
+
 def _health(options: argparse.Namespace) -> int:
     response = _instance(options).probe(options.path)
     if response.is_ok:
@@ -191,7 +197,15 @@ def _parser() -> argparse.ArgumentParser:
         + _UNUSABLE,
     )
     health.set_defaults(run=_health)
-    for command in (hosts, explain, health):
+    reload = commands.add_parser(
+        "reload",
+        help="have a running instance read its configuration again, and wait for the result",
+        epilog="Exit status: 0 the configuration is in effect; 1 it was refused, or the instance "
+        "cannot be reached; " + _UNUSABLE,
+    )
+    reload.set_defaults(run=_reload)
+    reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
+    for command in (hosts, explain, health, reload):
         _add_instance(command)
     health.add_argument(
         "path",

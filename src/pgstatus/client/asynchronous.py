@@ -181,15 +181,17 @@ class AsyncPgStatusClient:
 
     async def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
         """Send the request, unless the same one is in progress."""
-        until = time.monotonic() + PATIENCE
+        until = None
         work = partial(self._fetch, request, read, seconds)
         while True:
             answer: T
             answer, is_own = await self._sharing.run((request, seconds), work)
-            if is_own or self._cache.is_shared(request, answer) or time.monotonic() >= until:
+            now = time.monotonic()
+            until = until or now + PATIENCE
+            if is_own or now >= until or self._cache.is_shared(request, answer):
                 return answer
-            # The other callers take the other replicas, as in the turn of pg-status.
-            other: T | None = self._cache.fresh(request, time.monotonic())
+            # Some of the callers take the other replicas, as in the turn of pg-status.
+            other: T | None = self._cache.fresh(request, now)
             if other is not None:
                 return other
 

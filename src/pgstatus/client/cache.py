@@ -4,8 +4,7 @@ An answer is *fresh* for ``max_age``, and *usable* for ``stale_if_error`` if pg-
 
 A replica's answer also serves every ``min_lsn`` at or before its position, because replay only
 moves forward. pg-status names replicas in turn, so such answers are kept for each host, and used in
-turn: each for a few requests at first, and without limit as soon as pg-status has named a host
-again, which means that every host in turn is known.
+turn: each for a few callers at first, and without limit as soon as every host in turn is known.
 """
 
 import threading
@@ -19,8 +18,10 @@ from pgstatus.client.request import Request
 NOBODY = WITHDRAWN  # the former name
 # A program uses a handful of different requests.
 MAX_ENTRIES = 512
-# How often an answer serves a position while it is not known which hosts are in turn.
+# How many callers an answer serves while it is not known which hosts are in turn.
 USES = 3
+# A replica that was named this long ago, in seconds, is probably still in turn.
+RECENT_SECONDS = 1.0
 
 _ANY_TIMELINE = 0
 _Key = tuple[str, tuple[tuple[str, str], ...], int | None]
@@ -99,12 +100,18 @@ class AnswerCache:
             turn = self._turn(request, timeline or _ANY_TIMELINE)
             host = (answer.host, answer.port)
             previous = turn.entries.pop(host, None)
-            turn.entries[host] = entry
+            recent = {
+                other: entry
+                for other, entry in turn.entries.items()
+                if entry.at > asked_at - RECENT_SECONDS
+            }
+            # pg-status named a host again, and all the others: the turn has come round.
             turn.complete = (
                 previous is not None
-                and previous.at > asked_at - self._max_age
-                and previous.is_past(position)
+                and all(each.is_past(position) for each in (previous, *recent.values()))
+                and min(each.at for each in (previous, *recent.values())) > asked_at - self._max_age
             )
+            turn.entries = {**recent, host: entry}
 
     def forget(self, request: Request) -> None:
         """pg-status withdrew the answer: drop it, and the answers that follow from it."""
@@ -175,5 +182,5 @@ def _replayed(answer: Any) -> int | None:
         return None
     try:
         return parse_lsn(answer.lsn)
-    except ValueError:
+    except (ValueError, TypeError):
         return None

@@ -7,6 +7,7 @@ assignment makes it the one in use. Connections stay open and no request is lost
 import logging
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -24,7 +25,7 @@ from pgstatus.monitor.waiters import Waiter
 from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings
+from pgstatus.settings.load import Settings, needs_restart
 from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Checks, Requests
 from pgstatus.telemetry.history import History
@@ -36,13 +37,9 @@ log = logging.getLogger(__name__)
 _AGREES_WITHIN = 1.0
 # Failures of the monitoring thread within so many seconds that end the process.
 _FAILURES, _FAILURE_PERIOD = 3, 60.0
-# Variables that take effect at the next start only, and their fields in the settings.
-_FIXED = {
-    "pg_status__http_listen_address": "listen_address",
-    "pg_status__http_port": "listen_port",
-    "pg_status__http_socket_mode": "socket_mode",
-    "pg_status__log_format": "log_format",
-}
+# Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
+# supersedes it.
+_BETWEEN_RELOADS = 0.1
 
 
 class Runtime:
@@ -112,6 +109,10 @@ class Runtime:
         """The response to a request."""
         return self._current.application.respond(environ, exchange)
 
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """The API as a WSGI application, for other servers."""
+        return self._current.application.wsgi(environ, start_response)
+
     def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
         """Call ``wake`` when a snapshot answers the question; None: not possible now."""
         return self._current.waiters.add(question, wake)
@@ -166,6 +167,7 @@ class Runtime:
             while self._reload_requested:
                 self._reload_requested = False
                 self._reload_once()
+                time.sleep(_BETWEEN_RELOADS)
         finally:
             self._reloading = False
 
@@ -321,9 +323,8 @@ class Runtime:
 def _warn(settings: Settings, before: Settings) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
-    for name, field in _FIXED.items():
-        if getattr(settings, field) != getattr(before, field):
-            log.warning("%s has changed; the change takes effect after a restart", name)
+    for name in needs_restart(before, settings):
+        log.warning("%s has changed; the change takes effect after a restart", name)
 
 
 def _summary(snapshot: Snapshot) -> str:

@@ -15,16 +15,23 @@ from math import inf
 from typing import Protocol
 
 from pgstatus import clock
-from pgstatus.core.changes import Update, events
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import expire, fold, fold_position, is_too_old, suspect
-from pgstatus.core.view import view
+from pgstatus.core.tracker import (
+    expire,
+    fold,
+    fold_position,
+    is_too_old,
+    overdue_after,
+    suspect,
+)
 from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.positions import PositionChecks
+from pgstatus.monitor.publisher import Publisher, Sink
+from pgstatus.monitor.running import RunningChecks
 from pgstatus.monitor.waiters import Waiters
 
 log = logging.getLogger(__name__)
@@ -35,12 +42,6 @@ _RECHECK_AFTER = 0.05
 _HEARTBEAT = 1.0
 # After a publication: the heartbeat follows soon, but not once per response.
 _HEARTBEAT_SOON = 0.1
-# A master without a response for this long is treated as missing when the pause is chosen, and
-# other replicas are preferred to a replica without one: a frozen host would otherwise be noticed
-# only at its deadline.
-_OVERDUE = 0.5
-# If this process itself was paused, the responses that arrived meanwhile are read first.
-_GRACE = 0.05
 
 
 class Prober(Protocol):
@@ -54,16 +55,6 @@ class Prober(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
-
-
-class Sink(Protocol):
-    """Receives what the monitor publishes; called in the monitoring thread."""
-
-    def publish(self, update: Update) -> None:
-        """The snapshot changed; `Latest` already holds the new one."""
-
-    def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
-        """A check ended after ``seconds``, name resolution and login included."""
 
 
 ProbeFactory = Callable[[int, Callable[[], None]], Prober]
@@ -122,12 +113,7 @@ class Monitor:
         self._sink = sink
         self._on_failure = on_failure
         self._heartbeat = heartbeat
-        self._latest = latest
-        self._shown = view(self._state, rules)
-        self._considered: State | None = self._state
-        """The state that was published, or found not to be worth it."""
-        latest.publish(self._shown)
-        self._waiters = waiters
+        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
         self._positions = PositionChecks(self._check_position, lambda: not waiters.is_empty)
         self._probes = [
@@ -138,10 +124,8 @@ class Monitor:
         """A connection carries one query at a time."""
         self._in_round: set[int] = set()
         """The hosts whose check of a round runs, or waits for a position check to end."""
-        self._running: dict[int, float] = {}
-        """When the running query of a host began."""
-        self._overdue: dict[int, float] = {}
-        """Since when the running query of a host has been overdue; infinite: it is suspected."""
+        # A frozen host would otherwise be noticed only at its deadline.
+        self._running = RunningChecks(lambda index: overdue_after(self._state, index))
         self._transition_since: float | None = None
         """Since when a failover has been in progress, or a host has not been checked yet."""
         self._beat_at = -inf
@@ -211,16 +195,17 @@ class Monitor:
                 await self._observe(index, Look.ROUND)
         finally:
             self._in_round.discard(index)
-        if index not in self._state.unsettled:
+        if not self._state.records[index].unsettled:
             return
         # Meanwhile the check of the master may settle it.
         await asyncio.sleep(_RECHECK_AFTER)
         async with self._locks[index]:
-            if index in self._state.unsettled:
+            if self._state.records[index].unsettled:
                 await self._observe(index, Look.RECHECK)
 
     async def _observe(self, index: int, look: Look) -> None:
-        started = self._running[index] = clock.now()
+        started = clock.now()
+        self._running.begin(index, started)
         try:
             result = await outcome(self._probes[index])
         finally:
@@ -250,8 +235,7 @@ class Monitor:
             return fold(state, index, failure, clock.wall(), self._rules, look)
 
     def _ended(self, index: int) -> None:
-        self._running.pop(index, None)
-        self._overdue.pop(index, None)
+        self._running.end(index)
         self._nudge.set()
 
     def _keep(self, state: State, *, position_only: bool = False) -> None:
@@ -261,23 +245,10 @@ class Monitor:
             self._position_only = self._position_only and position_only
             self._nudge.set()
 
-    def _publish(self) -> None:
-        if self._state is self._considered:
-            return
-        self._considered = self._state
-        after = view(self._state, self._rules, self._shown)
-        # Every new snapshot invalidates all cached responses; a position that no request waits
-        # for is not worth that.
-        if self._position_only and not self._waiters.is_awaited(after):
-            return
-        self._position_only, self._published = True, True
-        update = Update(self._shown, after, tuple(events(self._shown, after)))
-        self._shown = after
-        self._latest.publish(after)
-        self._waiters.release(after)
-        for event in update.events:
-            log.log(event.level, "%s", event.text)
-        self._sink.publish(update)
+    def _publish(self, now: float) -> None:
+        if self._publisher.publish(self._state, now, position_only=self._position_only):
+            self._position_only = True
+            self._published = True
 
     def _request_waits(self) -> None:
         """A request begins to wait for a position; called from any thread."""
@@ -286,9 +257,9 @@ class Monitor:
                 self._loop.call_soon_threadsafe(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
-        self._considered = None  # a position that no request waited for may be awaited now
+        self._publisher.reconsider()
         self._nudge.set()
-        for index, status in enumerate(self._shown.hosts):
+        for index, status in enumerate(self._publisher.snapshot.hosts):
             is_healthy_replica = status.role is Role.REPLICA and not status.possible_dead
             if is_healthy_replica and self._positions.begin(index):
                 self._checks.create_task(self._positions.repeat(index))
@@ -298,7 +269,8 @@ class Monitor:
         if self._locks[index].locked():
             return True  # the check that runs reports its position
         async with self._locks[index]:
-            started = self._running[index] = clock.now()
+            started = clock.now()
+            self._running.begin(index, started)
             try:
                 position = await self._probes[index].position()
             except Exception as error:  # a host can only harm itself
@@ -309,8 +281,10 @@ class Monitor:
         if not position.in_recovery:
             self._begin_check(index)
             return False
-        state = fold_position(self._state, index, position, self._rules)
-        self._keep(state, position_only=True)
+        seen = self._state.records[index].seen
+        if seen is not None and position.lsn != seen.lsn:
+            state = fold_position(self._state, index, position, self._rules)
+            self._keep(state, position_only=True)
         return True
 
     async def _pause(self, began: float) -> None:
@@ -321,13 +295,15 @@ class Monitor:
             self._beat(now)
             for index in self._lost.due(now):
                 self._begin_check(index)
-            self._suspect_overdue(now)
+            for index, started in self._running.overdue(now):
+                self._keep(suspect(self._state, index, started, now))
             self._keep(expire(self._state, now, self._rules))
-            self._publish()
+            self._publish(now)
+            summary_due = self._publisher.summarise(now)
             due = began + self._pause_now(now)
             if due <= now:
                 return
-            until = min(due, self._lost.next, self._next_overdue, self._beat_due)
+            until = min(due, self._lost.next, self._running.next, self._beat_due, summary_due)
             timer = loop.call_later(max(0.0, until - now), self._nudge.set)
             await self._nudge.wait()
             self._nudge.clear()
@@ -342,29 +318,9 @@ class Monitor:
             self._beat_at, self._published = now, False
             self._heartbeat()
 
-    def _suspect_overdue(self, now: float) -> None:
-        for index, started in self._running.items():
-            if now - started < _OVERDUE:
-                continue
-            since = self._overdue.setdefault(index, now)
-            if now - since >= _GRACE:
-                self._overdue[index] = inf
-                self._keep(suspect(self._state, index, started, now))
-
-    @property
-    def _next_overdue(self) -> float:
-        """When a running query becomes overdue or suspected next."""
-        return min(
-            (
-                self._overdue[index] + _GRACE if index in self._overdue else started + _OVERDUE
-                for index, started in self._running.items()
-            ),
-            default=inf,
-        )
-
     def _pause_now(self, now: float) -> float:
-        started = None if self._state.master is None else self._running.get(self._state.master)
-        overdue = started is not None and now - started >= _OVERDUE
+        # A master whose check is overdue is treated as missing.
+        overdue = self._running.is_overdue(self._state.master, now)
         if not self._state.in_transition and not overdue:
             self._transition_since = None
         elif self._transition_since is None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# The replacement of a kept connection begins at this share of its maximum age.
+_RENEW = 0.7
 # After a rejected login, while the kept connection works, seconds.
 _RETRY = 2.0
 
@@ -118,10 +120,14 @@ class Probe:
             raise
 
     async def _with_session(self, observe: Callable[[Session], Awaitable[T]]) -> T:
+        has_logged_in = False
         while True:
             is_new = self._take_next()
             if self._session is None or self._session.closed:
                 self._drop()
+                if has_logged_in:
+                    raise ConnectionLostError("the server closed the connection after the login")
+                has_logged_in = True
                 error = await asyncio.shield(self._log_in())
                 if error is not None:
                     raise error
@@ -130,11 +136,13 @@ class Probe:
             try:
                 return await observe(self._session)
             except ConnectionLostError:
-                # A connection may have broken since the last check; a new login shows whether the
-                # host failed.
                 self._drop()
-                if is_new and self._in_transaction == in_transaction:
+                if self._in_transaction != in_transaction:
+                    has_logged_in = False
+                elif is_new:
                     raise
+                # Otherwise it may have broken since the last check; a new login shows whether the
+                # host failed.
 
     def _renew(self) -> None:
         """Log in anew in the background if the kept connection is old."""
@@ -155,36 +163,34 @@ class Probe:
 
     async def _new_session(self) -> CheckError | None:
         limit = self._target.connect_timeout
-        if not 0 < limit < inf:
-            limit = self._target.query_timeout
         try:
             async with asyncio.timeout(limit):
                 addresses = await self._addresses()
-                # Less than what is left, so that the errors of all addresses are reported.
+                # Less than the limit, so that the errors of all addresses are reported.
                 connected = await self._login.connect(
                     addresses, self._port, self._params, 0.95 * limit
                 )
+            self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            error = CheckError(Cause.TIMEOUT, self._no_connection(limit))
-            self._rejected(error)
-            return error
+            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection(limit)))
         except CheckError as error:
-            self._rejected(error)
-            return error
+            return self._rejected(error)
+        except Exception as error:
+            return self._rejected(CheckError(Cause.CONNECT, f"login failed: {error!r}"))
         self._peer.connected(addresses, now())
-        self._next = Session(connected.pgconn, connected.address, self._on_lost)
         self._admits, self._refusal, self._leaving = True, None, False
-        self._renew_at = now() + (self._target.max_age or inf)
+        self._renew_at = now() + (_RENEW * self._target.max_age or inf)
         self._retry_missing = bool(self._missing)
         return None
 
-    def _rejected(self, error: CheckError) -> None:
+    def _rejected(self, error: CheckError) -> CheckError:
         self._admits, self._refusal = False, str(error)
         self._renew_at = now() + min(_RETRY, self._target.max_age or inf)
         if error.down and error.cause is Cause.REJECTED and self._session is not None:
             # The kept session would delay the shutdown.
             self._leaving = True
             self._on_lost()
+        return error
 
     def _no_connection(self, limit: float) -> str:
         blocked = self._login.blocked_for

@@ -150,6 +150,7 @@ QUERY_TIMEOUT_MS = _declare(
     milliseconds(),
     1000,
     "Limit for one whole check, including a login, milliseconds.",
+    shown_default="`1000`, or `connect_timeout` if that is set to more",
 )
 CONN_MAX_AGE_MS = _declare(
     "schedule",
