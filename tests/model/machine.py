@@ -176,7 +176,9 @@ class Machine(RuleBasedStateMachine):
     @rule(name=names, source=names)
     def rebuild(self, name: str, source: str) -> None:
         server, its_source = self.server(name), self.server(source)
-        if its_source.is_writable and server is not its_source:
+        # Without the control functions nothing shows that it belongs to another cluster now.
+        is_visible = not server.no_control_functions or server.identifier == its_source.identifier
+        if its_source.is_writable and server is not its_source and is_visible:
             self.cluster.rebuild(server, its_source)
             self._touch(server)
             self.shown.pop(server.name, None)
@@ -199,6 +201,8 @@ class Machine(RuleBasedStateMachine):
     def upgrade(self, name: str) -> None:
         """The reported master is upgraded; any other server is only created anew."""
         server = self.server(name)
+        if server.no_control_functions:
+            return
         self.cluster.upgrade(server, server.identifier + 1 + 10 * NAMES.index(name))
         self._touch(server)
         self.shown.pop(server.name, None)
@@ -297,6 +301,8 @@ class Machine(RuleBasedStateMachine):
         was, now = before.records[old].seen, self.state.records[new].seen
         loser = self.state.records[old].seen
         if was is None or now is None or loser is None or loser.in_recovery:
+            return
+        if len({seen.system_identifier for seen in (was, now, loser)}) > 1:
             return
         if was.timeline == now.timeline == loser.timeline and not self.changed:
             address = self.server(NAMES[new]).address
