@@ -52,9 +52,11 @@ class CheckError(PgStatusError):
     The message is limited to one line: see `in_a_line`.
     """
 
-    def __init__(self, cause: Cause, message: str) -> None:
+    def __init__(self, cause: Cause, message: str, *, down: bool = False) -> None:
         super().__init__(in_a_line(message))
         self.cause = cause
+        self.down = down
+        """The server is not running; see `Failure.down`."""
 
 
 def in_a_line(text: str) -> str:

@@ -1,6 +1,6 @@
 """A request that is cancelled at any of its awaits leaves no connection and no transaction behind.
 
-The ``database`` fixture looks at the pools and at the server after each test.
+The ``database`` fixture checks the pools and the server after each test.
 """
 
 import asyncio
@@ -31,38 +31,54 @@ from tests.sqlalchemy.conftest import INSERT, Database, until
 pytestmark = pytest.mark.anyio
 
 
-@types.coroutine
-def cancelled_at(step: int, work: Awaitable[object]) -> Generator[Any, Any, bool]:
-    """Run ``work`` and cancel its task at the ``step``-th await; False when it had fewer."""
-    inner = work.__await__()
-    steps = 0
-    thrown: BaseException | None = None
-    try:
-        while True:
-            future = inner.send(None) if thrown is None else inner.throw(thrown)
-            thrown = None
-            steps += 1
-            if steps == step:
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-            try:
-                yield future
-            except BaseException as error:
-                thrown = error
-    except StopIteration:
-        return steps >= step
+class Cancellation:
+    """Cancels a task at the ``step``-th await of it and of the tasks that it creates."""
 
+    def __init__(self, step: int) -> None:
+        self.steps = 0
+        self._step = step
+        self._task: asyncio.Future[Any] | None = None
 
-async def in_a_task(step: int, work: Awaitable[object]) -> bool:
-    """Whether ``work`` was cancelled at ``step``; it has ended either way."""
+    @types.coroutine
+    def _counted(self, work: Awaitable[Any]) -> Generator[Any, Any, Any]:
+        inner = work.__await__()
+        thrown: BaseException | None = None
+        try:
+            while True:
+                future = inner.send(None) if thrown is None else inner.throw(thrown)
+                thrown = None
+                self.steps += 1
+                if self.steps == self._step:
+                    assert self._task is not None
+                    self._task.cancel()
+                try:
+                    yield future
+                except BaseException as error:
+                    thrown = error
+        except StopIteration as stop:
+            return stop.value
 
-    async def drive() -> bool:
-        return await cancelled_at(step, work)
+    async def _drive(self, work: Awaitable[Any]) -> Any:
+        return await self._counted(work)
 
-    task = asyncio.create_task(drive())
-    await asyncio.wait([task])
-    return task.cancelled() or task.result()
+    def _create(self, loop: Any, work: Any, **options: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(self._drive(work), loop=loop, **options)
+        task.add_done_callback(lambda _: work.close())  # if cancelled before it was started
+        return task
+
+    async def of(self, work: Awaitable[object]) -> bool:
+        """Whether ``work`` had so many awaits; it has ended either way."""
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(self._create)
+        task: asyncio.Future[object] = asyncio.ensure_future(work)
+        self._task = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            loop.set_task_factory(None)
+        if not task.cancelled():
+            task.result()
+        return self.steps >= self._step
 
 
 async def two_inserts(connect_session: Callable[[], Awaitable[AsyncSession]]) -> None:
@@ -117,7 +133,7 @@ async def atomic(database: Database) -> None:
 async def test_cancelled_at_every_await(
     database: Database, work: Callable[[Database], Awaitable[None]], warm: bool
 ) -> None:
-    # asyncpg's connect, cancelled, leaves a future behind whose exception nobody looks at.
+    # asyncpg's connect, cancelled, leaves a future behind whose exception is never retrieved.
     asyncio.get_running_loop().set_exception_handler(None if warm else lambda *_: None)
     step = 0
     reached = True
@@ -128,7 +144,8 @@ async def test_cancelled_at_every_await(
         else:
             await database.connect.close()
         database.cluster.primary.sql("TRUNCATE note")
-        reached = await in_a_task(step, work(database))
+        reached = await Cancellation(step).of(work(database))
+        await until(lambda: database.in_use() == 0)
         assert not is_context_initiated()
         assert database.in_use() == 0, f"a connection leaked when cancelled at await {step}"
         assert database.bodies() in ([], ["one", "two"]), f"half a transaction at await {step}"
@@ -151,8 +168,8 @@ async def test_cancelled_in_the_middle_of_a_query(database: Database) -> None:
     await run_in_new_ctx(two_inserts, lambda: db_session(database.connect))
 
 
-async def test_cancelled_again_and_again_while_it_cleans_up(database: Database) -> None:
-    """A cancel scope repeats its cancellation until the task has left."""
+async def test_cancelled_repeatedly_during_the_cleanup(database: Database) -> None:
+    """A cancel scope repeats its cancellation until the task has ended."""
     began = anyio.Event()
 
     async def slow() -> None:
@@ -170,7 +187,7 @@ async def test_cancelled_again_and_again_while_it_cleans_up(database: Database) 
 
 
 async def test_one_of_many_is_cancelled(database: Database) -> None:
-    """Tasks that wait for the same new session do not lose it with the one that makes it."""
+    """Tasks that wait for the same new session get it although its creator is cancelled."""
     token = init_db_session_ctx()
     gate = asyncio.Event()
     made = []
@@ -205,5 +222,5 @@ async def test_a_frozen_server_does_not_hold_the_cleanup(
         assert not is_context_initiated()
     finally:
         database.cluster.primary.thaw()
-    # psycopg waits for an answer to its cancel request first.
+    # psycopg waits for the response to its cancel request first.
     await until(lambda: database.in_use() == 0)

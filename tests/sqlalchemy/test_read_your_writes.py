@@ -29,6 +29,7 @@ from pgstatus.sqlalchemy import (
     new_non_ctx_session,
 )
 from pgstatus.sqlalchemy.bookmark import Notes, current_notes
+from pgstatus.sqlalchemy.carrier import HeaderCarrier, Signer
 from pgstatus.sqlalchemy.fastapi_utils import add_fastapi_http_db_session_middleware
 from tests.sqlalchemy.conftest import INSERT, session_maker, url_of
 from tests.support.daemon import Daemon
@@ -218,20 +219,19 @@ async def test_the_cookie_is_for_the_server_alone(service: Service) -> None:
 async def test_a_forged_bookmark_is_no_bookmark(
     cluster: Cluster, service: Service, forgery: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    middleware = ReadYourWritesMiddleware(service.app, secret="the test's", max_age=60)
-    far = {"default": (1, "FFFFFFFF/FFFFFFFF", 0)}
+    far = {"default": Bookmark(1, "FFFFFFFF/FFFFFFFF")}
     match forgery:
         case "text":
             cookie = "1:FFFFFFFF/FFFFFFFF"
         case "signature":
-            cookie = str(ReadYourWritesMiddleware(service.app, secret="mine")._signer.dumps(far))
+            cookie = Signer("mine", 60).sign(far)
         case "age":
             with monkeypatch.context() as patch:
                 patch.setattr("itsdangerous.timed.time.time", lambda: 1_000_000_000)
-                cookie = str(middleware._signer.dumps(far))
+                cookie = Signer("the test's", 60).sign(far)
         case _:
             cookie = "."
-    assert middleware._brought({"headers": [(b"cookie", b"pg-bookmark=" + cookie.encode())]}) == {}
+    assert Signer("the test's", 60).read(cookie.encode()) is None
     async with service.user() as user:
         user.cookies.set("pg-bookmark", cookie)
         answer = (await user.get("/read", params={"body": "row"})).json()
@@ -239,20 +239,17 @@ async def test_a_forged_bookmark_is_no_bookmark(
 
 
 async def test_a_header_may_carry_it(service: Service) -> None:
-    signer = ReadYourWritesMiddleware(
-        service.app, secret=["old", "new"], carrier="header", name="X-Bookmark"
-    )
-    notes = Notes({"a": Bookmark(3, "1/0")}, 10)
-    notes.note("b", Bookmark(4, "2/A0"))
-    header = signer._header(notes)
+    carrier = HeaderCarrier("X-Bookmark", Signer(["old", "new"], 60))
+    marks = {"a": Bookmark(3, "1/0"), "b": Bookmark(4, "2/A0")}
+    [header] = carrier.headers(marks, [])
     assert header[0] == b"x-bookmark"
-    assert signer._brought({"headers": [header]}) == {
-        "a": Bookmark(3, "1/0"),
-        "b": Bookmark(4, "2/A0"),
-    }
-    older = ReadYourWritesMiddleware(service.app, secret="old", carrier="header", name="X-Bookmark")
-    signed_before = older._header(notes)
-    assert signer._brought({"headers": [signed_before]}) == notes.marks
+    assert carrier.brought({"headers": [header]}) == (marks, [])
+    signed_before = HeaderCarrier("X-Bookmark", Signer("old", 60)).headers(marks, [])
+    assert carrier.brought({"headers": list(signed_before)}) == (marks, [])
+    # A client with parallel requests sends what it has received in any order.
+    [newer] = carrier.headers({"a": Bookmark(3, "9/0")}, [])
+    both = (b"x-bookmark", newer[1] + b", " + header[1])
+    assert carrier.brought({"headers": [both]})[0] == {**marks, "a": Bookmark(3, "9/0")}
     with pytest.raises(ValueError, match="secret"):
         ReadYourWritesMiddleware(service.app, secret="")
 

@@ -15,7 +15,7 @@ APPLICATIONS = {"client", "sqlalchemy"}
 """The distribution pg-status-client: it imports nothing of the daemon, nor the daemon of it."""
 
 LIBRARIES = {
-    "psycopg": {"monitor", "settings", "demo", "cli"},
+    "psycopg": {"monitor", "settings", "demo", "cli", "sqlalchemy"},
     "falcon": {"api"},
     "gunicorn": {"http"},
     "environs": {"settings"},

@@ -1,7 +1,8 @@
 """SQLAlchemy sessions in the request's context, on the host that pg-status names.
 
-The session API has the names and the behaviour of context-async-sqlalchemy 2, so that its programs
-run with their import lines changed; following the cluster and reading one's own writes are ours.
+The session API has the names and the behaviour of context-async-sqlalchemy 2, so that programs
+written for it run with their import lines changed. Sessions that follow the cluster and reading
+one's own writes are additions.
 """
 
 try:
@@ -43,6 +44,7 @@ from pgstatus.sqlalchemy.session import (
     new_non_ctx_atomic_session,
     new_non_ctx_session,
     rollback_db_session,
+    use_master,
 )
 
 __all__ = [
@@ -73,4 +75,5 @@ __all__ = [
     "rollback_all_sessions",
     "rollback_db_session",
     "run_in_new_ctx",
+    "use_master",
 ]

@@ -1,25 +1,21 @@
-"""How far a client has written, so that its next read is not older than that.
+"""The position up to which a client has written, so that its next read is not older.
 
-A position counts on its timeline only: after a failover the new master goes on from an earlier one,
-and a replica left on the old timeline can be past the number without having the row.
+A position is valid on its timeline only: after a failover the new master continues from an earlier
+position, and a replica left on the old timeline can be past the number without having the row.
 """
 
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from weakref import WeakSet
-
-from sqlalchemy.orm import Session
 
 from pgstatus.client import parse_lsn
 
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """A replica that follows ``timeline`` and has replayed ``lsn`` has all that was written.
+    """A replica that follows ``timeline`` and has replayed ``lsn`` has everything that was written.
 
-    Until ``pinned_until`` (Unix seconds) that is not known and only the master will do: a write's
-    position could not be had, or could not be told to the client in time.
+    Until ``pinned_until`` (Unix seconds) that position is not known, and reads go to the master.
     """
 
     timeline: int = 0
@@ -32,41 +28,88 @@ class Bookmark:
         return Bookmark(last.timeline, last.lsn, max(self.pinned_until, other.pinned_until))
 
     def position(self) -> str:
-        """As ``min_lsn`` takes it; without the timeline where nothing is known to be written."""
+        """The value for ``min_lsn``; without the timeline if no position is known."""
         return f"{self.timeline}:{self.lsn}" if self.timeline else self.lsn
 
     def is_pinned(self) -> bool:
-        """Whether reads belong on the master, whatever the replicas have replayed."""
+        """Whether reads go to the master, whatever the replicas have replayed."""
         return self.pinned_until > time.time()
 
 
-class Notes:
-    """The bookmarks of one request by the name of their cluster: brought along, and made in it."""
+Marks = dict[str, Bookmark]
+"""Bookmarks by the name of their cluster."""
 
-    def __init__(self, brought: dict[str, Bookmark], pin_seconds: float) -> None:
+
+def merge(into: Marks, other: Marks) -> None:
+    """Move the bookmarks of ``into`` forward to those of ``other``."""
+    for cluster, mark in other.items():
+        into[cluster] = into.get(cluster, Bookmark()).merged(mark)
+
+
+class Notes:
+    """The bookmarks of one request: those that its client brought and those of its own writes.
+
+    master_only: reads of this request go to the master.
+    """
+
+    def __init__(self, brought: Marks, pin_seconds: float) -> None:
         self.marks = dict(brought)
         self.wrote = False
-        self._pin_seconds = pin_seconds
-        self._sessions: dict[str, WeakSet[Session]] = {}
+        self.master_only = False
+        self.pin_seconds = pin_seconds
+        self._unfinished: set[Write] = set()
+
+    def begun(self, cluster: str) -> "Write":
+        """A transaction that may write to ``cluster`` has begun."""
+        write = Write(self, cluster)
+        self._unfinished.add(write)
+        return write
 
     def note(self, cluster: str, written: Bookmark) -> None:
         """A transaction was committed and is covered by ``written``."""
-        self.marks[cluster] = self.marks.get(cluster, Bookmark()).merged(written)
+        merge(self.marks, {cluster: written})
         self.wrote = True
 
     def pin(self, cluster: str) -> None:
-        """Something was or may be written, at a position that is not known."""
-        self.note(cluster, Bookmark(pinned_until=time.time() + self._pin_seconds))
-
-    def watch(self, cluster: str, session: Session) -> None:
-        """``session`` has begun a transaction that may write."""
-        self._sessions.setdefault(cluster, WeakSet()).add(session)
+        """Something was written, or may be, at a position that is not known."""
+        self.note(cluster, Bookmark(pinned_until=time.time() + self.pin_seconds))
 
     def pin_unfinished(self) -> None:
-        """The answer's headers go now: a transaction still open can only be covered by a pin."""
-        for cluster, sessions in self._sessions.items():
-            if any(session.in_transaction() for session in sessions):
-                self.pin(cluster)
+        """Pin what is not finished when the headers of the response are sent.
+
+        That is an open transaction, or one whose commit has failed with its connection.
+        """
+        for cluster in {write.cluster for write in self._unfinished}:
+            self.pin(cluster)
+
+    def finished(self, write: "Write") -> None:
+        """``write`` needs no pin."""
+        self._unfinished.discard(write)
+
+
+class Write:
+    """A transaction that may write, until its position is noted.
+
+    committed: it has written, or may have, and is being committed; the position follows.
+    """
+
+    def __init__(self, notes: Notes, cluster: str) -> None:
+        self.notes = notes
+        self.cluster = cluster
+        self.committed = False
+
+    def note(self, written: Bookmark) -> None:
+        """The position that covers it is known."""
+        self.notes.note(self.cluster, written)
+        self.finish()
+
+    def pin(self) -> None:
+        """The position will not be known."""
+        self.notes.pin(self.cluster)
+
+    def finish(self) -> None:
+        """It has written nothing, or everything about it is noted."""
+        self.notes.finished(self)
 
 
 current_notes: ContextVar[Notes | None] = ContextVar("pgstatus_notes", default=None)

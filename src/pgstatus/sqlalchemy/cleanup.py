@@ -1,7 +1,7 @@
-"""Cleaning up after a cancelled request, which is where connections leak.
+"""Cleanup after a cancelled request, which is where connections are lost to their pool.
 
-A cancellation can arrive at any await, also at those of the cleanup itself; what is here makes sure
-that a connection goes back to its pool, or is thrown away, before the cancellation goes on.
+A cancellation can arrive at any await, also during the cleanup itself. The functions here ensure
+that a connection is in its pool again, or closed, before the cancellation is passed on.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ logger = logging.getLogger("pgstatus.sqlalchemy")
 
 T = TypeVar("T")
 
-# A rollback is one round trip. A server that has not answered it for this long is frozen, and
-# its connection is worth less than the request that waits for it.
+# A rollback is one round trip. A server that has not answered it after this time is frozen, and
+# its connection is worth less than the time of the request that waits for it.
 CLOSE_SECONDS = 5.0
 
 
@@ -28,9 +28,9 @@ _abandoned: set[asyncio.Task[Any]] = set()
 
 
 async def finish(work: Coroutine[Any, Any, T], patience: float | None = None) -> T:
-    """Run ``work`` to its end although the caller is cancelled meanwhile, then pass that on.
+    """Run ``work`` to its end, then pass on a cancellation that arrived meanwhile.
 
-    After ``patience`` seconds it is cancelled and left to itself: TimeoutError.
+    After ``patience`` seconds ``work`` is cancelled and continues in the background: TimeoutError.
     """
     task = asyncio.create_task(work)
     until = None if patience is None else time.monotonic() + patience
@@ -38,15 +38,15 @@ async def finish(work: Coroutine[Any, Any, T], patience: float | None = None) ->
     while not task.done():
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
-            # The driver may take its time to see that nobody answers. The loop alone would let
-            # go of a task that nobody holds.
+            # The driver may need time to notice that no response comes. The event loop holds only
+            # weak references to tasks.
             _abandoned.add(task)
             task.add_done_callback(_abandoned.discard)
             task.cancel()
             raise cancellation or TimeoutError
         try:
-            # `wait` leaves the task alone when it is cancelled itself. More than one cancellation
-            # may come: a cancel scope repeats its own until the task has left.
+            # `wait` does not cancel the task when it is cancelled itself. Several cancellations
+            # may arrive: a cancel scope repeats its own until the task has left.
             await asyncio.wait([task], timeout=left)
         except asyncio.CancelledError as error:
             cancellation = error
@@ -58,22 +58,31 @@ async def finish(work: Coroutine[Any, Any, T], patience: float | None = None) ->
 
 
 async def close_session(session: AsyncSession) -> None:
-    """Close ``session``; its connection is back in the pool, or thrown away, on return."""
+    """Close ``session``; its connection is in the pool again, or closed, on return."""
     if not session.in_transaction():
-        # Nothing is checked out, so nothing here suspends and no cancellation can come between.
+        # No connection is checked out, so nothing here suspends and no cancellation can arrive.
         await session.close()
         return
     await _patiently(session.close())
 
 
+async def roll_back_session(session: AsyncSession) -> None:
+    """Roll back ``session``, also if its connection is lost; it can be used again."""
+    try:
+        await _patiently(session.rollback())
+    except Exception as error:
+        logger.debug("rollback failed, session closed: %r", error)
+        await close_session(session)
+
+
 async def close_sessions(sessions: Iterable[AsyncSession]) -> None:
-    """Close all of them, also when one fails or the caller is cancelled; then raise that."""
+    """Close all sessions, also if one fails or the caller is cancelled; then raise that error."""
     failure: BaseException | None = None
     for session in sessions:
         try:
             await close_session(session)
         except asyncio.CancelledError as error:
-            failure = error  # over any other: a swallowed cancellation is a task that never ends
+            failure = error  # takes precedence: a task whose cancellation is lost never ends
         except Exception as error:
             failure = failure or error
     if failure is not None:
@@ -81,11 +90,11 @@ async def close_sessions(sessions: Iterable[AsyncSession]) -> None:
 
 
 async def dispose_engine(engine: AsyncEngine) -> None:
-    """Close what is idle in the pool now, and what is in use as soon as it is given back.
+    """Close what is idle in the pool now, and what is in use as soon as it is returned.
 
-    SQLAlchemy's own ``dispose`` forgets the connections in use: they are given back to a pool that
-    nobody has any more, and stay open until the garbage collector complains. And it waits for each
-    server to say goodbye, which one that is frozen never does.
+    SQLAlchemy's own ``dispose`` detaches the connections in use from the pool: they are returned to
+    the old pool and stay open until they are garbage-collected. It also waits for each server to
+    end the connection, which a frozen one does not do.
     """
     pool = engine.sync_engine.pool
     await _patiently(engine.dispose())
@@ -98,7 +107,7 @@ async def dispose_engine(engine: AsyncEngine) -> None:
 
 
 def close_on_return(pool: Pool) -> None:
-    """Let no connection stay in ``pool``."""
+    """Close every connection that is returned to ``pool``."""
 
     def close(_: object, entry: ConnectionPoolEntry) -> None:
         entry.invalidate()
@@ -110,4 +119,6 @@ async def _patiently(work: Coroutine[Any, Any, None]) -> None:
     try:
         await finish(work, CLOSE_SECONDS)
     except TimeoutError:
-        logger.warning("a server did not let go within %g s: connection dropped", CLOSE_SECONDS)
+        logger.warning(
+            "a server did not end a session within %g s: connection closed", CLOSE_SECONDS
+        )

@@ -1,54 +1,38 @@
-"""Sessions that follow the cluster: pg-status names the host, and each host's engine is kept.
+"""Sessions that follow the cluster: each is created on the host that pg-status names."""
 
-A round robin between replicas comes back to a pool that is still warm. A host that has left, or was
-the master and is not any more, loses its engine: nobody gets an idle connection to it.
-"""
-
-import asyncio
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
 from pgstatus.client.cache import NOBODY
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
-from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
+from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
-from pgstatus.sqlalchemy.written import watch_sessions
+from pgstatus.sqlalchemy.context import current_sessions_or_none
+from pgstatus.sqlalchemy.failures import has_lost_connection
+from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
 
-EngineCreator = Callable[[str, int], AsyncEngine]
-Address = tuple[str, int]
-
-# How often a new session looks for hosts that have left, in seconds.
+# How often a new session checks for hosts that have left, in seconds.
 SWEEP_SECONDS = 1.0
 
+_CHOICE = "pgstatus.choice"
 
-class _Pool:
-    """One host's engine, and its session makers: for reading, and for noting what is written."""
 
-    def __init__(
-        self, engine: AsyncEngine, session_maker_creator: SessionMakerCreatorFunc, cluster: str
-    ) -> None:
-        self.engine = engine
-        self.reading = session_maker_creator(engine)
-        self.writing = session_maker_creator(engine)
-        watch_sessions(self.writing, cluster)
+class _Choice(NamedTuple):
+    """What a session was created for: its pool, and the bookmark that it had to satisfy."""
 
-    async def retire(self) -> None:
-        """Close what is idle now, and what is in use as soon as its session gives it back."""
-        await dispose_engine(self.engine)
-        # A session that was made before may still connect; it is the last to use this engine.
-        close_on_return(self.engine.sync_engine.pool)
+    pool: Pool
+    mark: Bookmark | None
 
 
 class PgStatusCluster:
-    """The databases that one pg-status watches. One object for the application's life.
+    """The databases that one pg-status monitors. Create one for the lifetime of the application.
 
-    engine_creator: the engine for ``(host, port)`` as pg-status names them.
-    session_maker_creator: the session maker for an engine; called twice per engine.
-    name: tells clusters apart in a client's bookmark; needed when there are several.
+    engine_creator: returns the engine for ``(host, port)`` as reported by pg-status.
+    session_maker_creator: returns the session maker for an engine, bound to that engine.
+    name: distinguishes clusters in a client's bookmark; required if there are several.
     """
 
     def __init__(
@@ -61,20 +45,21 @@ class PgStatusCluster:
     ) -> None:
         self.client = client
         self.name = name
-        self._engine_creator = engine_creator
-        self._session_maker_creator = session_maker_creator
-        self._pools: dict[Address, _Pool] = {}
+        self.pools = Pools(engine_creator, session_maker_creator)
+        self._connects: dict[tuple[object, ...], PgStatusConnect] = {}
         self._master: Address | None = None
         self._sweep_at = 0.0
-        self._retiring: set[asyncio.Task[None]] = set()
 
     def master(self) -> "PgStatusConnect":
-        """Sessions on the master of the moment.
+        """Sessions on the current master; the same object for every call.
 
-        They raise NoHostError while there is none, SplitBrainError while pg-status was told to
-        choose none of several.
+        The sessions raise NoHostError while there is no master, and SplitBrainError while
+        pg-status is configured not to choose one of several.
         """
-        return _MasterConnect(self)
+        connect = self._connects.get(())
+        if connect is None:
+            connect = self._connects[()] = _MasterConnect(self)
+        return connect
 
     def replica(
         self,
@@ -82,109 +67,179 @@ class PgStatusCluster:
         lag_ms: int | None = None,
         lag_bytes: int | None = None,
         wait_ms: int | None = None,
+        joins_master: bool = False,
     ) -> "PgStatusConnect":
-        """Sessions on a replica within the limits, in turn; on the master when there is none.
+        """Sessions on a replica within the limits, in rotation; on the master if there is none.
 
-        In a request that has written, or whose client has (see ReadYourWritesMiddleware), on a
-        replica that has these writes; ``wait_ms`` is how long pg-status may wait for one, by
-        default as it is configured.
+        The same object for every call with the same arguments. In a request that has written, or
+        whose client has (see ReadYourWritesMiddleware), a replica is chosen that has these writes;
+        ``wait_ms`` is how long pg-status may wait for one, by default as configured there.
+
+        joins_master: while the context has an open transaction of ``master()``, use the session of
+            that transaction, which sees its uncommitted writes.
         """
-        return _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms)
+        key = lag_ms, lag_bytes, wait_ms, joins_master
+        connect = self._connects.get(key)
+        if connect is None:
+            joins = self.master() if joins_master else None
+            connect = _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms, joins)
+            self._connects[key] = connect
+        return connect
 
     async def close(self) -> None:
-        """Close every pool; connections in use close as they are given back. And the client."""
+        """Close every pool and the client; connections in use close when they are returned."""
         self._master = None
-        for address in tuple(self._pools):
-            self._retire(address)
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+        await self.pools.close()
         await self.client.close()
 
-    async def _pool_of(self, chosen: ChosenHost) -> _Pool:
-        """The kept pool of this host."""
-        now = time.monotonic()
-        if now >= self._sweep_at:
-            self._sweep_at = now + SWEEP_SECONDS
-            await self._sweep()
-        address = chosen.host, chosen.port
-        pool = self._pools.get(address)
-        if pool is None:
-            engine = self._engine_creator(*address)
-            pool = self._pools[address] = _Pool(engine, self._session_maker_creator, self.name)
+    async def pool_of(self, chosen: ChosenHost) -> Pool:
+        """The kept pool of this host; pools of hosts that have left are removed."""
+        await self.sweep()
+        pool = self.pools.of(chosen)
+        if pool.is_master and current_notes.get() is not None:
+            pool.watch_writes(self.name)
         return pool
 
-    def _master_is(self, chosen: ChosenHost) -> None:
-        """What pg-status has just answered. The pool of the one before goes."""
+    def master_is(self, chosen: ChosenHost) -> None:
+        """Remember the master that pg-status has just named; the pool of the previous one goes."""
         address = chosen.host, chosen.port
         if address != self._master:
             before, self._master = self._master, address
             if before is not None:
-                self._retire(before)
+                self.pools.retire((before,))
 
-    def _retire(self, address: Address) -> None:
-        """Take the pool of ``address`` out; it is closed beside, as a lost host is in no hurry."""
-        pool = self._pools.pop(address, None)
-        if pool is not None:
-            task = asyncio.create_task(pool.retire())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+    def sweep_is_due(self) -> bool:
+        """Whether the hosts have not been compared with the pools for SWEEP_SECONDS."""
+        return time.monotonic() >= self._sweep_at
 
-    async def _sweep(self) -> None:
-        if not self._pools:
+    async def sweep(self) -> None:
+        """Remove the pools of hosts that are not alive, at most every SWEEP_SECONDS."""
+        if not self.sweep_is_due():
+            return
+        self._sweep_at = time.monotonic() + SWEEP_SECONDS
+        if not self.pools:
             return
         try:
             hosts = await self.client.hosts()
         except ClientError:
-            return  # nothing is known about the hosts, so nothing against them
+            return  # nothing is known about the hosts
         alive = {(host.host, host.port) for host in hosts if host.alive}
-        for address in [address for address in self._pools if address not in alive]:
-            self._retire(address)
+        self.pools.retire(address for address in self.pools.addresses() if address not in alive)
 
 
 class PgStatusConnect(DBConnect):
-    """A DBConnect whose host is chosen anew for each session. Made by a PgStatusCluster.
+    """A DBConnect that chooses the host for each session. Created by a PgStatusCluster.
 
-    ``host`` is the one of the last session. ClientError: pg-status cannot be asked.
+    ``host`` is the host of the last session. ClientError: pg-status cannot be queried.
     """
 
     def __init__(self, cluster: PgStatusCluster) -> None:
-        super().__init__(_not_yours, cluster._session_maker_creator)
+        super().__init__(_not_changeable, cluster.pools.session_maker_creator)
         self._cluster = cluster
 
     async def session_maker(self) -> async_sessionmaker[AsyncSession]:
         """The session maker of the host that is right at this moment."""
-        chosen = await self._choose()
-        maker = await self._maker(chosen)
-        self.host = chosen.host
-        return maker
+        return (await self._choose()).pool.maker
+
+    async def create_session(self) -> AsyncSession:
+        """A new session, which the caller closes. It takes a connection at its first query."""
+        return await self._create()
 
     async def connect(self, host: str) -> None:
-        """Not to be called: RuntimeError."""
-        _not_yours(host)
+        """RuntimeError: the host follows pg-status."""
+        _not_changeable(host)
 
     async def change_host(self, host: str) -> None:
-        """Not to be called: RuntimeError."""
-        _not_yours(host)
+        """RuntimeError: the host follows pg-status."""
+        _not_changeable(host)
 
     async def close(self) -> None:
-        """Close the cluster, which every PgStatusConnect of it shares."""
+        """Close the cluster, which is shared by all of its connects."""
         await self._cluster.close()
 
-    async def _choose(self) -> ChosenHost:
+    def is_usable(self, session: AsyncSession) -> bool:
+        choice = _choice_of(session)
+        if choice is None:
+            return True  # created elsewhere, for example by a test
+        if session.in_transaction():
+            return not choice.pool.retired and not self._is_outdated(choice)
+        return self._is_certain(choice)
+
+    async def renewed(self, session: AsyncSession) -> AsyncSession:
+        choice = _choice_of(session)
+        if choice is None:
+            return session
+        if session.in_transaction():
+            if choice.pool.retired and has_lost_connection(session):
+                await self._give_up_transaction(session, choice)
+            elif self._is_outdated(choice):
+                # Its snapshot may be older than the write, and it may be in use by other code.
+                return await self._create(on_master=True)
+            else:
+                return session
+        try:
+            new = await self._choose()
+        except NOBODY:
+            raise
+        except ClientError:
+            if choice.pool.retired or self._is_outdated(choice):
+                raise
+            return session  # the host is not known to be wrong
+        if new.pool is not choice.pool:
+            new.pool.rebind(session)
+        session.info[_CHOICE] = new
+        return session
+
+    async def _create(self, *, on_master: bool = False) -> AsyncSession:
+        choice = await self._choose(on_master=on_master)
+        session = choice.pool.maker()
+        session.info[_CHOICE] = choice
+        return session
+
+    async def _choose(self, *, on_master: bool = False) -> _Choice:
+        mark = self._mark()
+        chosen = await self._chosen(mark, on_master=on_master)
+        pool = await self._cluster.pool_of(chosen)
+        self.host = chosen.host
+        return _Choice(pool, mark)
+
+    async def _give_up_transaction(self, session: AsyncSession, choice: _Choice) -> None:
+        """Roll back a transaction whose connection is lost, which the application has not done.
+
+        The request must not be reported as successful, because what it wrote is lost.
+        """
+        await roll_back_session(session)
+        sessions = current_sessions_or_none()
+        if sessions is not None and choice.pool.is_master:
+            sessions.lost_transaction = True
+
+    def _mark(self) -> Bookmark | None:
+        notes = current_notes.get()
+        return None if notes is None else notes.marks.get(self._cluster.name)
+
+    async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         raise NotImplementedError
 
-    async def _maker(self, chosen: ChosenHost) -> async_sessionmaker[AsyncSession]:
-        return (await self._cluster._pool_of(chosen)).reading
+    def _is_outdated(self, choice: _Choice) -> bool:
+        """Whether the request has written, or requires the master, since this choice."""
+        raise NotImplementedError
+
+    def _is_certain(self, choice: _Choice) -> bool:
+        """Whether a session without a transaction may keep its host without a question."""
+        raise NotImplementedError
 
 
 class _MasterConnect(PgStatusConnect):
-    async def _choose(self) -> ChosenHost:
+    async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         chosen = await self._cluster.client.master()
-        self._cluster._master_is(chosen)
+        self._cluster.master_is(chosen)
         return chosen
 
-    async def _maker(self, chosen: ChosenHost) -> async_sessionmaker[AsyncSession]:
-        return (await self._cluster._pool_of(chosen)).writing
+    def _is_outdated(self, choice: _Choice) -> bool:
+        return False
+
+    def _is_certain(self, choice: _Choice) -> bool:
+        return False
 
 
 class _ReplicaConnect(PgStatusConnect):
@@ -194,16 +249,18 @@ class _ReplicaConnect(PgStatusConnect):
         lag_ms: int | None,
         lag_bytes: int | None,
         wait_ms: int | None,
+        joins: DBConnect | None,
     ) -> None:
         super().__init__(cluster)
+        self.joins = joins
         self._lag_ms = lag_ms
         self._lag_bytes = lag_bytes
         self._wait_ms = wait_ms
 
-    async def _choose(self) -> ChosenHost:
+    async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         client = self._cluster.client
-        notes = current_notes.get()
-        mark = None if notes is None else notes.marks.get(self._cluster.name)
+        if on_master or _master_is_required():
+            return await client.master()
         if mark is None:
             return await client.replica(lag_ms=self._lag_ms, lag_bytes=self._lag_bytes)
         if mark.is_pinned():
@@ -216,13 +273,35 @@ class _ReplicaConnect(PgStatusConnect):
                 wait_ms=self._wait_ms,
             )
         except NOBODY:
-            # Even the master that pg-status knows is older than what was written; or there are two.
+            # Even the known master is older than what was written, or there are several.
             raise
         except ClientError:
-            # No answer, or one of a pg-status that does not know timelines. The master is known
-            # for longer than which replica has what.
+            # No answer, or one of a pg-status that does not know timelines. The master is cached
+            # for longer than the positions of replicas.
             return await client.master()
         return chosen if _has(chosen, mark) else await client.master()
+
+    def _is_outdated(self, choice: _Choice) -> bool:
+        if choice.pool.is_master:
+            return False
+        return _master_is_required() or choice.mark != self._mark()
+
+    def _is_certain(self, choice: _Choice) -> bool:
+        return not (
+            choice.pool.retired or self._is_outdated(choice) or self._cluster.sweep_is_due()
+        )
+
+
+def _choice_of(session: AsyncSession) -> _Choice | None:
+    choice: _Choice | None = session.info.get(_CHOICE)
+    return choice
+
+
+def _master_is_required() -> bool:
+    sessions, notes = current_sessions_or_none(), current_notes.get()
+    return (sessions is not None and sessions.master_only) or (
+        notes is not None and notes.master_only
+    )
 
 
 def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
@@ -232,5 +311,5 @@ def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
     return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)
 
 
-def _not_yours(_: str) -> NoReturn:
-    raise RuntimeError("this connection follows pg-status; its host is not changed by hand")
+def _not_changeable(_: str) -> NoReturn:
+    raise RuntimeError("this connection follows pg-status; its host cannot be changed")

@@ -1,6 +1,7 @@
-"""Where sessions come from: an engine for a host, made when the first session asks for one.
+"""A database that sessions can be created for; its engine is created by the first session.
 
-The two factories stay in the hands of the application, so every option of SQLAlchemy is at hand.
+The engine and the session maker are created by functions of the application, which can use every
+option of SQLAlchemy.
 """
 
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.sqlalchemy.cleanup import dispose_engine
+from pgstatus.sqlalchemy.failures import refuse_to_commit_aborted
 
 EngineCreatorFunc = Callable[[str], AsyncEngine]
 SessionMakerCreatorFunc = Callable[[AsyncEngine], async_sessionmaker[AsyncSession]]
@@ -17,10 +19,14 @@ AsyncFunc = Callable[["DBConnect"], Coroutine[Any, Any, None]]
 
 
 class DBConnect:
-    """A database that sessions can be had from. One per database, for the application's life.
+    """A database for ``db_session``. Create one per database, for the lifetime of the application.
 
-    ``host`` is the host in use, or None before the first one is known.
+    ``host`` is the host in use, or None before the first one is known. ``context_key`` identifies
+    the sessions of this object in a context.
     """
+
+    joins: "DBConnect | None" = None
+    """The DBConnect whose session is used instead, while it has an open transaction."""
 
     def __init__(
         self,
@@ -29,13 +35,13 @@ class DBConnect:
         host: str | None = None,
         before_create_session_handler: AsyncFunc | None = None,
     ) -> None:
-        """Remember how to connect; nothing is opened.
+        """Store how to connect; no connection is opened.
 
-        engine_creator: gives the engine for a host.
-        session_maker_creator: gives the session maker for an engine.
-        host: where to connect; may be left to the handler.
-        before_create_session_handler: awaited with this object before each new session, the place
-            to call ``change_host`` from when another host is the right one now.
+        engine_creator: returns the engine for a host.
+        session_maker_creator: returns the session maker for an engine.
+        host: the host to connect to; may be left to the handler.
+        before_create_session_handler: awaited with this object before each new session; it may
+            call ``change_host`` if another host is to be used.
         """
         self.host = host
         self.context_key = str(uuid4())
@@ -46,20 +52,21 @@ class DBConnect:
         self._session_maker: async_sessionmaker[AsyncSession] | None = None
 
     async def connect(self, host: str) -> None:
-        """Make a new engine for ``host`` and use it from now on; the old one's pool is closed.
+        """Create a new engine for ``host`` and use it from now on; the old one's pool is closed.
 
-        Sessions in flight keep their connection of the old engine until they end.
-        ValueError: ``host`` is empty.
+        Sessions in use keep their connection of the old engine until they end.
+        ValueError: ``host`` is empty, or the session maker is bound to another engine.
         """
         if not host:
             raise ValueError("host must not be empty")
         old = self._engine
-        # No await from here to the last assignment: nobody sees the host of one engine beside
-        # the session maker of another, and a factory that fails leaves everything as it was.
+        # No await from here to the last assignment: no task sees the host of one engine with the
+        # session maker of another, and a function that fails leaves everything unchanged.
         engine = self._engine_creator(host)
-        self._session_maker = self._session_maker_creator(engine)
+        self._session_maker = bound_session_maker(self._session_maker_creator, engine)
         self._engine, self.host = engine, host
-        if old is not None:
+        refuse_to_commit_aborted(engine)
+        if old is not None and old is not engine:
             await dispose_engine(old)
 
     async def change_host(self, host: str) -> None:
@@ -70,14 +77,14 @@ class DBConnect:
             await self.connect(host)
 
     async def create_session(self) -> AsyncSession:
-        """A new session that the caller closes. It takes a connection at its first query."""
+        """A new session, which the caller closes. It takes a connection at its first query."""
         maker = await self.session_maker()
         return maker()
 
     async def session_maker(self) -> async_sessionmaker[AsyncSession]:
-        """The session maker of the host in use, after the handler had its say.
+        """The session maker of the host in use, after the handler has run.
 
-        ValueError: neither the constructor nor the handler named a host.
+        ValueError: neither the constructor nor the handler set a host.
         """
         if self._before_create_session_handler is not None:
             await self._before_create_session_handler(self)
@@ -86,6 +93,8 @@ class DBConnect:
                 raise ValueError("host is not set")
             await self.connect(self.host)
         assert self._session_maker is not None  # noqa: S101  `connect` has set it
+        if self._engine is not None:
+            require_bound(self._session_maker, self._engine)
         return self._session_maker
 
     async def close(self) -> None:
@@ -93,3 +102,34 @@ class DBConnect:
         engine, self._engine, self._session_maker = self._engine, None, None
         if engine is not None:
             await dispose_engine(engine)
+
+    def is_usable(self, session: AsyncSession) -> bool:
+        """Whether ``db_session`` may return this session of its context without a new choice."""
+        return True
+
+    async def renewed(self, session: AsyncSession) -> AsyncSession:
+        """The session to use instead of one that is not usable; the same one if it was rebound."""
+        return session
+
+
+def bound_session_maker(
+    creator: SessionMakerCreatorFunc, engine: AsyncEngine
+) -> async_sessionmaker[AsyncSession]:
+    """The session maker that ``creator`` returns for ``engine``. ValueError: see require_bound."""
+    maker = creator(engine)
+    require_bound(maker, engine)
+    return maker
+
+
+def require_bound(maker: async_sessionmaker[AsyncSession], engine: AsyncEngine) -> None:
+    """ValueError: sessions of ``maker`` would not use ``engine``, but for example another host."""
+    options = getattr(maker, "kw", None)
+    if not isinstance(options, dict):
+        return  # a substitute in an application's unit test
+    binds = [options.get("bind"), *(options.get("binds") or {}).values()]
+    # An engine with other execution options is a different object with the same pool.
+    if any(getattr(bind, "pool", None) is not engine.pool for bind in binds):
+        raise ValueError(
+            "session_maker_creator must return a session maker of its own for each engine, "
+            f"bound to the engine that it is given ({engine.url!r})"
+        )

@@ -1,72 +1,142 @@
 """The sessions of one request, shared by all of its coroutines through a context variable.
 
-The variable holds one container, and a child task inherits the variable: so what a child puts into
-the container is seen, committed and closed by whoever opened the context.
+The variable holds one container, and a child task inherits the variable, so sessions that a child
+task creates are visible to the code that opened the context, which commits and closes them.
+
+A context belongs to the code that opened it. An ASGI server may start the task of a request in a
+copy of the context of an earlier request (cpython#140947, HTTP pipelining), so the presence of a
+container proves nothing: a middleware uses a container only if it belongs to the same ASGI scope,
+to the same task, or to a test.
 """
 
 import asyncio
 import warnings
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from contextvars import ContextVar, Token
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pgstatus.sqlalchemy.cleanup import close_sessions
+from pgstatus.sqlalchemy.cleanup import close_session, close_sessions
 from pgstatus.sqlalchemy.connect import DBConnect
+
+SessionFactory = Callable[[], Awaitable[AsyncSession]]
+
+_SCOPE_KEY = "pgstatus.sessions"
 
 
 class ContextAlreadyInitiatedError(Exception):
-    """A context is open already, and a second one was not asked for with ``force``."""
+    """A context is open already, and a nested one was not requested with ``force``."""
 
     def __init__(self, message: str = "Context already initiated") -> None:
         super().__init__(message)
 
 
 class ContextNotInitiatedError(Exception):
-    """There is no context: no middleware, ``run_in_new_ctx`` or ``set_test_context`` around."""
+    """No context is open: no middleware, ``run_in_new_ctx`` or ``set_test_context`` is active."""
 
     def __init__(self, message: str = "Context is not initiated") -> None:
         super().__init__(message)
 
 
 class Sessions(dict[str, AsyncSession]):
-    """The sessions of one context by the ``context_key`` of their DBConnect."""
+    """The sessions of one context by the ``context_key`` of their DBConnect.
 
-    def __init__(self) -> None:
+    factories: functions that create sessions instead of a DBConnect, by context key; set by the
+        test helpers and inherited by nested contexts.
+    master_only: reads of this context and of contexts nested in it go to the master.
+    shared: opened by a test; middlewares use it instead of opening their own.
+    of_request: opened by a middleware.
+    lost_transaction: a transaction of this context was lost and the application did not end it, so
+        a request must not be reported as successful.
+    """
+
+    def __init__(
+        self, outer: "Sessions | None" = None, *, shared: bool = False, of_request: bool = False
+    ) -> None:
         super().__init__()
+        self.factories: dict[str, SessionFactory] = {} if outer is None else outer.factories
+        self.master_only: bool = outer is not None and outer.master_only
+        self.shared = shared
+        self.of_request = of_request
+        self.lost_transaction = False
+        self.ended = False
+        self.nested_turn = asyncio.Lock()
+        self._task = _current_task()
         self._opening: dict[str, asyncio.Lock] = {}
-        self._ended = False
+        self._set_aside: list[AsyncSession] = []
         self._late: set[asyncio.Task[Any]] = set()
 
+    def everything(self) -> tuple[AsyncSession, ...]:
+        """All sessions that the end of this context commits or rolls back, and closes."""
+        return (*self.values(), *self._set_aside)
+
+    def is_of_this_task(self) -> bool:
+        """Whether the running task opened this context."""
+        return self._task is not None and self._task is _current_task()
+
     async def open(self, connect: DBConnect) -> AsyncSession:
-        """The session of ``connect``, made once however many tasks ask for it at the same time."""
-        if self._ended:
+        """The session of ``connect``, created once for all tasks that request it concurrently."""
+        if self.ended:
             self._outlived_by_this_task()
-        session = self.get(connect.context_key)
-        if session is not None:
+        key = connect.context_key
+        if connect.joins is not None:
+            writing = self.get(connect.joins.context_key)
+            if writing is not None and writing.in_transaction():
+                return writing
+        session = self.get(key)
+        if session is not None and connect.is_usable(session):
             return session
-        async with self._opening.setdefault(connect.context_key, asyncio.Lock()):
-            session = self.get(connect.context_key)
-            if session is None:
-                session = self[connect.context_key] = await connect.create_session()
-        return session
+        opening = (id(self), key)
+        if opening in _opening.get():
+            # The handler of ``connect`` requests the session for which it was called.
+            return self.setdefault(key, await self.create(connect))
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            session = self.get(key)
+            if session is not None:
+                return await self._renewed(connect, session)
+            token = _opening.set(_opening.get() | {opening})
+            try:
+                created = await self.create(connect)
+            finally:
+                _opening.reset(token)
+            session = self.setdefault(key, created)
+            if session is not created:
+                await close_session(created)
+            return session
+
+    async def create(self, connect: DBConnect) -> AsyncSession:
+        """A new session of ``connect`` outside of the container."""
+        factory = self.factories.get(connect.context_key)
+        return await (connect.create_session() if factory is None else factory())
 
     async def close_all(self) -> None:
-        """Close every session; each connection is back in its pool or dropped on return."""
-        await close_sessions(tuple(self.values()))
+        """Close every session; each connection is in its pool again, or dropped, on return."""
+        await close_sessions(self.everything())
 
     async def end(self) -> None:
-        """The owner of the context leaves: close everything."""
-        self._ended = True
+        """Close every session, because the code that opened this context leaves it."""
+        self.ended = True
         try:
             await self.close_all()
         finally:
             self.clear()
+            self._set_aside.clear()
+
+    async def _renewed(self, connect: DBConnect, session: AsyncSession) -> AsyncSession:
+        if connect.is_usable(session):
+            return session
+        renewed = await connect.renewed(session)
+        if renewed is not session:
+            # Code that still refers to the old session, such as a cursor being read, may continue.
+            self._set_aside.append(session)
+            self[connect.context_key] = renewed
+        return renewed
 
     def _outlived_by_this_task(self) -> None:
-        """A task goes on after its request and asks for a session that nobody would close.
+        """Let a task that continues after its request have a session until the last such task ends.
 
-        It may have one, until the last such task has ended; committing is up to the task.
+        Committing is the task's responsibility.
         """
         task = asyncio.current_task()
         if task is None or task in self._late:
@@ -74,8 +144,8 @@ class Sessions(dict[str, AsyncSession]):
         self._late.add(task)
         task.add_done_callback(self._late_task_ended)
         warnings.warn(
-            "db_session() in a task that outlives its request: nothing commits for it; "
-            "start it with run_in_new_ctx",
+            "db_session() in a task that outlives its request: the session is not committed "
+            "automatically; start the task with run_in_new_ctx",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -88,32 +158,105 @@ class Sessions(dict[str, AsyncSession]):
             closing.add_done_callback(_closing.discard)
 
 
-# The loop alone would let go of a task that nobody holds.
+# The event loop holds only weak references to tasks.
 _closing: set[asyncio.Future[None]] = set()
 _sessions: ContextVar[Sessions | None] = ContextVar("pgstatus_sessions", default=None)
+# Sessions that are being created by the running code, or by the code that started it.
+_opening: ContextVar[frozenset[tuple[int, str]]] = ContextVar(
+    "pgstatus_opening", default=frozenset()
+)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def current_sessions() -> Sessions:
-    """The container of this context; ContextNotInitiatedError where there is none."""
+    """The container of this context. ContextNotInitiatedError: no context is open."""
     sessions = _sessions.get()
     if sessions is None:
         raise ContextNotInitiatedError
     return sessions
 
 
+def current_sessions_or_none() -> Sessions | None:
+    """The container of this context, or None."""
+    return _sessions.get()
+
+
+def sessions_stream() -> Generator[AsyncSession, None, None]:
+    """The sessions of this context one after another. ContextNotInitiatedError: none is open."""
+    yield from current_sessions().everything()
+
+
 def init_db_session_ctx(force: bool = False) -> Token[Sessions | None]:
     """Open a context and return the token that ``reset_db_session_ctx`` closes it with.
 
-    With ``force`` it is opened inside another one, which comes back after the reset.
+    With ``force`` it may be nested in another context, which is restored by the reset.
     """
-    if not force and is_context_initiated():
+    outer = _live()
+    if outer is not None and not force:
         raise ContextAlreadyInitiatedError
-    return _sessions.set(Sessions())
+    return _sessions.set(Sessions(outer))
+
+
+def init_shared_ctx() -> Token[Sessions | None]:
+    """Open a context that middlewares use instead of opening their own: a test's.
+
+    ContextAlreadyInitiatedError: this task, or a test, has opened one already.
+    """
+    current = _live()
+    if current is not None and (current.shared or current.is_of_this_task()):
+        raise ContextAlreadyInitiatedError
+    return _sessions.set(Sessions(shared=True))
+
+
+def init_request_ctx(scope: MutableMapping[str, Any]) -> Token[Sessions | None] | None:
+    """Open the context of the request of ``scope``.
+
+    None: the request has one already (an outer middleware), or a test or this task opened one
+    around the call of the application.
+    """
+    current = _live()
+    if current is not None and (
+        current.shared
+        or scope.get(_SCOPE_KEY) is current
+        or (current.is_of_this_task() and not current.of_request)
+    ):
+        return None
+    sessions = Sessions(of_request=True)
+    scope[_SCOPE_KEY] = sessions
+    return _sessions.set(sessions)
+
+
+def hide_foreign_ctx() -> Token[Sessions | None] | None:
+    """Hide a context that belongs to another request; the token restores it. None: there is none.
+
+    For connections without a context of their own: websockets and the lifespan protocol.
+    """
+    current = _sessions.get()
+    if current is None or current.shared or current.is_of_this_task():
+        return None
+    return _sessions.set(None)
+
+
+def restore_ctx(token: Token[Sessions | None] | None) -> None:
+    """Undo ``hide_foreign_ctx``."""
+    if token is not None:
+        _sessions.reset(token)
+
+
+def _live() -> Sessions | None:
+    sessions = _sessions.get()
+    return None if sessions is None or sessions.ended else sessions
 
 
 def is_context_initiated() -> bool:
-    """Whether there is a context here."""
-    return _sessions.get() is not None
+    """Whether a context is open here."""
+    return _live() is not None
 
 
 async def reset_db_session_ctx(token: Token[Sessions | None], with_close: bool = True) -> None:
@@ -127,16 +270,19 @@ async def reset_db_session_ctx(token: Token[Sessions | None], with_close: bool =
 
 
 def get_db_session_from_context(connect: DBConnect) -> AsyncSession | None:
-    """The session of ``connect`` if this context has one already."""
+    """The session of ``connect``, if this context has one already."""
     return current_sessions().get(connect.context_key)
 
 
 def put_db_session_to_context(connection: DBConnect, session: AsyncSession) -> None:
-    """Make ``session`` the one of ``connection`` here. What was there before is not closed."""
+    """Make ``session`` the session of ``connection`` in this context.
+
+    A session that it replaces is not closed.
+    """
     current_sessions()[connection.context_key] = session
 
 
 def pop_db_session_from_context(connect: DBConnect) -> AsyncSession | None:
-    """Take the session of ``connect`` out, for the caller to close. None without a context."""
+    """Remove the session of ``connect`` and return it; the caller closes it. None: no session."""
     sessions = _sessions.get()
     return None if sessions is None else sessions.pop(connect.context_key, None)

@@ -1,38 +1,42 @@
-"""Carries a client's bookmark from the answer that wrote to the requests that read.
+"""Carries a client's bookmark from the response that wrote to the requests that read."""
 
-It is signed, so that nobody can send the reads of a whole service to the master with a position
-that no replica will ever reach, and forgotten after ``max_age``.
-"""
+import logging
+from collections.abc import Sequence
+from typing import Literal
 
-import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Literal
+from pgstatus.sqlalchemy.asgi_utils.middleware import ASGIApp, Message, Receive, Scope, Send
+from pgstatus.sqlalchemy.bookmark import Notes, current_notes
+from pgstatus.sqlalchemy.carrier import Carrier, CookieCarrier, HeaderCarrier, Signer
 
-from itsdangerous import BadData, URLSafeTimedSerializer
+logger = logging.getLogger("pgstatus.sqlalchemy")
 
-from pgstatus.sqlalchemy.bookmark import Bookmark, Notes, current_notes
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+_SCOPE_KEY = "pgstatus.notes"
+# Parallel requests leave a cookie each. With more than this, a response that only reads also
+# replaces them by one, so that the request header stays small.
+MANY_COOKIES = 8
 
 
 class ReadYourWritesMiddleware:
     """Makes what a request wrote visible to the same client's next reads from replicas.
 
-    Sessions of ``PgStatusCluster.master()`` note what they commit, by whatever way; those of
-    ``.replica()`` go where it can be read. Put it *around* the session middleware (add it after):
-    the other way round is right too, but sends reads to the master for ``pin_seconds`` after each
-    write, as the position comes too late for the answer's headers. So does a write in a streamed
-    answer that is committed after it. What a background task writes is not covered.
+    Everything that is committed through the master's engine of a ``PgStatusCluster`` is noted;
+    sessions of ``.replica()`` are created where it can be read. Place it *around* the session
+    middleware (add it after that one). The other order is correct too, but sends reads to the
+    master for ``pin_seconds`` after each write, because the position is known too late for the
+    headers; the same applies to a streamed response that is committed after them. What a background
+    task or a websocket writes is not covered.
+
+    If the application raises after a commit, and no exception handler inside this middleware
+    responds, the middleware itself responds 500, so that the bookmark is not lost. To keep a
+    handler for ``Exception``, which Starlette calls outside of all added middlewares, wrap the
+    application: ``app = ReadYourWritesMiddleware(app, …)``.
 
     secret: signs the bookmark; the last of several signs, all are accepted.
-    carrier: ``cookie``, or a ``header`` in the answer that the client sends back as it is.
-    name: of the cookie or header.
-    max_age: seconds for which a bookmark counts; more than replicas are ever late.
-    pin_seconds: seconds of reads on the master where a write's position is not known.
+    carrier: ``cookie``, or a ``header`` of the response that the client sends back unchanged. A
+        client with parallel requests sends all values that it has received, comma-separated.
+    name: prefix of the cookies' names, or name of the header.
+    max_age: seconds for which a bookmark is valid; more than replicas are ever late.
+    pin_seconds: seconds of reads on the master if the position of a write is not known.
     secure: whether the cookie is for HTTPS only.
     """
 
@@ -48,81 +52,73 @@ class ReadYourWritesMiddleware:
         secure: bool = True,
     ) -> None:
         self.app = app
-        secrets = [secret] if isinstance(secret, str) else list(secret)
-        if not all(secrets) or not secrets:
-            raise ValueError("secret must not be empty: anybody could sign a bookmark")
-        self._signer = URLSafeTimedSerializer(secrets, salt="pg-status bookmark", serializer=_Json)
-        self._carrier = carrier
-        self._name = name.encode("ascii").lower()
-        self._max_age = max_age
-        self._pin_seconds = pin_seconds
-        self._attributes = f"; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax" + (
-            "; Secure" if secure else ""
+        signer = Signer(secret, max_age)
+        self._carrier: Carrier = (
+            CookieCarrier(name, signer, max_age, secure=secure)
+            if carrier == "cookie"
+            else HeaderCarrier(name, signer)
         )
+        self._pin_seconds = pin_seconds
+        self._warns_of_http = carrier == "cookie" and secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
+        notes = current_notes.get()
+        if scope["type"] not in {"http", "websocket"} or (
+            notes is not None and scope.get(_SCOPE_KEY) is notes
+        ):
             await self.app(scope, receive, send)
             return
 
-        notes = Notes(self._brought(scope), self._pin_seconds)
+        brought, replaced = self._carrier.brought(scope)
+        notes = scope[_SCOPE_KEY] = Notes(brought, self._pin_seconds)
+        started = False
 
         async def send_with_bookmark(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 notes.pin_unfinished()
-                if notes.wrote:
-                    headers = [*message.get("headers", ()), self._header(notes)]
-                    message = {**message, "headers": headers}
+                if notes.wrote or len(replaced) > MANY_COOKIES:
+                    bookmark = self._carrier.headers(notes.marks, replaced)
+                    message = {**message, "headers": [*message.get("headers", ()), *bookmark]}
+                    self._warn_of_http(scope)
             await send(message)
 
         token = current_notes.set(notes)
         try:
             await self.app(scope, receive, send_with_bookmark)
+        except Exception:
+            notes.pin_unfinished()
+            if scope["type"] == "http" and notes.wrote and not started:
+                await _respond_500(send_with_bookmark)
+            raise
         finally:
             current_notes.reset(token)
 
-    def _brought(self, scope: Scope) -> dict[str, Bookmark]:
-        """The bookmarks in the request; none, when they are forged, too old or not there."""
-        signed = _cookie(scope, self._name) if self._carrier == "cookie" else None
-        if self._carrier == "header":
-            signed = next((value for name, value in scope["headers"] if name == self._name), None)
-        if signed is None:
-            return {}
-        try:
-            marks = self._signer.loads(signed, max_age=self._max_age)
-        except BadData:
-            return {}
-        return {name: Bookmark(*mark) for name, mark in marks.items()}
-
-    def _header(self, notes: Notes) -> tuple[bytes, bytes]:
-        marks = {
-            name: (mark.timeline, mark.lsn, int(mark.pinned_until + 1) if mark.is_pinned() else 0)
-            for name, mark in notes.marks.items()
-        }
-        signed = str(self._signer.dumps(marks))
-        if self._carrier == "header":
-            return self._name, signed.encode("ascii")
-        cookie = f"{self._name.decode('ascii')}={signed}{self._attributes}"
-        return b"set-cookie", cookie.encode("ascii")
+    def _warn_of_http(self, scope: Scope) -> None:
+        if self._warns_of_http and scope.get("scheme") == "http" and not _is_proxied_https(scope):
+            self._warns_of_http = False
+            logger.warning(
+                "the bookmark cookie has the attribute Secure, but the request came over plain "
+                "HTTP: most clients do not send the cookie back, so their reads may not see their "
+                "writes. Use secure=False for development without TLS. If a proxy terminates TLS, "
+                "let it send X-Forwarded-Proto."
+            )
 
 
-def _cookie(scope: Scope, wanted: bytes) -> bytes | None:
-    for header, value in scope["headers"]:
-        if header == b"cookie":
-            for pair in bytes(value).split(b";"):
-                name, _, content = pair.strip().partition(b"=")
-                if name == wanted:
-                    return content
-    return None
+async def _respond_500(send: Send) -> None:
+    body = b"Internal Server Error"
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
-class _Json:
-    """JSON without its blanks: a cookie goes with every request."""
-
-    @staticmethod
-    def dumps(value: Any) -> str:
-        return json.dumps(value, separators=(",", ":"))
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        return json.loads(text)
+def _is_proxied_https(scope: Scope) -> bool:
+    return any(
+        (name == b"x-forwarded-proto" and b"https" in value.lower())
+        or (name == b"forwarded" and b"proto=https" in value.lower())
+        for name, value in scope["headers"]
+    )

@@ -1,4 +1,4 @@
-"""What application code calls: the session of this context, and the ends of its transaction."""
+"""Functions for application code: the session of this context, and the end of its transaction."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,10 +7,13 @@ from typing import Literal, get_args
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from pgstatus.sqlalchemy.bookmark import current_notes
 from pgstatus.sqlalchemy.cleanup import close_session
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (
+    ContextNotInitiatedError,
     current_sessions,
+    current_sessions_or_none,
     get_db_session_from_context,
     pop_db_session_from_context,
 )
@@ -19,23 +22,40 @@ CurrentTransaction = Literal["commit", "rollback", "append", "raise"]
 
 
 async def db_session(connect: DBConnect) -> AsyncSession:
-    """The session of this context: made at the first call, the same one from then on.
+    """The session of this context: created by the first call, the same one for later calls.
 
-    It takes a connection at its first query. The one who opened the context, usually a middleware,
-    commits and closes it. ContextNotInitiatedError: nobody opened one.
+    It takes a connection at its first query. The code that opened the context, usually a
+    middleware, commits and closes it. A session that follows pg-status and has no open transaction
+    moves to another host if its own may not be used any more. ContextNotInitiatedError: no context
+    is open.
     """
     return await current_sessions().open(connect)
+
+
+def use_master() -> None:
+    """Let reads of the rest of this request, or of this context, go to the master.
+
+    It affects sessions of ``PgStatusCluster.replica()`` requested from now on, also in contexts
+    opened later by ``run_in_new_ctx``. ContextNotInitiatedError: no context is open.
+    """
+    sessions, notes = current_sessions_or_none(), current_notes.get()
+    if sessions is None and notes is None:
+        raise ContextNotInitiatedError
+    if sessions is not None:
+        sessions.master_only = True
+    if notes is not None:
+        notes.master_only = True
 
 
 @asynccontextmanager
 async def atomic_db_session(
     connect: DBConnect, current_transaction: CurrentTransaction = "commit"
 ) -> AsyncGenerator[AsyncSession]:
-    """The session of this context in a transaction of its own, committed on leaving the block.
+    """The session of this context in a transaction of its own, committed at the end of the block.
 
-    An exception rolls it back. ``current_transaction`` says what becomes of one already open:
-    ``commit`` or ``rollback`` end it first, ``append`` goes on with it (and commits it on
-    leaving), ``raise`` is an InvalidRequestError.
+    An exception rolls it back. ``current_transaction`` determines what happens to a transaction
+    that is already open: ``commit`` or ``rollback`` end it first, ``append`` continues it (and
+    commits it at the end), ``raise`` raises InvalidRequestError.
     """
     if current_transaction not in get_args(CurrentTransaction):
         raise ValueError(f"current_transaction is one of {get_args(CurrentTransaction)}")
@@ -75,9 +95,9 @@ async def rollback_db_session(connect: DBConnect) -> None:
 
 
 async def close_db_session(connect: DBConnect) -> None:
-    """Close the session now and give its connection back; uncommitted work is rolled back.
+    """Close the session now and return its connection; uncommitted work is rolled back.
 
-    For work that goes on without the database. The next ``db_session`` makes a new session.
+    For work that continues without the database. The next ``db_session`` creates a new session.
     """
     session = pop_db_session_from_context(connect)
     if session is not None:
@@ -86,8 +106,9 @@ async def close_db_session(connect: DBConnect) -> None:
 
 @asynccontextmanager
 async def new_non_ctx_session(connect: DBConnect) -> AsyncGenerator[AsyncSession]:
-    """A session outside of any context, closed on leaving. Committing is the caller's affair."""
-    session = await connect.create_session()
+    """A session outside of any context, closed at the end of the block. The caller commits."""
+    sessions = current_sessions_or_none()
+    session = await (connect.create_session() if sessions is None else sessions.create(connect))
     try:
         yield session
     finally:
@@ -96,7 +117,7 @@ async def new_non_ctx_session(connect: DBConnect) -> AsyncGenerator[AsyncSession
 
 @asynccontextmanager
 async def new_non_ctx_atomic_session(connect: DBConnect) -> AsyncGenerator[AsyncSession]:
-    """A session outside of any context, in a transaction that is committed on leaving.
+    """A session outside of any context, in a transaction committed at the end of the block.
 
     An exception rolls it back.
     """

@@ -1,0 +1,63 @@
+"""Statements sent with the driver's own connection, without SQLAlchemy's transaction around them.
+
+asyncpg and psycopg are told apart by their interface, so neither has to be installed.
+"""
+
+from typing import Any
+
+from sqlalchemy.util import await_only
+
+_PSYCOPG_IDLE = 0
+
+
+def command_tag(driver: Any, statements: str) -> str:
+    """Run statements without parameters in one round trip; the command tag of the last one."""
+    return str(await_only(_command_tag(driver, statements)))
+
+
+def in_transaction(driver: Any) -> bool:
+    """Whether the server has a transaction open on this connection."""
+    if hasattr(driver, "is_in_transaction"):
+        return bool(driver.is_in_transaction())
+    return bool(driver.info.transaction_status != _PSYCOPG_IDLE)
+
+
+def is_closed(driver: Any) -> bool:
+    """Whether the connection is known to be lost."""
+    closed = driver.is_closed() if hasattr(driver, "is_closed") else driver.closed
+    return bool(closed)
+
+
+async def row(driver: Any, query: str) -> tuple[Any, ...]:
+    """The first row of a query, in one round trip that begins no transaction."""
+    if hasattr(driver, "fetchrow"):
+        return tuple(await driver.fetchrow(query))
+    if driver.autocommit or in_transaction(driver):
+        return await _psycopg_row(driver, query)
+    await driver.set_autocommit(True)  # a flag of the client: no round trip
+    try:
+        return await _psycopg_row(driver, query)
+    finally:
+        await driver.set_autocommit(False)
+
+
+async def _psycopg_row(driver: Any, query: str) -> tuple[Any, ...]:
+    # The class of the cursor and its rows may have been changed by the application.
+    async with _tuple_cursor(driver) as cursor:
+        await cursor.execute(query)
+        return tuple(await cursor.fetchone())
+
+
+def _tuple_cursor(driver: Any) -> Any:
+    from psycopg.rows import tuple_row  # noqa: PLC0415  # only installed with this driver
+
+    return driver.cursor(row_factory=tuple_row)
+
+
+async def _command_tag(driver: Any, statements: str) -> str:
+    if hasattr(driver, "fetchrow"):
+        return str(await driver.execute(statements))
+    cursor = await driver.execute(statements, prepare=False)
+    while cursor.nextset():
+        pass
+    return str(cursor.statusmessage)

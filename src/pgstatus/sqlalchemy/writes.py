@@ -1,0 +1,169 @@
+"""Learns the position of every write to a master, however the application has made it.
+
+The events of the engine are used, so that every session class, ``engine.begin()``, COPY through the
+driver and two-phase commits are covered. Before the commit, the server is asked whether it has
+assigned a transaction ID; after it, when the connection returns to its pool, for the position: the
+position before the commit does not cover the commit record, and a replica "past" it can still lack
+the rows.
+
+The first question is asked behind a savepoint in one round trip, so that its failure does not abort
+the transaction. Two round trips for a transaction that wrote, one for one that did not, none
+outside of a request that keeps notes.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
+
+from pgstatus.sqlalchemy import driver
+from pgstatus.sqlalchemy.bookmark import Bookmark, Notes, Write, current_notes
+from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
+
+logger = logging.getLogger("pgstatus.sqlalchemy")
+
+_SAVEPOINT = "pgstatus_bookmark"
+# Available since PostgreSQL 10; the newer pg_current_xact_id_if_assigned() needs 13.
+_WROTE = f"SAVEPOINT {_SAVEPOINT}; SELECT 1 WHERE pg_catalog.txid_current_if_assigned() IS NOT NULL"
+_FORGET = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
+# The timeline is part of the name of the WAL file, which any role may request.
+_POSITION = (
+    "SELECT p::pg_catalog.text, pg_catalog.substr(pg_catalog.pg_walfile_name(p), 1, 8)"
+    " FROM pg_catalog.pg_current_wal_insert_lsn() AS p"
+)
+# The commit is already done: a server that does not return its position in this time is not
+# worth more of the client's time than a bookmark.
+POSITION_SECONDS = 2.0
+# How long a query that has failed is not repeated.
+RETRY_SECONDS = 60.0
+
+_WRITE = "pgstatus.write"
+
+
+def watch_writes(engine: AsyncEngine, cluster: str) -> None:
+    """Note every write through ``engine``, a master of ``cluster``, in the request's notes."""
+    watch = _Watch(cluster)
+    target = engine.sync_engine
+    event.listen(target, "begin", watch.begin)
+    event.listen(target, "begin_twophase", watch.begin)
+    event.listen(target, "commit", watch.commit)
+    event.listen(target, "prepare_twophase", watch.commit)
+    event.listen(target, "commit_twophase", watch.commit_twophase)
+    event.listen(target, "rollback", watch.rollback)
+    event.listen(target, "reset", watch.reset)
+
+
+class _Watch:
+    """The listeners of one engine."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+        self._unavailable_until = 0.0
+
+    def begin(self, connection: Connection, _xid: object = None) -> None:
+        notes = current_notes.get()
+        if notes is not None and _WRITE not in connection.info:
+            connection.info[_WRITE] = notes.begun(self._cluster)
+
+    def commit(self, connection: Connection, _xid: object = None) -> None:
+        write = _write_of(connection)
+        if write is None or write.committed:
+            return
+        dbapi: Any = connection.connection.driver_connection
+        # Without a transaction, each statement has committed itself, and there is none to ask.
+        if not driver.in_transaction(dbapi) or self._has_written(dbapi, write):
+            write.committed = True
+        else:
+            del connection.info[_WRITE]
+            write.finish()
+
+    def commit_twophase(self, connection: Connection, _xid: object, _prepared: bool) -> None:
+        write = _write_of(connection)
+        if write is not None:
+            write.committed = True
+
+    def rollback(self, connection: Connection) -> None:
+        write = _write_of(connection)
+        if write is None or write.committed:
+            return
+        dbapi: Any = connection.connection.driver_connection
+        if not driver.in_transaction(dbapi) and not driver.is_closed(dbapi):
+            write.committed = True  # nothing to roll back: statements have committed themselves
+        else:
+            del connection.info[_WRITE]
+            write.finish()
+
+    def reset(self, _connection: object, record: Any, state: Any) -> None:
+        write: Write | None = record.info.pop(_WRITE, None)
+        if write is None:
+            return
+        if not write.committed:
+            write.finish()
+        elif state.asyncio_safe and not state.terminate_only:
+            self._note_position(record, write)
+
+    def _has_written(self, dbapi: Any, write: Write) -> bool:
+        if time.monotonic() < self._unavailable_until:
+            write.pin()
+            return True
+        try:
+            return driver.command_tag(dbapi, _WROTE) == "SELECT 1"
+        except Exception as error:
+            if sqlstate(error) == ABORTED:
+                raise aborted_error(error) from error
+            _forget_failure(dbapi, error)
+            self._unavailable(error, write.notes)
+            write.pin()
+            return True
+
+    def _note_position(self, record: Any, write: Write) -> None:
+        try:
+            lsn, timeline = await_only(_position(record.driver_connection))
+        except BaseException as error:
+            # The commit stands: an unknown position must not undo it, and is not forgotten.
+            write.pin()
+            write.finish()
+            if not isinstance(error, Exception):
+                raise
+            self._unavailable(error, write.notes)
+            if isinstance(error, TimeoutError):
+                record.invalidate()
+        else:
+            write.note(Bookmark(int(timeline, 16), lsn))
+
+    def _unavailable(self, error: Exception, notes: Notes) -> None:
+        if time.monotonic() < self._unavailable_until:
+            return
+        self._unavailable_until = time.monotonic() + RETRY_SECONDS
+        logger.warning(
+            "the position of a write to cluster %r cannot be determined: %s. Clients that write "
+            "read from the master for %g s afterwards. The role needs EXECUTE on "
+            "txid_current_if_assigned(), pg_current_wal_insert_lsn() and pg_walfile_name(pg_lsn).",
+            self._cluster,
+            error,
+            notes.pin_seconds,
+        )
+
+
+def _forget_failure(dbapi: Any, cause: Exception) -> None:
+    try:
+        driver.command_tag(dbapi, _FORGET)
+    except Exception:
+        if not driver.is_closed(dbapi):
+            raise aborted_error(cause) from cause
+        # The commit that follows reports the lost connection with SQLAlchemy's own error.
+
+
+def _write_of(connection: Connection) -> Write | None:
+    if connection.closed or connection.invalidated:
+        return None
+    return connection.info.get(_WRITE)
+
+
+async def _position(dbapi: Any) -> tuple[Any, ...]:
+    async with asyncio.timeout(POSITION_SECONDS):
+        return await driver.row(dbapi, _POSITION)
