@@ -70,13 +70,11 @@ class Cancellation:
         """Whether ``work`` had so many awaits; it has ended either way."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._create)
-        try:
-            self._task = asyncio.ensure_future(work)  # type: ignore[arg-type]
-        finally:
-            await asyncio.wait([self._task])
-            loop.set_task_factory(None)
-        if not self._task.cancelled():
-            self._task.result()
+        task = self._task = asyncio.ensure_future(work)
+        await asyncio.wait([task])
+        loop.set_task_factory(None)
+        if not task.cancelled():
+            task.result()
         return self.steps >= self._step
 
 

@@ -11,7 +11,7 @@ from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none
-from pgstatus.sqlalchemy.failures import has_lost_connection
+from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
 from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
 
 # How often a new session checks for hosts that have left, in seconds.
@@ -170,8 +170,10 @@ class PgStatusConnect(DBConnect):
         if choice is None:
             return session
         if session.in_transaction():
-            if choice.pool.retired and has_lost_connection(session):
+            if choice.pool.retired and must_roll_back(session):
                 await self._give_up_transaction(session, choice)
+            elif choice.pool.retired and not has_connection(session):
+                pass  # its objects are flushed to the host that is chosen now
             elif self._is_outdated(choice):
                 # Its snapshot may be older than the write, and it may be in use by other code.
                 return await self._create(on_master=True)
