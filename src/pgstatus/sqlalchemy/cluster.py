@@ -217,7 +217,7 @@ class PgStatusConnect(DBConnect):
 
     def _mark(self) -> Bookmark | None:
         notes = current_notes.get()
-        return None if notes is None else notes.marks.get(self._cluster.name)
+        return None if notes is None else notes.mark(self._cluster.name)
 
     async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         raise NotImplementedError
