@@ -44,6 +44,7 @@ class Sessions(dict[str, AsyncSession]):
 
     factories: functions that create sessions instead of a DBConnect, by context key; set by the
         test helpers and inherited by nested contexts.
+    aliases: DBConnects that are used instead of others, by context key; likewise.
     master_only: reads of this context and of contexts nested in it go to the master.
     shared: opened by a test; middlewares use it instead of opening their own.
     of_request: opened by a middleware.
@@ -56,6 +57,7 @@ class Sessions(dict[str, AsyncSession]):
     ) -> None:
         super().__init__()
         self.factories: dict[str, SessionFactory] = {} if outer is None else outer.factories
+        self.aliases: dict[str, DBConnect] = {} if outer is None else outer.aliases
         self.master_only: bool = outer is not None and outer.master_only
         self.shared = shared
         self.of_request = of_request
@@ -79,6 +81,8 @@ class Sessions(dict[str, AsyncSession]):
         """The session of ``connect``, created once for all tasks that request it concurrently."""
         if self.ended:
             self._outlived_by_this_task()
+        if self.aliases:
+            connect = self.aliases.get(connect.context_key, connect)
         key = connect.context_key
         if connect.joins is not None:
             writing = self.get(connect.joins.context_key)
@@ -107,6 +111,7 @@ class Sessions(dict[str, AsyncSession]):
 
     async def create(self, connect: DBConnect) -> AsyncSession:
         """A new session of ``connect`` outside of the container."""
+        connect = self.aliases.get(connect.context_key, connect)
         factory = self.factories.get(connect.context_key)
         return await (connect.create_session() if factory is None else factory())
 
