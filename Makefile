@@ -1,28 +1,28 @@
-# What a person does with this repository. Everything happens in .venv, which `uv` makes from the
-# lock file; uv itself comes from PyPI where the machine has none.
+# All commands for this repository. They use .venv, which uv creates from the lock file; if uv is not
+# installed, it is installed into .uv from PyPI.
 
 .DEFAULT_GOAL := help
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client format bench \
-	deb test-deb images test-images clean
+.PHONY: help run failover test check chaos figures example bench-client unasync format bench \
+	wheels test-wheels deb test-deb images test-images clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-run: .venv ## watch pg_status__hosts; without it, a demo cluster made for the occasion
+run: .venv/.run ## monitor pg_status__hosts; if unset, a temporary cluster; DEMO="--port 8001"
 	@if [ -n "$$pg_status__hosts" ]; then exec .venv/bin/pg-status; \
 	else exec .venv/bin/pg-status demo $(DEMO); fi
 
-failover: .venv ## crash the primary of the running demo
+failover: .venv/.run ## crash the primary of the running demo
 	@exec .venv/bin/pg-status failover
 
-# Side by side, each file on one side: most of them wait for servers most of the time.
+# In parallel, one file per process: most tests wait for servers most of the time.
 PYTEST = $(RUN) pytest --numprocesses 3 --dist loadfile
 
-test: .venv ## all tests, against real PostgreSQL clusters; TESTS=tests/unit for a part
+test: .venv ## all tests, with real PostgreSQL clusters; TESTS=tests/unit for a part
 	$(PYTEST) $(TESTS)
 
 check: .venv ## lint, types, tests
@@ -32,9 +32,10 @@ check: .venv ## lint, types, tests
 	$(PYTEST) $(TESTS)
 
 SECONDS ?= 180
-chaos: .venv ## random failures for SECONDS; SEED=n replays, URL=… compares another pg-status
+chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compares another pg-status
 	$(RUN) python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
-		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach url,$(URL),--url $(url))
+		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach event,$(EVENT),--event $(event)) \
+		$(foreach url,$(URL),--url $(url))
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
@@ -42,21 +43,30 @@ figures: .venv ## the figures of docs/failover.md
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
 
-bench-client: .venv ## what the client and the sessions cost
+bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
 
-format: .venv ## put the source in order
+unasync: .venv ## make the synchronous client from the asynchronous one
+	$(RUN) python packaging/client/generate_sync.py
+
+format: .venv ## format the source
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 
-bench: .venv ## ours beside its peers, into docs/performance.md; BENCH="--rounds 1" for a glance
+bench: .venv ## compare with similar programs, into docs/performance.md; BENCH="--rounds 1"
 	UV=$(UV) $(RUN) python -m bench $(BENCH)
 
-# $(call need,programs,packages): say which Debian packages to install where a program is missing.
+# $(call need,programs,packages): name the Debian packages if a program is missing.
 define need
 @for program in $(1); do command -v $$program > /dev/null || \
 	{ echo "$$program is missing; on Debian: apt-get install $(2)"; exit 1; }; done
 endef
+
+wheels: | $(UV) ## dist/: pg-status, and pg-status-client for applications
+	$(UV) build --quiet --all-packages --out-dir dist
+
+test-wheels: .venv ## install the wheels side by side, beside an older gunicorn and psycopg
+	$(RUN) pytest tests/packaging/test_wheels.py
 
 deb: | $(UV) ## dist/pg-status_VERSION_amd64.deb
 	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
@@ -80,12 +90,20 @@ test-images: .venv ## as root: build and run them without a registry
 	$(call need,debootstrap buildah crun,debootstrap buildah crun)
 	$(RUN) pytest tests/packaging/test_images.py
 
-clean: ## remove what was made
+clean: ## remove all generated files
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.venv: uv.lock pyproject.toml | $(UV)
+# The stamps are created last, so an interrupted installation is completed by the next command.
+.venv: .venv/.dev
+
+.venv/.dev: uv.lock pyproject.toml $(wildcard packaging/client/pyproject.toml) | $(UV)
 	$(UV) sync --frozen --all-extras --compile-bytecode
-	@touch .venv
+	@touch .venv/.run .venv/.dev
+
+# Only what `make run` needs; --inexact keeps the development tools if they are installed.
+.venv/.run: uv.lock pyproject.toml | $(UV)
+	$(UV) sync --frozen --no-dev --extra demo --inexact --compile-bytecode
+	@touch .venv/.run
 
 .uv/bin/uv:
 	@python3 -m venv .uv || { echo "python3 lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }

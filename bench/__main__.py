@@ -1,7 +1,7 @@
-"""``make bench``: ours beside its peers, in one run, interleaved and repeated.
+"""``make bench``: compares pg-status with other servers in one run of interleaved rounds.
 
-Servers run on one core, load generators on another; CPU time is the server's own, from the
-kernel's scheduler. Every figure is the median of the rounds. Writes ``docs/performance.md``.
+Servers run on one core, load generators on another. CPU time is that of the server, as accounted by
+the kernel's scheduler. Every figure is the median of the rounds. Writes ``docs/performance.md``.
 """
 
 import argparse
@@ -41,13 +41,15 @@ def main() -> int:
         return 1
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        sys.stderr.write("the servers and the load generator need a core each\n")
+        sys.stderr.write(
+            "two cores are required: one for the servers, one for the load generator\n"
+        )
         return 1
-    # As in every installation. Compiled at the start, they take longer and leave 1.5 MiB behind.
+    # As in every installation: compilation at the start costs time and 1.5 MiB of memory.
     for package in (sysconfig.get_path("purelib"), *pgstatus.__path__):
         compileall.compile_dir(package, quiet=2, workers=0)
     with ExitStack() as undo:
-        # What is started from here on, PostgreSQL first, is on the generators' core.
+        # All processes that are started from here on, PostgreSQL first, run on this core.
         pin(cores[_CLIENT_CORE])
         place = undo.enter_context(a_place())
         directory, network, cluster = place.directory, place.network, place.cluster
@@ -74,7 +76,7 @@ def main() -> int:
 def _measure(
     bench: Bench, patroni: Callable[[], Server], rounds: int, seconds: float, core: int
 ) -> Results:
-    _say("start")
+    _log("start")
     starts = []
     for _ in range(_STARTS):
         began = time.monotonic()
@@ -82,7 +84,7 @@ def _measure(
         starts.append(time.monotonic() - began)
         bench.stop()
     ours = bench.ours()
-    _say("idle")
+    _log("idle")
     before = cpu_seconds(ours.pids)
     time.sleep(_IDLE_SECONDS)
     idle = (cpu_seconds(ours.pids) - before) / _IDLE_SECONDS
@@ -91,7 +93,7 @@ def _measure(
     servers = [ours, nginx, bench.plain(), patroni(), *bench.others()]
     workloads: dict[str, Callable[[Server], Load]] = {
         "`/master`, kept connections": lambda s: wrk(s.url, seconds, core),
-        "`/master`, a connection each": lambda s: wrk(s.url, seconds, core, close=True),
+        "`/master`, one connection per request": lambda s: wrk(s.url, seconds, core, close=True),
         "`/hosts`, kept connections": lambda s: wrk(s.base + "/hosts", seconds, core),
         "JSON mix, kept connections": lambda s: wrk(s.base, seconds, core, mix=True),
     }
@@ -101,16 +103,16 @@ def _measure(
             for server in servers:
                 if "/master" not in workload and not server.has_all_paths:
                     continue
-                _say(f"round {number + 1} of {rounds}: {workload}: {server.name}")
+                _log(f"round {number + 1} of {rounds}: {workload}: {server.name}")
                 results.add(workload, server.name, _row(server, run))
     _measure_latency(results, servers, (ours, nginx), core)
     for server in servers:
         results.memory[server.name] = pss_mib(server.pids) if server.pid else None
-    results.memory["gunicorn, falcon and psycopg imported, forked once"] = floor_mib()
+    results.memory["gunicorn, falcon and psycopg, imported"] = floor_mib()
     for number in range(rounds):
         for server in servers:
             if server.pid:
-                _say(f"round {number + 1} of {rounds}: a tenth of a core: {server.name}")
+                _log(f"round {number + 1} of {rounds}: a tenth of a core: {server.name}")
                 with a_tenth_of_a_core(server.pids) as results.throttled_by:
                     row = _row(server, lambda s: wrk(s.url, 2 * seconds, core))
                 results.add("`/master`, a tenth of a core", server.name, row)
@@ -120,23 +122,27 @@ def _measure(
 def _measure_latency(
     results: Results, servers: Sequence[Server], loops: Sequence[Server], core: int
 ) -> None:
-    """At a steady rate below the maximum; ``loops`` also beside slow clients."""
+    """Latency at a constant rate below the maximum; of ``loops`` also with slow clients."""
     rounds, seconds = results.rounds, results.seconds
     for number in range(rounds):
         for server in servers:
-            _say(f"round {number + 1} of {rounds}: half of the maximum: {server.name}")
+            _log(f"round {number + 1} of {rounds}: half of the maximum: {server.name}")
             half = hey(server.url, seconds, core).per_second / 2
-            row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=half))
-            results.add("`/master`, half of what hey can ask", server.name, row)
+            row = _row(
+                server, partial(_at_constant_rate, seconds=seconds, core=core, per_second=half)
+            )
+            results.add("`/master`, half of the maximum rate of hey", server.name, row)
     for number in range(rounds):
         for server in loops:
-            _say(f"round {number + 1} of {rounds}: beside slow clients: {server.name}")
+            _log(f"round {number + 1} of {rounds}: beside slow clients: {server.name}")
             with slow_clients(server.url, _SLOW_CLIENTS):
-                row = _row(server, partial(_steadily, seconds=seconds, core=core, per_second=500))
+                row = _row(
+                    server, partial(_at_constant_rate, seconds=seconds, core=core, per_second=500)
+                )
             results.add(f"`/master`, 500/s beside {_SLOW_CLIENTS} slow clients", server.name, row)
 
 
-def _steadily(server: Server, seconds: float, core: int, per_second: float) -> Load:
+def _at_constant_rate(server: Server, seconds: float, core: int, per_second: float) -> Load:
     return hey(server.url, seconds, core, per_second=per_second)
 
 
@@ -148,14 +154,14 @@ def _row(server: Server, run: Callable[[Server], Load]) -> Row:
     return Row(load.per_second, cpu, load.p50, load.p99)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=3, help="duration of each measurement")
     parser.add_argument("--output", type=Path, default=Path("docs/performance.md"))
     return parser
 

@@ -1,8 +1,8 @@
-"""``python -m bench.churn``: does memory stay flat?
+"""``python -m bench.churn``: tests whether the memory of the daemon remains constant.
 
-An hour (or ``--minutes``) of clients that come and go, of which some are cut off in the middle of a
-request or of an answer, while every request for a replica is one that was never asked before: a
-million of them. Once a minute the daemon is told to reload, and its memory is printed.
+For an hour (``--minutes``), clients connect and disconnect, some of them in the middle of a request
+or response, and send a million distinct requests for a replica. Once a minute the daemon reloads
+its configuration, and its memory is printed.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from bench.servers import wait_for
 from pgstatus.demo.cluster import Cluster
 
 _BATCH = 16
-# Closing with this option set resets the connection.
+# With this option, close() resets the connection.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Client:
-    """Asks ever new questions, on connections that it keeps for a while."""
+    """Sends distinct requests on connections that it keeps for a short time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -40,11 +40,11 @@ class Client:
         self.connections = 0
 
     def connection(self) -> None:
-        """One connection from its beginning to its end, whatever that is."""
+        """Open one connection, send requests, and end the connection in one of several ways."""
         with socket.create_connection(self._address, 10) as sock:
             self.connections += 1
             for _ in range(self._random.randrange(4)):
-                self._ask(sock)
+                self._request(sock)
             match self._random.randrange(4):
                 case 0:
                     sock.sendall(b"GET /master HTTP/1.1\r\nHos")
@@ -54,7 +54,7 @@ class Client:
                 case 2:
                     sock.sendall(b"\x16\x03 nonsense\r\n\r\n")
 
-    def _ask(self, sock: socket.socket) -> None:
+    def _request(self, sock: socket.socket) -> None:
         requests = [
             b"GET /replica?lag_ms=%d HTTP/1.1\r\nHost: x\r\n\r\n" % next(self._numbers)
             for _ in range(_BATCH)
@@ -64,7 +64,7 @@ class Client:
         while received.count(b"HTTP/1.1 ") < _BATCH or received.endswith(b"\r\n\r\n"):
             part = sock.recv(65536)
             if not part:
-                raise ConnectionResetError("closed in the middle of an answer")
+                raise ConnectionResetError("closed in the middle of a response")
             received += part
         self.asked += _BATCH
 
@@ -119,7 +119,7 @@ def _churn(
                 flush=True,
             )
             daemon.send_signal(signal.SIGHUP)
-        # In step with the clock, so that the last request is asked in the last minute.
+        # Spread the requests evenly over the duration.
         if client.asked > requests * elapsed / seconds:
             time.sleep(0.005)
         else:

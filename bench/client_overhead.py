@@ -123,7 +123,7 @@ async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: st
 async def questions(stack: AsyncExitStack, url: str) -> None:
     """A question to pg-status: the HTTP library alone, and our clients."""
     pool = await stack.enter_async_context(httpcore2.AsyncConnectionPool())
-    always = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=0))
+    always = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=0, stale_if_error=0))
     cached = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=3600))
     headers = [("Host", "localhost"), ("Accept", "application/json")]
     await compare(
@@ -134,7 +134,7 @@ async def questions(stack: AsyncExitStack, url: str) -> None:
     )
     threads_pool = httpcore2.ConnectionPool()
     stack.callback(threads_pool.close)
-    threads_always = PgStatusClient(url, max_age=0)
+    threads_always = PgStatusClient(url, max_age=0, stale_if_error=0)
     threads_cached = PgStatusClient(url, max_age=3600)
     stack.callback(threads_always.close)
 

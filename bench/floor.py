@@ -1,4 +1,4 @@
-"""What no program of this kind can be smaller than: its libraries, imported and forked once."""
+"""A lower bound of the memory: a process that has imported the libraries and does nothing else."""
 
 import subprocess
 import sys
@@ -6,23 +6,21 @@ import sys
 from bench.processes import pss_mib, tree
 
 _PROGRAM = """
-import os, sys
-import falcon, gunicorn.app.base, gunicorn.arbiter, gunicorn.workers.gthread, psycopg
-os.fork()
-print("here", flush=True)
+import sys
+import falcon, gunicorn.http.message, gunicorn.http.wsgi, gunicorn.workers.base, psycopg
+print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 def floor_mib() -> float:
-    """PSS of two processes that have gunicorn, falcon and psycopg, and do nothing with them."""
+    """PSS of a process that has imported gunicorn, falcon and psycopg."""
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin
         assert process.stdout
-        for _ in range(2):
-            process.stdout.readline()
+        process.stdout.readline()
         mib = pss_mib(tree(process.pid))
         process.stdin.close()
         return mib

@@ -1,9 +1,9 @@
-"""How long after a promotion the first write succeeds through HAProxy, and what sets the time.
+"""Measures the time from a promotion to the first write through HAProxy, and its components.
 
-``python -m bench.haproxy_failover`` runs failovers on a real cluster behind a real HAProxy with
-the shipped configuration. From the return of ``pg_ctl promote`` it measures until pg-status names
-the new master, until HAProxy has it as up and the old one as down, and until a write through the
-write port is committed there (one is tried every ten milliseconds).
+``python -m bench.haproxy_failover`` runs failovers of a real cluster behind HAProxy with the
+packaged configuration. It measures the time from the return of ``pg_ctl promote`` until pg-status
+reports the new master, until HAProxy marks it up and the old one down, and until a write through
+the write port is committed on it (attempted every ten milliseconds).
 """
 
 import argparse
@@ -27,11 +27,16 @@ from pgstatus.demo.cluster import Cluster, Server
 PATIENCE = 30
 EVERY = 0.01
 
-STEPS = ("pg-status names it", "HAProxy: new one up", "HAProxy: old one down", "first write")
+STEPS = (
+    "pg-status reports it",
+    "HAProxy: new server up",
+    "HAProxy: old server down",
+    "first write",
+)
 
 
 def when(predicate: Callable[[], bool]) -> float:
-    """When it became true."""
+    """Wait for the predicate; return the time at which it became true."""
     deadline = time.monotonic() + PATIENCE
     while not predicate():
         if time.monotonic() > deadline:
@@ -41,8 +46,9 @@ def when(predicate: Callable[[], bool]) -> float:
 
 
 async def first_write(haproxy: HAProxy, address: str) -> float:
-    """When a write was first committed on this host. Each try has a session of its own and waits
-    for no other.
+    """Return the time at which a write was first committed on this host.
+
+    Each attempt uses its own session and does not wait for the others.
     """
     written: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
@@ -67,7 +73,7 @@ async def first_write(haproxy: HAProxy, address: str) -> float:
 async def failover(
     cluster: Cluster, daemon: Daemon, haproxy: HAProxy, lose: Callable[[Server], None]
 ) -> list[float]:
-    """Seconds from the return of the promotion to each of STEPS."""
+    """Run one failover; return the seconds from the return of the promotion to each of STEPS."""
     old, heir = cluster.primary, cluster.replicas[0]
     lose(old)
     cluster.promote(heir)
@@ -92,10 +98,10 @@ def measure(repeats: int, sleep_ms: int, lose: Callable[[Server], None]) -> list
         cluster.primary.sql("CREATE TABLE written (at timestamptz)")
         for number in range(repeats):
             haproxy.settle(cluster)
-            # Not always at the same moment of the pause.
+            # Vary the moment of the failover within the check interval.
             time.sleep(sleep_ms / 1000 * number / repeats)
             results.append(asyncio.run(failover(cluster, daemon, haproxy, lose)))
-            # All others: each may have log that the new master has not.
+            # Every other server may have WAL that the new master does not have.
             for replica in cluster.replicas:
                 cluster.rebuild(replica)
     return results
@@ -108,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     for name, lose in (
         ("the master crashes", Server.crash),
-        ("the master lives on", lambda _: None),
+        ("the old master keeps running", lambda _: None),
     ):
         results = measure(options.repeats, options.sleep_ms, lose)
         sys.stdout.write(
@@ -116,7 +122,7 @@ def main() -> None:
             "seconds after the promotion: median, worst\n"
         )
         for step, times in zip(STEPS, zip(*results, strict=True), strict=True):
-            sys.stdout.write(f"  {step:24}{median(times):6.3f}{max(times):8.3f}\n")
+            sys.stdout.write(f"  {step:26}{median(times):6.3f}{max(times):8.3f}\n")
         sys.stdout.flush()
 
 

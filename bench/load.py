@@ -1,4 +1,4 @@
-"""Load from the generators that Debian has, and what they say of it."""
+"""Runs the load generators wrk and hey, and parses their output."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True)
 class Load:
-    """One run of a generator; latencies in milliseconds."""
+    """The result of one run of a generator; latencies in milliseconds."""
 
     requests: int
     per_second: float
@@ -27,13 +27,13 @@ def wrk(
     close: bool = False,
     mix: bool = False,
 ) -> Load:
-    """As many requests as the server answers; ``mix``: the JSON mix, whatever the URL's path."""
+    """Maximum load with wrk. ``mix``: the JSON mix of requests instead of the path of the URL."""
     command = ["taskset", "-c", str(core), "wrk", "-t1", "-c32", f"-d{seconds:g}s"]
     command += ["--latency", *(["-s", str(_MIX)] if mix else [])]
     command += ["-H", "Connection: close"] if close else []
     out = _run([*command, url])
     if refused := re.search(r"Non-2xx or 3xx responses: (\d+)", out):
-        raise RuntimeError(f"{url}: {refused[1]} answers were no success")
+        raise RuntimeError(f"{url}: {refused[1]} responses without success")
     return Load(
         int(_find(r"(\d+) requests in", out)),
         float(_find(r"Requests/sec:\s+([\d.]+)", out)),
@@ -43,7 +43,7 @@ def wrk(
 
 
 def hey(url: str, seconds: float, core: int, *, per_second: float | None = None) -> Load:
-    """A steady rate on eight kept connections, or as much as goes."""
+    """Load with hey on eight kept connections: a constant rate, or the maximum."""
     command = ["taskset", "-c", str(core), "hey", "-z", f"{seconds:g}s", "-c", "8"]
     command += ["-q", str(max(1, round(per_second / 8)))] if per_second else []
     out = _run([*command, url])
@@ -62,7 +62,7 @@ def _run(command: list[str]) -> str:
 def _find(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
-        raise RuntimeError(f"the generator said nothing like {pattern!r}:\n{text}")
+        raise RuntimeError(f"the output of the generator does not contain {pattern!r}:\n{text}")
     return match[1]
 
 

@@ -1,7 +1,7 @@
-"""Patroni's REST API as a peer: one node with a PostgreSQL of its own, and Raft in its own process.
+"""Patroni's REST API for comparison: one node with its own PostgreSQL server, and Raft.
 
-It is installed for the occasion into the run's directory, from PyPI, because it has to run as the
-account that runs PostgreSQL, which may not enter ours.
+It is installed from PyPI into the directory of the run: it must run as the account that runs
+PostgreSQL, which may have no access to the virtual environment of the benchmark.
 """
 
 import os
@@ -34,12 +34,12 @@ postgresql:
 
 
 def prepare(directory: Path, bindir: Path, address: str, port: int) -> list[str]:
-    """Install and configure it below ``directory``; the command that runs it."""
+    """Install and configure Patroni below ``directory``; return the command that runs it."""
     directory.mkdir()
     binaries = Binaries.prepare(bindir, directory)
     uv = os.environ.get("UV") or shutil.which("uv") or "uv"
     environment = directory / "venv"
-    # Not the interpreter that runs this: it may be where the account may not go.
+    # The account may have no access to the interpreter that runs the benchmark.
     run: Callable[..., object] = subprocess.run
     run([uv, "venv", "--quiet", "--python", "/usr/bin/python3", environment], check=True)
     run(

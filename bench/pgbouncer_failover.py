@@ -1,8 +1,9 @@
-"""From the promotion of a replica to the first transaction behind PgBouncer, by hook and by timer.
+"""Measures the time from a promotion to the first transaction through PgBouncer.
 
-``python -m bench.pgbouncer_failover [rounds]`` lets an application write through PgBouncer without
-a pause while the primary crashes, or freezes, and a replica is promoted; docs/pgbouncer.md has the
-figures. Needs pgbouncer (Debian: pgbouncer).
+``python -m bench.pgbouncer_failover [rounds]``: an application writes through PgBouncer
+continuously while the primary crashes or freezes and a replica is promoted; with pgbouncer-follow
+as a hook and as a poller. The results are in docs/pgbouncer.md. Requires pgbouncer (Debian:
+pgbouncer).
 """
 
 import subprocess
@@ -28,14 +29,14 @@ _PATIENCE = 60.0
 
 
 class Application(Running):
-    """Writes again and again on a kept connection, and connects anew after an error."""
+    """Writes continuously on a persistent connection, and reconnects after an error."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.done: list[tuple[float, str]] = []
-        """When each transaction was committed, and on which server."""
+        """Of each transaction: the time of its commit and its server."""
         self.errors: list[str] = []
 
     def launch(self) -> None:
@@ -71,7 +72,7 @@ class Application(Running):
 
 @contextmanager
 def following(how: str, cluster: Cluster, follower: Follower, log: Path) -> Iterator[Daemon]:
-    """pg-status as it comes, and the script as its hook or as by the timer that is shipped."""
+    """pg-status with its defaults, and the script as its hook or as run by the packaged timer."""
     address = follower.bouncer.address
     variables: dict[str, object] = {
         "hosts": ",".join(server.address for server in cluster.servers),
@@ -91,11 +92,15 @@ def following(how: str, cluster: Cluster, follower: Follower, log: Path) -> Iter
 
 
 def measure(cluster: Cluster, daemon: Daemon, application: Application, freeze: bool) -> float:
-    """One failover: seconds from the moment when the new primary accepts writes."""
+    """One failover: seconds from the moment at which the new primary accepts writes."""
     old = cluster.primary
-    wait_until("all is well", lambda: all(h["sync_by_time"] for h in daemon.json("/hosts")), 60)
+    wait_until(
+        "all replicas are in sync",
+        lambda: all(h["sync_by_time"] for h in daemon.json("/hosts")),
+        60,
+    )
     before = len(application.done)
-    wait_until("it writes", lambda: len(application.done) > before + 20, _PATIENCE)
+    wait_until("the application writes", lambda: len(application.done) > before + 20, _PATIENCE)
     if freeze:
         old.freeze()
     else:
@@ -104,7 +109,7 @@ def measure(cluster: Cluster, daemon: Daemon, application: Application, freeze: 
     cluster.promote(heir)
     promoted = time.monotonic()
     application.done.clear()
-    wait_until("it writes again", lambda: application.first_on(heir), _PATIENCE)
+    wait_until("the application writes again", lambda: application.first_on(heir), _PATIENCE)
     first = application.first_on(heir)
     assert first is not None
     if freeze:
@@ -116,7 +121,7 @@ def measure(cluster: Cluster, daemon: Daemon, application: Application, freeze: 
 
 
 def series(how: str, rounds: int, *, freeze: bool = False, **options: object) -> str:
-    """The figures of so many failovers, in a line."""
+    """Run a series of failovers; return the results as one line."""
     with ExitStack() as undo:
         place = undo.enter_context(a_place())
         directory, network, cluster = place.directory, place.network, place.cluster
@@ -130,8 +135,8 @@ def series(how: str, rounds: int, *, freeze: bool = False, **options: object) ->
         took = [measure(cluster, daemon, application, freeze) for _ in range(rounds)]
     return (
         f"median {median(took):.2f} s, worst {max(took):.2f} s of {rounds}; "
-        f"the application saw {', '.join(sorted(set(application.errors))) or 'no error'} "
-        f"({len(application.errors)} times)"
+        f"errors of the application: {', '.join(sorted(set(application.errors))) or 'none'} "
+        f"({len(application.errors)})"
     )
 
 

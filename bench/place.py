@@ -1,4 +1,4 @@
-"""Where a benchmark takes place: a directory, addresses of its own, a primary and two replicas."""
+"""The environment of a benchmark: a directory, addresses, a primary and two replicas."""
 
 import shutil
 import tempfile
@@ -14,10 +14,10 @@ from pgstatus.demo.network import Network, free_port
 
 @dataclass(frozen=True)
 class Place:
-    """All of it is gone when the benchmark is over."""
+    """The environment; it is removed at the end of the benchmark."""
 
     directory: Path
-    """Anybody may write there: PostgreSQL, PgBouncer and nginx give up root."""
+    """Writable for every account, because PostgreSQL, PgBouncer and nginx drop root privileges."""
     network: Network
     """.2 to .4 are the cluster's."""
     cluster: Cluster
@@ -25,7 +25,7 @@ class Place:
 
 @contextmanager
 def a_place() -> Iterator[Place]:
-    """Make it, and take it down in the end."""
+    """Create the environment, and remove it at the end."""
     with ExitStack() as undo:
         directory = Path(tempfile.mkdtemp(prefix="pg-status-bench-"))
         undo.callback(shutil.rmtree, directory, ignore_errors=True)

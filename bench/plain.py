@@ -1,12 +1,39 @@
-"""The same daemon, with gunicorn's own thread worker in the place of ours."""
+"""The same daemon with gunicorn's arbiter and its thread worker instead of our event loop."""
 
-import sys
+import os
+from collections.abc import Callable
+from typing import Any
 
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.app.base import BaseApplication
 
-from pgstatus.cli.main import main
-from pgstatus.daemon import process as server
+from pgstatus.daemon.runtime import Runtime
+from pgstatus.outputs.systemd import Notifier
+from pgstatus.settings.load import Settings, load
+
+
+class Plain(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """One worker with four threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        bind = f"{self._settings.listen_address}:{self._settings.listen_port}"
+        for name, value in {"bind": bind, "workers": 1, "threads": 4, "keepalive": 75}.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        runtime = Runtime(
+            self._settings,
+            lambda: self._settings,
+            Notifier(),
+            wake=lambda: None,
+            end=lambda: os._exit(1),
+        )
+        runtime.start()
+        return runtime.wsgi
+
 
 if __name__ == "__main__":
-    server._OPTIONS.update(worker_class=ThreadWorker, threads=4)
-    sys.exit(main([]))
+    Plain(load(os.environ)).run()

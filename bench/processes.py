@@ -1,4 +1,4 @@
-"""What a server costs, from the kernel: CPU time and memory of a process and all its children."""
+"""CPU time and memory of a process and all its descendants, as reported by the kernel."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def tree(pid: int) -> list[int]:
-    """The process and everything below it."""
+    """The process and all its descendants."""
     found = [pid]
     for parent in found:
         for thread in Path(f"/proc/{parent}/task").iterdir():
@@ -17,7 +17,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """CPU time that all their threads have used so far, in nanosecond resolution."""
+    """CPU time used by all their threads so far, with a resolution of nanoseconds."""
     total = 0
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -26,7 +26,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def pss_mib(pids: list[int]) -> float:
-    """Proportional set size: memory they share with each other counts once."""
+    """Proportional set size: memory that they share with each other is counted once."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -36,13 +36,16 @@ def pss_mib(pids: list[int]) -> float:
 
 
 def pin(core: int) -> None:
-    """Keep the calling process, and what it starts from now on, on one core."""
+    """Restrict the calling process, and processes that it starts later, to one core."""
     os.sched_setaffinity(0, {core})
 
 
 @contextlib.contextmanager
 def a_tenth_of_a_core(pids: list[int]) -> Iterator[str]:
-    """Let the processes have 10 ms of every 100, as ``docker run --cpus 0.1``; says how."""
+    """Limit the processes to 10 ms in each 100 ms, like ``docker run --cpus 0.1``.
+
+    Yields the name of the mechanism.
+    """
     name = f"pg-status-bench-{os.getpid()}"
     for parent, setting, value in (
         ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "10000"),

@@ -1,4 +1,4 @@
-"""The figures of a run, and the page that shows them."""
+"""The results of a benchmark run, and the page that is generated from them."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _MARK = "<!-- written by `make bench` from here on -->\n"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of one server; latencies in milliseconds, CPU in microseconds a request."""
+    """A measurement of one server: latencies in milliseconds, CPU in microseconds per request."""
 
     per_second: float
     cpu: float | None
@@ -25,14 +25,14 @@ class Row:
 
 @dataclass
 class Results:
-    """Everything that one run found."""
+    """The results of one run."""
 
     rounds: int
     seconds: float
     starts: float
     idle: float
     alone: float
-    """MiB before the others are started, which share the interpreter and libraries with it."""
+    """MiB before the other servers start, which share the interpreter and libraries with it."""
     rows: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
     memory: dict[str, float | None] = field(default_factory=dict)
     throttled_by: str = ""
@@ -41,7 +41,7 @@ class Results:
         self.rows.setdefault(workload, {}).setdefault(server, []).append(row)
 
     def of(self, workload: str, server: str) -> Row:
-        """The medians."""
+        """The medians of the rounds."""
         rows = self.rows[workload][server]
         cpus = [row.cpu for row in rows if row.cpu is not None]
         return Row(
@@ -53,7 +53,7 @@ class Results:
 
 
 def write(results: Results, path: Path) -> None:
-    """Replace the page's measured part; what stands above the mark is a person's."""
+    """Replace the generated part of the page, below the mark."""
     text = path.read_text() if path.exists() else "# Performance\n\n"
     path.write_text(text.partition(_MARK)[0] + _MARK + "\n" + "\n".join(_page(results)))
 
@@ -63,11 +63,11 @@ def _page(results: Results) -> list[str]:
         f"""\
 {datetime.now(UTC):%Y-%m-%d}, {_machine()}. {_versions()}.
 
-Medians of {results.rounds} rounds, interleaved, {results.seconds:g} s each. wrk has one thread and
-32 connections, hey 8 connections. The servers have one core and the generators another; the
-PostgreSQL hosts under watch are on the generators'. Load average over the last five minutes of the
-run: {os.getloadavg()[1]:.1f}; the CPU of one measurement varied by ±{_noise(results):.0%} between
-rounds. In brackets: as a multiple of ours.
+Medians of {results.rounds} interleaved rounds, {results.seconds:g} s each. wrk uses one thread and
+32 connections, hey 8 connections. The servers run on one core, the load generators and the
+monitored PostgreSQL hosts on another. Load average over the last five minutes of the run:
+{os.getloadavg()[1]:.1f}; the CPU time of a measurement varied by ±{_noise(results):.0%} between
+rounds. In parentheses: relative to pg-status.
 """
     ]
     for workload in results.rows:
@@ -86,8 +86,8 @@ rounds. In brackets: as a multiple of ours.
             )
         lines.append("")
     if results.throttled_by:
-        lines += [f"The tenth of a core was enforced by {results.throttled_by}.", ""]
-    lines += ["### Memory after all this, all processes (PSS)", "", "| server | MiB |"]
+        lines += [f"The CPU limit was enforced by {results.throttled_by}.", ""]
+    lines += ["### Memory after the load, all processes (PSS)", "", "| server | MiB |"]
     lines += ["| --- | ---: |"]
     lines += [
         f"| {server} | {_times(size, results.memory[_OURS], '{:.1f}')} |"
@@ -96,12 +96,12 @@ rounds. In brackets: as a multiple of ours.
     return [
         *lines,
         "",
-        "### Ours, doing nothing",
+        "### pg-status without load",
         "",
         f"""\
-Three hosts at 1 s checks: {results.idle:.2%} of a core. From start to the first right `/master`:
-{results.starts:.2f} s. Memory (PSS) before the first request, with no other server beside it that
-shares the interpreter and the libraries: {results.alone:.1f} MiB.
+Three hosts, 1 s checks: {results.idle:.2%} of a core. Time from start to the first correct
+`/master`: {results.starts:.2f} s. Memory (PSS) before the first request, without other processes
+that share the interpreter and the libraries: {results.alone:.1f} MiB.
 """,
     ]
 
@@ -114,7 +114,7 @@ def _times(value: float | None, ours: float | None, form: str) -> str:
 
 
 def _noise(results: Results) -> float:
-    """Half of the range between rounds, relative to the median; the median of all measurements."""
+    """Half the range between rounds relative to its median: the median of all measurements."""
     ranges = []
     for servers in results.rows.values():
         for rows in servers.values():

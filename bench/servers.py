@@ -1,4 +1,4 @@
-"""Who is measured: ours, and its peers on the same addresses, one core and the same answer."""
+"""The servers that are compared: same address, same core, same response."""
 
 import os
 import subprocess
@@ -30,11 +30,11 @@ http {{
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs. ``pid`` is None where only its URL is known."""
+    """A running server. ``pid`` is None if only its URL is known."""
 
     name: str
     url: str
-    """Of its answer to "who is the master?"."""
+    """Of its response with the master."""
     pid: int | None
 
     @property
@@ -43,7 +43,7 @@ class Server:
 
     @property
     def has_all_paths(self) -> bool:
-        """It answers more than one question."""
+        """The server has the other endpoints of pg-status too."""
         return self.url.endswith("/master") and not self.name.startswith("nginx")
 
     @property
@@ -52,7 +52,7 @@ class Server:
 
 
 class Bench:
-    """Starts servers on ``core`` of ``address``, and stops them all in the end."""
+    """Starts servers on a core and an address, and stops all of them at the end."""
 
     def __init__(self, address: str, hosts: str, pg_port: int, core: int, directory: Path) -> None:
         self._address = address
@@ -93,7 +93,7 @@ class Bench:
         )
 
     def others(self) -> list[Server]:
-        """``PEER_URLS``: ``name=url`` or ``name=url#pid``, separated by commas."""
+        """The servers in ``PEER_URLS``: ``name=url`` or ``name=url#pid``, separated by commas."""
         found = []
         for item in filter(None, os.environ.get("PEER_URLS", "").split(",")):
             name, _, url = item.partition("=")
@@ -134,7 +134,7 @@ class Bench:
 
 
 def wait_for(url: str, timeout: float = 15.0) -> None:
-    """Return when the URL answers with 200."""
+    """Wait until the URL returns 200."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -144,5 +144,5 @@ def wait_for(url: str, timeout: float = 15.0) -> None:
         except OSError:
             pass
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{url} does not answer")
+            raise RuntimeError(f"{url} does not respond")
         time.sleep(0.005)

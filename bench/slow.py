@@ -1,4 +1,4 @@
-"""Slow clients: each has sent half of a request, and sends another byte from time to time."""
+"""Slow clients: each has sent a part of a request, and sends another byte every two seconds."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ _EVERY = 2.0
 
 @contextlib.contextmanager
 def slow_clients(url: str, number: int) -> Iterator[None]:
-    """Have ``number`` of them beside whatever happens within."""
+    """Keep ``number`` slow clients connected within the block."""
     parts = urlsplit(url)
     stopping = threading.Event()
     with contextlib.ExitStack() as undo:
@@ -23,7 +23,7 @@ def slow_clients(url: str, number: int) -> Iterator[None]:
         def dribble() -> None:
             while not stopping.wait(_EVERY):
                 for client in clients:
-                    with contextlib.suppress(OSError):  # it has been given up
+                    with contextlib.suppress(OSError):  # closed by the server
                         client.send(b"x")
 
         thread = threading.Thread(target=dribble)

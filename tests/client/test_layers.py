@@ -1,10 +1,12 @@
-"""What an application imports is not the daemon, and no framework that it does not use."""
+"""The client imports neither the daemon nor a framework that the application does not use."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 DAEMON = {"falcon", "gunicorn", "environs", "psycopg", "prometheus_client"}
 FRAMEWORKS = {"starlette", "fastapi"}
 
@@ -33,11 +35,7 @@ def imported_by(statement: str) -> set[str]:
 )
 def test_imports(statement: str, ours: set[str], absent: set[str]) -> None:
     modules = imported_by(statement)
-    assert {name.split(".")[1] for name in modules if name.startswith("pgstatus.")} == {
-        "errors",
-        "lsn",
-        *ours,
-    }
+    assert {name.split(".")[1] for name in modules if name.startswith("pgstatus.")} == ours
     assert not modules & absent
 
 
@@ -51,3 +49,14 @@ def test_what_is_not_installed_is_named_by_its_extra(module: str, missing: str) 
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert f"ImportError: pgstatus.{module} needs the extra '{module}'" in done.stderr
+
+
+def test_the_synchronous_client_is_up_to_date() -> None:
+    """``make unasync`` after a change of the asynchronous one."""
+    script = str(ROOT / "packaging/client/generate_sync.py")
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_the_two_distributions_share_the_source_of_lsn() -> None:
+    """A link: a copy would be changed in one place only."""
+    assert (ROOT / "src/pgstatus/client/lsn.py").readlink() == Path("../lsn.py")

@@ -1,4 +1,4 @@
-"""Neighbour programs, and directories that their accounts may enter, which pytest's own are not."""
+"""Fixtures for other programs: directories that are accessible to their accounts."""
 
 import shutil
 import tempfile
@@ -16,7 +16,7 @@ MakeFollower = Callable[..., Follower]
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """An empty one, open to all, gone after the test."""
+    """An empty directory that every account may enter; it is removed after the test."""
     directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
     directory.chmod(0o755)
     yield directory
@@ -25,7 +25,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def make_follower(network: Network, directory: Path) -> Iterator[MakeFollower]:
-    """``make_follower(template, pool_size=2)``: its PgBouncer runs, and knows nothing yet."""
+    """``make_follower(template, pool_size=2)``: PgBouncer runs and has no databases yet."""
     with ExitStack() as undo:
 
         def make(template: str = TEMPLATE, **options: object) -> Follower:

@@ -1,7 +1,7 @@
-"""A real HAProxy with the shipped configuration, before a cluster that a real pg-status watches.
+"""A real HAProxy with the packaged configuration, in front of a cluster with a real pg-status.
 
-The file is used as it is, but for what an administrator changes as well: `HAProxy._edited`.
-Tests import the fixture ``haproxies``, which is called ``make_haproxy``.
+The file is used with the changes that an administrator makes: `HAProxy._edited`. Tests import the
+fixture ``haproxies``; its name is ``make_haproxy``.
 """
 
 import csv
@@ -27,13 +27,13 @@ PROGRAM = shutil.which("haproxy") or "/usr/sbin/haproxy"
 CONFIGURATION = Path(__file__).parents[2] / "packaging/haproxy/haproxy.cfg"
 
 Server = tuple[str, str]
-"""The section and the server's name in it."""
+"""The section, and the name of the server in it."""
 
 
 class HAProxy(Program):
-    """One process, with its workers.
+    """HAProxy with its workers.
 
-    It listens on pg-status's address. ``changes`` are further replacements in the file.
+    It listens on the address of pg-status. ``changes`` are further replacements in the file.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HAProxy(Program):
         super().__init__([PROGRAM, "-W", "-f", configuration], directory / "haproxy.log")
 
     def _edited(self, cluster: Cluster, daemon: Daemon, changes: Mapping[str, str]) -> str:
-        """The shipped file with other addresses and ports."""
+        """The packaged file with other addresses and ports."""
         checks_port = free_port([self._address], 8500)
         replacements = {
             **changes,
@@ -66,30 +66,30 @@ class HAProxy(Program):
         for old, new in replacements.items():
             assert old in text, f"{CONFIGURATION} has no {old!r}"
             text = text.replace(old, new)
-        if os.geteuid() != 0:  # only root may become another account
+        if os.geteuid() != 0:  # requires root
             text = re.sub(r"^    (user|group|chroot) .*\n", "", text, flags=re.MULTILINE)
         return text
 
     def answers(self) -> bool:
         try:
-            return bool(self.say("show info"))
+            return bool(self.execute("show info"))
         except OSError:
             return False
 
-    def say(self, words: str) -> str:
-        """Say something to the stats socket; its answer."""
+    def execute(self, command: str) -> str:
+        """Send a command to the stats socket; return the response."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self._socket))
-            connection.sendall(f"{words}\n".encode())
+            connection.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def statistics(self) -> dict[Server, dict[str, str]]:
         """``show stat``, by section and server (or FRONTEND, BACKEND)."""
-        lines = self.say("show stat").removeprefix("# ").splitlines()
+        lines = self.execute("show stat").removeprefix("# ").splitlines()
         return {(row["pxname"], row["svname"]): row for row in csv.DictReader(lines)}
 
     def checked(self) -> dict[Server, dict[str, str]]:
-        """Of the servers that pg-status is asked about, what the statistics say."""
+        """The statistics of the servers whose state is determined by pg-status."""
         return {
             (section, name): row
             for (section, name), row in self.statistics().items()
@@ -97,7 +97,7 @@ class HAProxy(Program):
         }
 
     def up(self, section: str) -> set[str]:
-        """The servers of a section that take new sessions of their own, not as a stopgap."""
+        """The servers of a section that are up, without the backup servers."""
         return {
             name
             for (of, name), row in self.checked().items()
@@ -105,26 +105,28 @@ class HAProxy(Program):
         }
 
     def pg_status_is_up(self) -> bool:
-        """The pg-status that is asked first."""
+        """The state of the first pg-status in HAProxy."""
         return self.statistics()["pg_status", "local"]["status"].startswith("UP")
 
     def wait_for(self, section: str, *names: str) -> None:
-        """Until exactly these are up."""
+        """Wait until exactly these servers are up."""
         wait_until(
             lambda: f"{section}: {names}\n{self.log}", lambda: self.up(section) == set(names)
         )
 
     def settle(self, cluster: Cluster) -> None:
-        """Until the master takes writes and all replicas reads, beyond doubt."""
+        """Wait until the master is up for writes, all replicas for reads, and no transition is
+        pending.
+        """
         self.wait_for("write", cluster.primary.address)
         self.wait_for("read", *(replica.address for replica in cluster.replicas))
-        wait_until("no server is about to change", self._is_quiet)
+        wait_until("no transition is pending", self._is_quiet)
 
     def _is_quiet(self) -> bool:
         return all(row["status"] in {"UP", "DOWN"} for row in self.checked().values())
 
     def wait_for_checks(self, number: int) -> None:
-        """Until so many more checks have been answered."""
+        """Wait until this number of further checks has been answered."""
 
         def answered() -> int:
             return int(self.statistics()["pg_status", "FRONTEND"]["req_tot"])
@@ -133,14 +135,14 @@ class HAProxy(Program):
         wait_until(f"{number} checks", lambda: answered() >= before + number)
 
     def reload(self) -> None:
-        """As the unit with the drop-in of docs/haproxy.md does it."""
-        (self._directory / "server-state").write_text(self.say("show servers state"))
+        """Reload as the unit with the drop-in of docs/haproxy.md."""
+        (self._directory / "server-state").write_text(self.execute("show servers state"))
         before = self._pid()
         self.process.send_signal(signal.SIGUSR2)
         wait_until("a new worker", lambda: self.is_ready() and self._pid() != before)
 
     def _pid(self) -> str:
-        return str(re.findall(r"^Pid: (\d+)$", self.say("show info"), re.MULTILINE)[0])
+        return str(re.findall(r"^Pid: (\d+)$", self.execute("show info"), re.MULTILINE)[0])
 
     def write(self) -> psycopg.Connection:
         """A session through the write port."""
@@ -151,7 +153,7 @@ class HAProxy(Program):
         return psycopg.connect(self._conninfo(self.read_port), autocommit=True)
 
     def writes_reach(self, address: str) -> bool:
-        """A new session through the write port is on this host, and may write."""
+        """A new session through the write port is on this host and can write."""
         try:
             with self.write() as session:
                 session.execute("CREATE TABLE IF NOT EXISTS written (at timestamptz)")
@@ -161,7 +163,7 @@ class HAProxy(Program):
             return False
 
     def reads_reach(self, *addresses: str) -> bool:
-        """Ten new sessions through the read port are on these hosts, and on each of them."""
+        """Ten new sessions through the read port are on these hosts, and on all of them."""
         with ExitStack() as open_sessions:
             sessions = [open_sessions.enter_context(self.read()) for _ in range(10)]
             return {host_of(session) for session in sessions} == set(addresses)
@@ -178,14 +180,14 @@ class HAProxy(Program):
 
 
 def host_of(session: psycopg.Connection) -> str:
-    """The address of the server that a session has reached."""
+    """The address of the server of a session."""
     row = session.execute("SELECT host(inet_server_addr())").fetchone()
     assert row is not None
     return str(row[0])
 
 
 def is_open(session: psycopg.Connection) -> bool:
-    """The session still answers."""
+    """The session is usable."""
     try:
         session.execute("SELECT 1")
     except psycopg.OperationalError:
@@ -198,7 +200,7 @@ HAProxyFactory = Callable[..., HAProxy]
 
 @pytest.fixture(name="make_haproxy")
 def haproxies(tmp_path: Path) -> Iterator[HAProxyFactory]:
-    """Start HAProxy and wait until it knows who is who: ``make_haproxy(cluster, daemon)``."""
+    """``make_haproxy(cluster, daemon)``: start HAProxy and wait until all roles are known."""
     with ExitStack() as undo:
 
         def make(cluster: Cluster, daemon: Daemon, changes: Mapping[str, str] = {}) -> HAProxy:

@@ -1,7 +1,6 @@
-"""``python -m tests.neighbours.screenshot FILE``: the status page after a real failover, for docs.
+"""``python -m tests.neighbours.screenshot FILE``: the status page after a failover, for the docs.
 
-Two minutes of an ordinary life: writes, a replica whose replay is paused for a while, the crash of
-the primary.
+Two minutes of load with a replica whose replay is paused for a while, and a crash of the primary.
 """
 
 import sys
@@ -23,13 +22,13 @@ def main(picture: Path) -> None:
         try:
             cluster = clusters.make()
             daemon = daemons.start(cluster, sleep_ms=1000)
-            _live(cluster)
+            _run_load(cluster)
             with browser(Path(directory) / "profile") as page:
                 page.prefer(reduced_motion="reduce")
                 page.resize(1100, 900)
                 page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
                 page.open(daemon.url)
-                wait_until("it is shown", lambda: page.text("#history li"))
+                wait_until("the page is shown", lambda: page.text("#history li"))
                 page.driver.save_screenshot(str(picture))
         finally:
             daemons.close()
@@ -37,7 +36,7 @@ def main(picture: Path) -> None:
             network.release()
 
 
-def _live(cluster: Cluster) -> None:
+def _run_load(cluster: Cluster) -> None:
     _write(cluster, 40)
     late = cluster.replicas[1]
     late.sql("SELECT pg_wal_replay_pause()")

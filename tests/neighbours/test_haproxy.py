@@ -1,4 +1,4 @@
-"""What docs/haproxy.md promises of the shipped configuration: a real HAProxy, real failovers."""
+"""The packaged configuration behaves as documented in docs/haproxy.md: real HAProxy, failovers."""
 
 import re
 import subprocess
@@ -25,16 +25,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_haproxy_accepts_the_shipped_file() -> None:
-    """What it warns of is only what this machine lacks: the hosts, and a state of before."""
+def test_haproxy_accepts_the_packaged_file() -> None:
+    """The only warnings are about missing host names and the missing state file of this machine."""
     check = subprocess.run(
         [PROGRAM, "-c", "-f", CONFIGURATION], capture_output=True, text=True, check=False
     )
     output = check.stdout + check.stderr
     assert check.returncode == 0, output
-    complaints = [line for line in output.splitlines() if "[WARNING]" in line or "[ALERT]" in line]
-    here = ("could not resolve address 'pg", "Can't open global server state file")
-    assert [line for line in complaints if not any(words in line for words in here)] == []
+    messages = [line for line in output.splitlines() if "[WARNING]" in line or "[ALERT]" in line]
+    expected = ("could not resolve address 'pg", "Can't open global server state file")
+    assert [line for line in messages if not any(text in line for text in expected)] == []
 
 
 def test_writes_reach_the_master_and_reads_the_replicas(
@@ -45,10 +45,10 @@ def test_writes_reach_the_master_and_reads_the_replicas(
     assert haproxy.reads_reach(*(replica.address for replica in cluster.replicas))
 
 
-def test_servers_may_be_named_with_their_port(
+def test_server_names_may_include_the_port(
     cluster: Cluster, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """As hosts have to be that share a name."""
+    """This is required for hosts that share a name."""
     changes = {}
     for number in (1, 2, 3):
         changes[f"server pg{number} "] = f"server pg{number}:5432 "
@@ -59,7 +59,7 @@ def test_servers_may_be_named_with_their_port(
         assert haproxy.writes_reach(cluster.primary.address)
 
 
-def test_what_pg_status_says_against_a_server_is_shown(
+def test_the_reason_of_pg_status_is_shown(
     cluster: Cluster, daemon: Daemon, make_haproxy: HAProxyFactory
 ) -> None:
     haproxy = make_haproxy(cluster, daemon)
@@ -67,9 +67,9 @@ def test_what_pg_status_says_against_a_server_is_shown(
 
     def is_shown() -> bool:
         row = haproxy.statistics()["write", replica]
-        # While a check is under way its code is not there.
+        # While a check is running, its code is empty.
         return (row["check_status"], row["check_code"]) == ("L7STS", "503") and bool(
-            re.fullmatch(f"{replica}.* is a replica", row["last_chk"])
+            re.fullmatch(rf"{replica}:\d+: replica, not master", row["last_chk"])
         )
 
     wait_until("the reason", is_shown)
@@ -79,7 +79,7 @@ def test_what_pg_status_says_against_a_server_is_shown(
 def test_after_a_crash_and_a_promotion_writes_reach_the_new_master(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """The others are rebuilt, and take reads without anybody's help."""
+    """The other hosts are rebuilt and receive reads again without manual action."""
     cluster = make_cluster()
     haproxy = make_haproxy(cluster, make_daemon(cluster))
     assert haproxy.writes_reach(cluster.primary.address)
@@ -91,35 +91,35 @@ def test_after_a_crash_and_a_promotion_writes_reach_the_new_master(
     assert haproxy.reads_reach(*(replica.address for replica in cluster.replicas))
 
 
-def test_sessions_to_a_master_of_yesterday_are_cut(
+def test_sessions_to_a_replaced_master_are_closed(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """It lives on, writable: nothing but HAProxy ends the sessions, and no new one reaches it."""
+    """The old master stays writable: HAProxy closes its sessions and sends it no new ones."""
     cluster = make_cluster()
     haproxy = make_haproxy(cluster, make_daemon(cluster))
     old = cluster.primary
     with haproxy.write() as session:
         assert host_of(session) == old.address
         cluster.promote(cluster.replicas[0])
-        wait_until("it is cut", lambda: not is_open(session))
+        wait_until("the session is closed", lambda: not is_open(session))
     assert old.sql("SELECT pg_is_in_recovery()") == [(False,)]
     haproxy.wait_for("write", cluster.primary.address)
     assert all(haproxy.writes_reach(cluster.primary.address) for _ in range(20))
 
 
-def test_a_late_replica_leaves_the_reads_and_returns(
+def test_a_late_replica_receives_no_reads_until_it_catches_up(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """Sessions to it are cut, too: the limit holds for a pool as well. With no replica left the
-    master is read, until one has caught up.
+    """Its sessions are closed, so the limit applies to connection pools too. If all replicas are
+    late, reads go to the master until one has caught up.
     """
     cluster = make_cluster()
-    # It need not be ten seconds late before the test goes on.
+    # A lower limit than in the file, to shorten the test.
     haproxy = make_haproxy(cluster, make_daemon(cluster), {"lag_ms=10000": "lag_ms=1000"})
     master, (one, other) = cluster.primary, cluster.replicas
     master.sql("CREATE TABLE news (at timestamptz)")
 
-    def leaves(address: str) -> bool:
+    def is_removed(address: str) -> bool:
         master.sql("INSERT INTO news VALUES (now())")
         return address not in haproxy.up("read")
 
@@ -130,38 +130,38 @@ def test_a_late_replica_leaves_the_reads_and_returns(
     assert fresh
 
     one.sql("SELECT pg_wal_replay_pause()")
-    wait_until("it leaves", lambda: leaves(one.address))
-    wait_until("its sessions are cut", lambda: not any(is_open(session) for session in late))
+    wait_until("the replica is removed", lambda: is_removed(one.address))
+    wait_until("its sessions are closed", lambda: not any(is_open(session) for session in late))
     assert all(is_open(session) for session in fresh)
     assert haproxy.reads_reach(other.address)
 
     other.sql("SELECT pg_wal_replay_pause()")
-    wait_until("the other leaves", lambda: leaves(other.address))
+    wait_until("the other one is removed", lambda: is_removed(other.address))
     assert haproxy.reads_reach(master.address)
-    stopgap = haproxy.read()
+    on_master = haproxy.read()
 
     one.sql("SELECT pg_wal_replay_resume()")
     haproxy.wait_for("read", one.address)
     assert haproxy.reads_reach(one.address)
-    wait_until("the master is rid of reads", lambda: not is_open(stopgap))
+    wait_until("reads left the master", lambda: not is_open(on_master))
     other.sql("SELECT pg_wal_replay_resume()")
     haproxy.settle(cluster)
     assert haproxy.reads_reach(one.address, other.address)
-    for session in (*sessions, stopgap):
+    for session in (*sessions, on_master):
         session.close()
 
 
-def test_a_crashed_replica_costs_no_read(
+def test_a_crashed_replica_fails_no_read(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """Those that would have gone to it go elsewhere, before any check has failed."""
+    """Its sessions are redistributed to other replicas before a check has failed."""
     cluster = make_cluster()
     haproxy = make_haproxy(cluster, make_daemon(cluster))
     lost, other = cluster.replicas
-    # Nobody finds out by a check.
-    haproxy.say(f"disable health read/{lost.address}")
+    # No check detects the crash.
+    haproxy.execute(f"disable health read/{lost.address}")
     lost.crash()
     assert haproxy.reads_reach(other.address)
     row = haproxy.statistics()["read", lost.address]
     assert row["status"] == "no check"
-    assert int(row["wredis"]) > 0, "no session was sent to it first"
+    assert int(row["wredis"]) > 0, "sessions were redistributed"

@@ -1,4 +1,4 @@
-"""The status page in a real browser, before a real daemon: what a person sees in the bad hour."""
+"""The status page of a real daemon in a real browser, during failures."""
 
 import re
 import signal
@@ -29,16 +29,16 @@ def _is_live(page: Browser, master: str) -> bool:
     return page.title == f"{master} is master · pg-status" and page.banners == []
 
 
-def test_a_failover_is_seen_without_reloading(
+def test_a_failover_is_shown_without_reloading(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, page: Browser
 ) -> None:
-    """The new master, the dead one, the history, the charts; and nobody but the daemon is asked."""
+    """The new master, the dead host, history and charts; all requests go to the daemon."""
     cluster = make_cluster()
     daemon = make_daemon(cluster)
     page.open(daemon.url)
     before = cluster.primary.address
     wait_until("the master is shown", lambda: _is_live(page, before))
-    assert "before pg-status was watching" in page.text("#since")
+    assert "before the start of pg-status" in page.text("#since")
     page.run("window.same = true")
 
     lost = cluster.fail_over()
@@ -49,14 +49,14 @@ def test_a_failover_is_seen_without_reloading(
     assert page.text("[role=status]") == f"{name} is the master"
     assert re.match(r"since \d\d:\d\d:\d\d, (just now|\d+ s ago)$", page.text("#since"))
     assert page.text("#timeline") == "2"
-    told = next(text for text in page.texts("#history li.master"))
-    assert f"master is {name} (timeline 2" in told
+    entry = next(text for text in page.texts("#history li.master"))
+    assert f"{name} is now the master (timeline 2" in entry
     row = f"tbody tr:nth-child({1 + cluster.servers.index(lost)})"
-    wait_until("the lost one is dead", lambda: page.text(f"{row} .health") == "dead")
+    wait_until("the lost host is dead", lambda: page.text(f"{row} .health") == "dead")
     assert "failed checks in a row" in page.text(f"{row} .why")
     graph = f"document.querySelector('{row} svg')"
     wait_until("a gap", lambda: "unknown" in page.run(f"return {graph}.ariaLabel"))
-    assert page.run("return window.same"), "it was loaded anew"
+    assert page.run("return window.same"), "the page was not reloaded"
 
     asked = {
         urlsplit(event["params"]["request"]["url"])._replace(query="").geturl()
@@ -67,7 +67,7 @@ def test_a_failover_is_seen_without_reloading(
     assert elsewhere == {f"{daemon.url}/", f"{daemon.url}/overview"}
 
 
-def test_a_daemon_that_is_gone_is_told_and_its_return_is_seen(
+def test_a_stopped_daemon_and_its_return_are_shown(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, page: Browser
 ) -> None:
     cluster = make_cluster(replicas=0)
@@ -77,44 +77,43 @@ def test_a_daemon_that_is_gone_is_told_and_its_return_is_seen(
 
     daemon.stop()
 
-    wait_until("it is told", lambda: page.title == "NO ANSWER · pg-status")
-    assert page.banners == ["pg-status does not answer: no connection."]
+    wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
+    assert page.banners == ["pg-status does not respond: no connection."]
     assert page.text("[role=status]").endswith(" was the master")
-    age = re.compile(r"What is shown is (\d+)(\.\d)? s old\.")
+    age = re.compile(r"These data are (\d+)(\.\d)? s old\.")
     shown = age.match(page.text("#age"))
     assert shown
-    wait_until("it ages", lambda: int(age.match(page.text("#age"))[1]) > int(shown[1]))  # type: ignore[index]
+    wait_until("the age increases", lambda: int(age.match(page.text("#age"))[1]) > int(shown[1]))  # type: ignore[index]
 
     daemon.launch()
 
     wait_until("it is live again", lambda: _is_live(page, cluster.primary.address))
     assert page.text("#age") == ""
-    # The browser itself tells of connections that were refused.
-    assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in page.console())
+    # The browser itself reports refused connections.
+    assert all("ERR_CONNECTION_REFUSED" in message for message in page.console())
 
 
-def test_a_daemon_that_hangs_is_told_and_not_asked_twice_at_a_time(
+def test_a_hanging_daemon_is_shown_and_receives_one_request_at_a_time(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, page: Browser
 ) -> None:
     cluster = make_cluster(replicas=0)
     daemon = make_daemon(cluster)
     page.open(daemon.url)
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
-    worker = daemon.worker_pid
-    kill(worker, signal.SIGSTOP)
+    kill(daemon.pid, signal.SIGSTOP)
     try:
-        wait_until("it is told", lambda: page.title == "NO ANSWER · pg-status")
+        wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
         events: list[dict[str, Any]] = []
 
-        def has_given_up_twice() -> bool:
+        def have_two_failed() -> bool:
             events.extend(page.network())
-            given_up = [e for e in events if e["method"] == "Network.loadingFailed"]
-            return len(given_up) >= 2
+            failed = [e for e in events if e["method"] == "Network.loadingFailed"]
+            return len(failed) >= 2
 
-        wait_until("two requests were given up", has_given_up_twice)
-        assert page.banners == ["pg-status does not answer: nothing came in time."]
+        wait_until("two requests have failed", have_two_failed)
+        assert page.banners == ["pg-status does not respond: timeout."]
     finally:
-        kill(worker, signal.SIGCONT)
+        kill(daemon.pid, signal.SIGCONT)
     wait_until("it is live again", lambda: _is_live(page, cluster.primary.address))
     events.extend(page.network())
     open_requests: set[str] = set()
@@ -128,27 +127,27 @@ def test_a_daemon_that_hangs_is_told_and_not_asked_twice_at_a_time(
         assert len(open_requests) <= 1
 
 
-def test_nothing_is_asked_while_nobody_looks(daemon: Daemon, page: Browser) -> None:
-    def asked() -> int:
+def test_a_hidden_page_sends_no_requests(daemon: Daemon, page: Browser) -> None:
+    def requests() -> int:
         return sum(e["method"] == "Network.requestWillBeSent" for e in page.network())
 
     page.open(daemon.url)
     wait_until("it is live", lambda: page.title.endswith("is master · pg-status"))
     page.driver.minimize_window()
     wait_until("it is paused", lambda: page.title == "paused · pg-status")
-    asked()
+    requests()
     began = page.run("return Date.now()")
     wait_until("three seconds have passed", lambda: page.run("return Date.now()") > began + 3000)
-    assert asked() == 0
+    assert requests() == 0
     page.driver.set_window_rect(0, 0, 1280, 900)
     wait_until("it is live again", lambda: page.title.endswith("is master · pg-status"))
     assert page.banners == []
 
 
-def test_the_token_as_password(
+def test_the_token_is_accepted_as_password(
     make_daemon: DaemonFactory, cluster: Cluster, page: Browser, tmp_path: Path
 ) -> None:
-    """The page's own requests need not ask for it again."""
+    """The requests of the page use it too."""
     tokens = tmp_path / "tokens"
     tokens.write_text("a-token-of-some-length")
     daemon = make_daemon(cluster, http_token_file=tokens)
@@ -159,10 +158,10 @@ def test_the_token_as_password(
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
 
 
-def test_what_a_hostile_server_answers_is_text(
+def test_markup_in_an_error_message_is_shown_as_text(
     make_daemon: DaemonFactory, page: Browser, network: Network
 ) -> None:
-    """Markup in the error message of what listens where a host should be."""
+    """The error message comes from a server that is not PostgreSQL."""
     fields = b"SFATAL\0VFATAL\0C28000\0M" + MARKUP.encode() + b"\0\0"
     answer = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
     address = network.address(200)

@@ -1,7 +1,7 @@
-"""The status page in states that no cluster can be brought into at a wanted moment, and as people
-see it who use it otherwise: in the dark, on a phone, by keyboard, with a screen reader.
+"""The status page in states that cannot be produced on demand with a real cluster, and its
+accessibility: colour schemes, narrow screens, keyboard, screen readers.
 
-It is the daemon's page in a real browser; its overview is the daemon's with changes.
+The page of a real daemon runs in a real browser with a modified overview.
 """
 
 import json
@@ -25,7 +25,7 @@ pytestmark = needs_chromium
 
 MARKUP = "<img src=x onerror='window.hacked = true'>"
 HOSTILE = f"{MARKUP}</script><b>bold</b> " + "x" * 200
-_INSTEAD_OF_THE_NETWORK = """
+_MODIFIED_FETCH = """
 window.fetch = async () => {
   if (!window.overview) throw new TypeError("refused");
   return new Response(JSON.stringify({...window.overview, now: new Date()}));
@@ -33,14 +33,14 @@ window.fetch = async () => {
 """
 
 
-class Pretence:
-    """The page with an overview of our own."""
+class ModifiedPage:
+    """The page with a modified overview."""
 
     def __init__(self, page: Browser, daemon: Daemon) -> None:
         self.overview: dict[str, Any] = daemon.json("/overview")
         self._page = page
         self._undo = page.driver.execute_cdp_cmd(
-            "Page.addScriptToEvaluateOnNewDocument", {"source": _INSTEAD_OF_THE_NETWORK}
+            "Page.addScriptToEvaluateOnNewDocument", {"source": _MODIFIED_FETCH}
         )
         page.open(daemon.url)
         self.show()
@@ -68,23 +68,25 @@ class Pretence:
 
 
 @pytest.fixture
-def pretence(page: Browser, daemon: Daemon) -> Iterator[Pretence]:
-    pretence = Pretence(page, daemon)
-    yield pretence
-    pretence.close()
+def modified(page: Browser, daemon: Daemon) -> Iterator[ModifiedPage]:
+    modified = ModifiedPage(page, daemon)
+    yield modified
+    modified.close()
 
 
-def test_hostile_names_and_texts_are_text(page: Browser, pretence: Pretence) -> None:
-    """Wherever a text from outside can appear."""
-    for host in pretence.hosts:
+def test_markup_in_names_and_messages_is_shown_as_text(
+    page: Browser, modified: ModifiedPage
+) -> None:
+    """In every place that shows text from outside."""
+    for host in modified.hosts:
         host.update(
             host=HOSTILE, dc=HOSTILE, geo=HOSTILE, lsn=HOSTILE, reason=HOSTILE, error=HOSTILE
         )
-    pretence.show(
+    modified.show(
         master=None,
         no_master=HOSTILE,
         version=HOSTILE,
-        history=[pretence.change("health", text=HOSTILE, host=HOSTILE)],
+        history=[modified.change("health", text=HOSTILE, host=HOSTILE)],
     )
     wait_until("the banner", lambda: page.banners == [f"No master: {HOSTILE}."])
     for where in (".name", ".place", ".lsn", ".why", "#history", "#version"):
@@ -96,45 +98,56 @@ def test_hostile_names_and_texts_are_text(page: Browser, pretence: Pretence) -> 
     assert page.run("return window.hacked") is None
 
 
-def test_what_is_wrong_is_said_aloud(page: Browser, pretence: Pretence) -> None:
-    """Split brain, no master, a shaky master, too old, not ready: a banner and the tab's title."""
-    first, second = pretence.hosts[:2]
+def test_a_host_that_rejects_new_sessions_shows_the_reason(
+    page: Browser, modified: ModifiedPage
+) -> None:
+    modified.hosts[0].update(admits=False, refusal="too many clients")
+    modified.show()
+    expected = "rejects new sessions: too many clients"
+    wait_until("the reason", lambda: page.text("tbody tr:nth-child(1) .why") == expected)
+
+
+def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: ModifiedPage) -> None:
+    """Split brain, master possibly dead, no master, stale, not ready."""
+    first, second = modified.hosts[:2]
     name, other = (f"{host['host']}:{host['port']}" for host in (first, second))
 
-    pretence.show(masters=[name, other])
+    modified.show(masters=[name, other])
     wait_until("split brain", lambda: page.title == "SPLIT BRAIN · pg-status")
     assert page.banners == [
-        f"Split brain: {name} and {other} say they are the master. {name} is named."
+        f"Split brain: {name} and {other} are primaries. Reported master: {name}."
     ]
 
-    first.update(possible_dead=True, error="no answer")
-    pretence.show(masters=[])
-    wait_until("a shaky master", lambda: page.title == f"{first['host']} possibly dead · pg-status")
+    first.update(possible_dead=True, error="no response")
+    modified.show(masters=[])
+    wait_until(
+        "master possibly dead", lambda: page.title == f"{first['host']} possibly dead · pg-status"
+    )
     assert page.banners == [f"{name} is possibly dead: the last check of the master failed."]
 
     first.update(master=False, alive=False, role="unknown")
-    pretence.show(master=None, no_master="nobody says so")
+    modified.show(master=None, no_master="no live host is a primary")
     wait_until("no master", lambda: page.title == "NO MASTER · pg-status")
-    assert page.banners == ["No master: nobody says so."]
+    assert page.banners == ["No master: no live host is a primary."]
     assert page.text("[role=status]") == "No master"
 
-    pretence.show(stale=True)
-    wait_until("too old", lambda: page.title == "TOO OLD · pg-status")
-    assert "is not served any more" in page.banners[0]
+    modified.show(stale=True)
+    wait_until("stale", lambda: page.title == "STALE · pg-status")
+    assert "other endpoints return 503" in page.banners[0]
 
-    pretence.show(stale=False, ready=False)
+    modified.show(stale=False, ready=False)
     wait_until("not ready", lambda: page.title == "not ready · pg-status")
     assert page.text("[role=status]") == "Not known yet"
 
 
-def test_a_screen_reader_is_told_of_changes_only(page: Browser, pretence: Pretence) -> None:
-    """Neither the master nor a banner that stands there is spoken every second."""
-    names = [f"{host['host']}:{host['port']}" for host in pretence.hosts]
-    pretence.show(masters=names[:2])
+def test_screen_readers_announce_changes_only(page: Browser, modified: ModifiedPage) -> None:
+    """An unchanged master or banner is not announced again at each update."""
+    names = [f"{host['host']}:{host['port']}" for host in modified.hosts]
+    modified.show(masters=names[:2])
     wait_until("split brain", lambda: page.title == "SPLIT BRAIN · pg-status")
     page.run(
-        """window.spoken = 0;
-        const observer = new MutationObserver(() => spoken++);
+        """window.announced = 0;
+        const observer = new MutationObserver(() => announced++);
         for (const region of document.querySelectorAll("[role=status], [role=alert], [aria-live]"))
           observer.observe(region, {subtree: true, childList: true, characterData: true});"""
     )
@@ -144,17 +157,17 @@ def test_a_screen_reader_is_told_of_changes_only(page: Browser, pretence: Preten
         times.add(page.text("#live"))
         return len(times) > 3
 
-    wait_until("three seconds of news", is_older)
-    assert page.run("return spoken") == 0
-    replica = pretence.hosts[1]
-    pretence.show(master={"host": replica["host"], "port": replica["port"], "since": None})
-    wait_until("a new one", lambda: page.text("[role=status]") == f"{names[1]} is the master")
-    assert page.run("return spoken") == 1
+    wait_until("three updates", is_older)
+    assert page.run("return announced") == 0
+    replica = modified.hosts[1]
+    modified.show(master={"host": replica["host"], "port": replica["port"], "since": None})
+    wait_until("the new master", lambda: page.text("[role=status]") == f"{names[1]} is the master")
+    assert page.run("return announced") == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: Browser, pretence: Pretence, scheme: str) -> None:
-    """Contrast, names, roles, order of headings: of the good hour, the bad one and no answer."""
+def test_axe_finds_nothing(page: Browser, modified: ModifiedPage, scheme: str) -> None:
+    """Contrast, names, roles, heading order; normal, with problems, without response."""
     page.prefer(color_scheme=scheme, reduced_motion="reduce")
     page.run((files("axe_core_python") / "axe.min.js").read_text("utf-8"))
 
@@ -165,36 +178,36 @@ def test_axe_finds_nothing(page: Browser, pretence: Pretence, scheme: str) -> No
         return [(rule["id"], rule["nodes"][0]["html"]) for rule in result["violations"] + unsure]
 
     assert findings() == []
-    name, other = (f"{host['host']}:{host['port']}" for host in pretence.hosts[:2])
-    pretence.hosts[0].update(possible_dead=True, error="no answer")
-    pretence.hosts[1].update(in_sync=False, reason="is 1200 ms behind, more than 1000")
-    pretence.hosts[2].update(alive=False, role="unknown", error="Connection refused")
-    pretence.show(
+    name, other = (f"{host['host']}:{host['port']}" for host in modified.hosts[:2])
+    modified.hosts[0].update(possible_dead=True, error="no response")
+    modified.hosts[1].update(in_sync=False, reason="1200 ms behind (limit 1000 ms)")
+    modified.hosts[2].update(alive=False, role="unknown", error="Connection refused")
+    modified.show(
         masters=[name, other],
-        history=[pretence.change("role", level=level) for level in ("error", "warning", "info")],
+        history=[modified.change("role", level=level) for level in ("error", "warning", "info")],
     )
-    wait_until("the bad hour", lambda: page.title == "SPLIT BRAIN · pg-status")
+    wait_until("split brain and a dead host", lambda: page.title == "SPLIT BRAIN · pg-status")
     assert findings() == []
-    pretence.break_off()
-    wait_until("no answer", lambda: page.title == "NO ANSWER · pg-status")
+    modified.break_off()
+    wait_until("no response", lambda: page.title == "NO RESPONSE · pg-status")
     assert findings() == []
 
 
-def test_a_narrow_phone_scrolls_in_one_direction_only(page: Browser, pretence: Pretence) -> None:
+def test_a_narrow_screen_scrolls_vertically_only(page: Browser, modified: ModifiedPage) -> None:
     page.resize(320, 640)
     name = "standby-1.a-rather-long-name.database.svc.cluster.local"
-    for number, host in enumerate(pretence.hosts):
+    for number, host in enumerate(modified.hosts):
         host.update(host=f"{number}{name}", lsn="FFFFFFFF/FFFFFFFF", lag_ms=123_456_789)
         host.update(reason=f"{name} " * 5, error="x" * 300, lag_bytes=2**63)
-    change = pretence.change("split_brain", level="warning", text=name, at="2026-01-01T00:00:00Z")
-    pretence.show(master=None, no_master="x" * 300, history=[change])
+    change = modified.change("split_brain", level="warning", text=name, at="2026-01-01T00:00:00Z")
+    modified.show(master=None, no_master="x" * 300, history=[change])
     wait_until("it is shown", lambda: page.title == "NO MASTER · pg-status")
     assert page.run("return document.documentElement.scrollWidth") == 320
 
 
-def test_the_keyboard_filters_the_history(page: Browser, pretence: Pretence) -> None:
+def test_the_keyboard_filters_the_history(page: Browser, modified: ModifiedPage) -> None:
     kinds = ["sync", "master", "health", "role", "split_brain"]
-    pretence.show(history=[pretence.change(kind) for kind in kinds])
+    modified.show(history=[modified.change(kind) for kind in kinds])
     wait_until("the history", lambda: len(page.texts("#history li")) == len(kinds))
     body = page.driver.find_element("css selector", "body")
     body.send_keys(Keys.TAB)
@@ -203,11 +216,11 @@ def test_the_keyboard_filters_the_history(page: Browser, pretence: Pretence) -> 
 
 
 @pytest.mark.parametrize(("wish", "animation"), [("no-preference", "arrive"), ("reduce", "none")])
-def test_nothing_moves_for_who_does_not_want_it(
-    page: Browser, pretence: Pretence, wish: str, animation: str
+def test_animations_respect_the_preference_for_reduced_motion(
+    page: Browser, modified: ModifiedPage, wish: str, animation: str
 ) -> None:
     page.prefer(reduced_motion=wish)
-    pretence.show(history=[pretence.change("role")])
+    modified.show(history=[modified.change("role")])
     wait_until("the new entry", lambda: page.text("#history .new"))
     new = "getComputedStyle(document.querySelector('#history .new')).animationName"
     assert page.run(f"return {new}") == animation

@@ -1,4 +1,4 @@
-"""pgbouncer-follow by itself: what it writes and loads, what it leaves alone, what it refuses."""
+"""pgbouncer-follow alone: what it writes and loads, what it leaves unchanged, what it rejects."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ pytestmark = needs_pgbouncer
 
 UNITS = SCRIPT.parent
 
-SEVERAL = """; the one that follows nobody: host=@HOST@
+SEVERAL = """; comment: host=@HOST@
 [databases]
 app = host=@HOST@ port=@PORT@ dbname=postgres pool_size=5
 app-2.old=host=@HOST@ port=@PORT@ dbname=postgres
@@ -44,44 +44,44 @@ def targets(follower: Follower) -> dict[str, str]:
     return {row["name"]: f"{row['host']}:{row['port']}" for row in rows}
 
 
-def test_what_is_right_already_is_left_alone(make_follower: MakeFollower) -> None:
+def test_a_correct_state_is_left_unchanged(make_follower: MakeFollower) -> None:
     follower = make_follower()
     assert "follows the master a:5432" in follower.run(MASTER="a").stderr
     inode = follower.file.stat().st_ino
-    for told in ({}, {"SYNC_REPLICAS": "b:5432"}, {"SPLIT_BRAIN": "a:5432 b:5432"}):
-        done = follower.run(MASTER="a", **told)
+    for other in ({}, {"SYNC_REPLICAS": "b:5432"}, {"SPLIT_BRAIN": "a:5432 b:5432"}):
+        done = follower.run(MASTER="a", **other)
         assert (done.returncode, done.stderr) == (0, "")
     assert follower.file.stat().st_ino == inode
     assert reloads(follower) == 1
 
 
-def test_a_poller_looks_at_pgbouncer_once_a_minute(
+def test_a_poller_queries_pgbouncer_once_a_minute(
     make_follower: MakeFollower, daemon: Daemon
 ) -> None:
-    """PgBouncer logs who comes to its console; what is written is checked every time."""
+    """PgBouncer logs each console connection; the file is compared at every run."""
     follower = make_follower()
     for _ in range(3):
         assert follower.run("-u", daemon.url).returncode == 0
-    looks = "db=pgbouncer"
-    before = follower.bouncer.log.count(looks)
+    login = "db=pgbouncer"
+    before = follower.bouncer.log.count(login)
     assert follower.run("-u", daemon.url).returncode == 0
-    assert follower.bouncer.log.count(looks) == before
+    assert follower.bouncer.log.count(login) == before
     inode = follower.file.stat().st_ino
     for _ in range(2):
         a_minute_ago = time.time() - 61
         os.utime(follower.file, (a_minute_ago, a_minute_ago))
         assert follower.run("-u", daemon.url).returncode == 0
-    assert follower.bouncer.log.count(looks) == before + 2
+    assert follower.bouncer.log.count(login) == before + 2
     assert follower.file.stat().st_ino == inode
     assert reloads(follower) == 1
 
 
-def test_a_long_pause_after_a_failed_connect_is_warned_of(make_follower: MakeFollower) -> None:
+def test_a_long_server_login_retry_causes_a_warning(make_follower: MakeFollower) -> None:
     follower = make_follower(server_login_retry=15)
-    assert "server_login_retry = 15: where PgBouncer" in follower.run(MASTER="a").stderr
+    assert "server_login_retry = 15: after a failed connection" in follower.run(MASTER="a").stderr
 
 
-def test_several_databases_and_one_for_reading(make_follower: MakeFollower) -> None:
+def test_several_databases_and_one_on_a_replica(make_follower: MakeFollower) -> None:
     follower = make_follower(SEVERAL)
     done = follower.run(MASTER="a", SYNC_REPLICAS="b:5433 c:5434")
     assert "follows the master a:5432 and the replica b:5433" in done.stderr
@@ -94,7 +94,8 @@ def test_several_databases_and_one_for_reading(make_follower: MakeFollower) -> N
         "app_ro": "b:5433",
         "fixed": "127.0.0.1:1",
     }
-    # A replica that is still good stays; another takes its place; in the end the master.
+    # A replica that is still in sync is kept, otherwise replaced; without replica the master is
+    # used.
     for replicas, expected in (
         ("c:5434 b:5433", "b:5433"),
         ("c:5434", "c:5434"),
@@ -106,23 +107,23 @@ def test_several_databases_and_one_for_reading(make_follower: MakeFollower) -> N
     assert reloads(follower) == 4
 
 
-def test_databases_that_pgbouncer_makes_by_itself_follow_too(
+def test_databases_that_pgbouncer_creates_from_the_wildcard_follow_too(
     make_follower: MakeFollower, make_cluster: ClusterFactory
 ) -> None:
-    """Those of ``*``, which it does not show before somebody has used them."""
+    """Databases of ``*`` are not shown before their first use."""
     cluster = make_cluster(replicas=1)
     old, new = cluster.servers
     follower = make_follower(TEMPLATE + "* = host=@HOST@ port=@PORT@ dbname=postgres\n")
     follower.point_at(old)
     with follower.bouncer.connect("made") as application:
-        application.execute("BEGIN")  # never ends
+        application.execute("BEGIN")  # is never committed
         follower.point_at(new)
         assert targets(follower)["made"] == f"{new.address}:{new.port}"
         with pytest.raises(Exception, match="database removed"):
             application.execute("SELECT 1")
 
 
-def test_a_long_read_on_the_replica_that_was_is_not_cut_off(
+def test_a_transaction_on_the_previous_replica_continues(
     make_follower: MakeFollower, cluster: Cluster
 ) -> None:
     first, second = cluster.replicas
@@ -139,7 +140,7 @@ def test_a_long_read_on_the_replica_that_was_is_not_cut_off(
         assert address == second.address
 
 
-def test_the_file_keeps_its_owner_and_mode_and_a_link_stays_one(
+def test_the_file_keeps_owner_and_mode_and_a_symbolic_link_is_kept(
     make_follower: MakeFollower, directory: Path
 ) -> None:
     follower = make_follower()
@@ -154,7 +155,7 @@ def test_the_file_keeps_its_owner_and_mode_and_a_link_stays_one(
     after = file.stat()
     assert link.is_symlink()
     assert "host=a port=5432" in file.read_text()
-    assert after.st_ino != before.st_ino, "another file in its place"
+    assert after.st_ino != before.st_ino, "the file is replaced"
     assert [after.st_mode, after.st_uid, after.st_gid] == [
         before.st_mode,
         before.st_uid,
@@ -166,32 +167,34 @@ def test_the_file_keeps_its_owner_and_mode_and_a_link_stays_one(
     }
 
 
-def test_a_new_file_is_not_for_everybody(make_follower: MakeFollower) -> None:
-    """A template may hold passwords."""
+def test_a_new_file_is_not_readable_for_others(make_follower: MakeFollower) -> None:
+    """A template may contain passwords."""
     follower = make_follower()
     follower.file.unlink()
     follower.run(MASTER="a")
     assert follower.file.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_change_of_the_template_is_loaded_although_no_host_has_changed(
+def test_a_change_of_the_template_is_loaded_without_a_change_of_the_host(
     make_follower: MakeFollower,
 ) -> None:
     follower = make_follower()
     follower.run(MASTER="a")
     follower.template.write_text(TEMPLATE.rstrip() + " pool_size=3\n")
-    # The console cannot be reached when the file is written.
+    # At this run the console cannot be reached.
     words = follower.words()
     words[2] += " connect_timeout=1 port=1"
-    told = environment(MASTER="a")
-    assert subprocess.run(words, env=told, stderr=subprocess.DEVNULL, check=False).returncode == 69
+    master = environment(MASTER="a")
+    assert (
+        subprocess.run(words, env=master, stderr=subprocess.DEVNULL, check=False).returncode == 69
+    )
     assert "pool_size=3" in follower.file.read_text()
     assert follower.run(MASTER="a").returncode == 0
     [size] = [r["pool_size"] for r in follower.bouncer.show("DATABASES") if r["name"] == "postgres"]
     assert size == 3
 
 
-def test_somebody_else_who_edits_the_file_is_set_right(make_follower: MakeFollower) -> None:
+def test_a_manual_change_of_the_file_is_reverted(make_follower: MakeFollower) -> None:
     follower = make_follower()
     follower.run(MASTER="a")
     follower.file.write_text("[databases]\npostgres = host=elsewhere\n")
@@ -200,15 +203,15 @@ def test_somebody_else_who_edits_the_file_is_set_right(make_follower: MakeFollow
     assert targets(follower)["postgres"] == "a:5432"
 
 
-def test_a_pgbouncer_that_does_not_take_it_is_told(make_follower: MakeFollower) -> None:
-    """RELOAD itself says that all is well."""
+def test_a_file_that_pgbouncer_does_not_load_is_an_error(make_follower: MakeFollower) -> None:
+    """RELOAD itself reports success."""
     follower = make_follower()
     follower.run(MASTER="a")
-    follower.template.write_text(TEMPLATE.replace("\n", "\nthis is no line\n", 1))
+    follower.template.write_text(TEMPLATE.replace("\n", "\nnot a valid line\n", 1))
     for _ in range(2):
         done = follower.run(MASTER="b")
         assert done.returncode == 69
-        assert f"PgBouncer does not send postgres where {follower.file} says" in done.stderr
+        assert f"PgBouncer does not use {follower.file} for postgres" in done.stderr
     follower.template.write_text(TEMPLATE)
     assert follower.run(MASTER="b").returncode == 0
     assert targets(follower)["postgres"] == "b:5432"
@@ -222,25 +225,25 @@ def test_a_pgbouncer_that_does_not_take_it_is_told(make_follower: MakeFollower) 
         "1.2.3", "1.2.3.4.5", "1.2.3.256", "::1::2", ":::1", "1:2", "[::1", "g::1", "", "a" * 254,
     ],
 )  # fmt: skip
-def test_what_is_no_host_is_refused(make_follower: MakeFollower, hostile: str) -> None:
+def test_an_invalid_host_is_rejected(make_follower: MakeFollower, hostile: str) -> None:
     follower = make_follower()
     follower.run(MASTER="good")
     before = follower.file.read_text()
     done = follower.run(MASTER=hostile) if hostile else follower.run(MASTER="a", MASTER_PORT="")
     assert done.returncode == 65
-    assert "refused, as it is no host and port" in done.stderr
+    assert "rejected, not a host and port" in done.stderr
     assert follower.file.read_text() == before
     assert targets(follower)["postgres"] == "good:5432"
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "1e3", "-1", "05432", "5432 pool_size=0"])
-def test_what_is_no_port_is_refused(make_follower: MakeFollower, port: str) -> None:
+def test_an_invalid_port_is_rejected(make_follower: MakeFollower, port: str) -> None:
     follower = make_follower()
     assert follower.run(MASTER="a", MASTER_PORT=port).returncode == 65
     assert follower.file.read_text() == ""
 
 
-def test_a_hostile_replica_is_refused(make_follower: MakeFollower) -> None:
+def test_an_invalid_replica_is_rejected(make_follower: MakeFollower) -> None:
     follower = make_follower(SEVERAL)
     for hostile in ("b", "b:x", "*:5432", "b;c:5432"):
         assert follower.run(MASTER="a", SYNC_REPLICAS=hostile).returncode == 65
@@ -254,7 +257,7 @@ def test_a_hostile_replica_is_refused(make_follower: MakeFollower) -> None:
         "::1", "fe80::1:2", "::ffff:10.0.0.1", "1:2:3:4:5:6:7:8",
     ],
 )  # fmt: skip
-def test_names_and_addresses(make_follower: MakeFollower, host: str) -> None:
+def test_valid_names_and_addresses(make_follower: MakeFollower, host: str) -> None:
     follower = make_follower()
     assert follower.run(MASTER=host, MASTER_PORT="65535").returncode == 0
     assert targets(follower)["postgres"] == f"{host}:65535"
@@ -284,11 +287,11 @@ def http(body: bytes, status: str = "200 OK", length: int | None = None) -> byte
         (b"pg1:5432", 69),
     ],
     ids=[
-        "name", "IPv6", "no port", "two lines", "a page", "more than a port", "empty", "404", "503",
-        "500", "302", "cut off", "endless", "no HTTP",
+        "name", "IPv6", "no port", "two lines", "HTML", "extra text", "empty", "404", "503",
+        "500", "302", "truncated", "too long", "not HTTP",
     ],
 )  # fmt: skip
-def test_answers_over_http(
+def test_responses_over_http(
     make_follower: MakeFollower, network: Network, answer: bytes, status: int
 ) -> None:
     follower = make_follower()
@@ -304,18 +307,18 @@ def test_answers_over_http(
         assert follower.file.read_text() == before
         assert done.stderr
         if status == 0:
-            assert "nobody is named as the master: all is left as it is" in done.stderr
+            assert "no master: nothing changed" in done.stderr
 
 
-def test_a_pg_status_that_is_away_changes_nothing(make_follower: MakeFollower) -> None:
+def test_an_unreachable_pg_status_changes_nothing(make_follower: MakeFollower) -> None:
     follower = make_follower()
     done = follower.run("-u", "http://127.0.0.1:1")
     assert done.returncode == 69
-    assert "does not answer as pg-status does" in done.stderr
+    assert "no valid response of pg-status" in done.stderr
     assert follower.file.read_text() == ""
 
 
-def test_the_poller_asks_for_a_replica_in_sync(
+def test_the_poller_uses_a_replica_in_sync(
     make_follower: MakeFollower, cluster: Cluster, daemon: Daemon
 ) -> None:
     follower = make_follower(SEVERAL)
@@ -325,10 +328,12 @@ def test_the_poller_asks_for_a_replica_in_sync(
     found = targets(follower)
     assert found["app"] == f"{cluster.primary.address}:{cluster.primary.port}"
     assert found["app_ro"] in {f"{r.address}:{r.port}" for r in cluster.replicas}
-    assert reloads(follower) == 1, "pg-status names replicas in turn; here the first one stays"
+    assert reloads(follower) == 1, (
+        "pg-status returns replicas in rotation; the script keeps the first one"
+    )
 
 
-def test_a_split_brain_that_pg_status_does_not_decide_changes_nothing(
+def test_an_unresolved_split_brain_changes_nothing(
     make_follower: MakeFollower, make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
     cluster = make_cluster(replicas=1)
@@ -337,7 +342,7 @@ def test_a_split_brain_that_pg_status_does_not_decide_changes_nothing(
     follower = make_follower()
     follower.point_at(old)
     cluster.promote(other)
-    wait_until("both are seen", lambda: daemon.get("/master").status_code == 503)
+    wait_until("the split brain is reported", lambda: daemon.get("/master").status_code == 503)
     done = follower.run("-u", daemon.url)
     assert done.returncode == 0
     assert "split brain" in done.stderr
@@ -346,7 +351,7 @@ def test_a_split_brain_that_pg_status_does_not_decide_changes_nothing(
     assert targets(follower)["postgres"] == f"{old.address}:{old.port}"
 
 
-def test_runs_at_the_same_time_come_one_after_the_other(make_follower: MakeFollower) -> None:
+def test_concurrent_runs_wait_for_each_other(make_follower: MakeFollower) -> None:
     follower = make_follower()
     directory = os.open(follower.file.parent, os.O_RDONLY)
     try:
@@ -357,7 +362,7 @@ def test_runs_at_the_same_time_come_one_after_the_other(make_follower: MakeFollo
             )
             for host in ("a", "b", "c")
         ]
-        wait_until("all wait", lambda: all(_waits(run.pid) for run in runs))
+        wait_until("all runs wait", lambda: all(_waits(run.pid) for run in runs))
         assert follower.file.read_text() == ""
     finally:
         os.close(directory)
@@ -369,7 +374,7 @@ def test_runs_at_the_same_time_come_one_after_the_other(make_follower: MakeFollo
 def _waits(pid: int) -> bool:
     try:
         return [Path(f"/proc/{c}/comm").read_text() for c in children_of(pid)] == ["flock\n"]
-    except FileNotFoundError:  # another child of it, that is gone
+    except FileNotFoundError:  # another child that has ended
         return False
 
 
@@ -380,7 +385,7 @@ def _waits(pid: int) -> bool:
         'a"b = host=@HOST@\n', "a b = host=@HOST@\n",
     ],
 )  # fmt: skip
-def test_a_template_that_will_not_do(make_follower: MakeFollower, template: str) -> None:
+def test_an_invalid_template_is_rejected(make_follower: MakeFollower, template: str) -> None:
     follower = make_follower()
     follower.run(MASTER="a")
     before = follower.file.read_text()
@@ -392,24 +397,24 @@ def test_a_template_that_will_not_do(make_follower: MakeFollower, template: str)
 
 
 @pytest.mark.parametrize("word", ["@MASTER_HOST@", "@MASTER@", "@host@", "@REPLICA_PORTS@"])
-def test_a_placeholder_that_there_is_not(make_follower: MakeFollower, word: str) -> None:
+def test_an_unknown_placeholder_is_rejected(make_follower: MakeFollower, word: str) -> None:
     follower = make_follower()
     follower.template.write_text(
         f"[databases]\n; a = host={word}\na = host=@HOST@ port=@PORT@\nb = host={word}\n"
     )
     done = follower.run(MASTER="a")
     assert done.returncode == 78
-    assert f"{follower.template}, line 4:{word} is no placeholder; there are @HOST@" in done.stderr
+    assert f"{follower.template}, line 4:{word} is not a placeholder; use @HOST@" in done.stderr
 
 
-def test_a_password_is_no_placeholder(make_follower: MakeFollower) -> None:
+def test_a_password_is_not_taken_for_a_placeholder(make_follower: MakeFollower) -> None:
     follower = make_follower()
     follower.template.write_text(follower.template.read_text() + "b = host=@HOST@ password=x@Y@z\n")
     assert follower.run(MASTER="a").returncode == 0
     assert "password=x@Y@z" in follower.file.read_text()
 
 
-def test_wrong_calls(make_follower: MakeFollower) -> None:
+def test_an_invalid_command_line_is_rejected(make_follower: MakeFollower) -> None:
     follower = make_follower()
     for options in ([], ["-k", "soon"], ["-x"]):
         done = follower.run(*options)
@@ -417,13 +422,15 @@ def test_wrong_calls(make_follower: MakeFollower) -> None:
         assert "usage: pgbouncer-follow [-u URL]" in done.stderr
     words = follower.words()
     words[-1] = "/nowhere/databases.ini"
-    told = environment(MASTER="a")
-    assert subprocess.run(words, env=told, stderr=subprocess.DEVNULL, check=False).returncode == 73
+    master = environment(MASTER="a")
+    assert (
+        subprocess.run(words, env=master, stderr=subprocess.DEVNULL, check=False).returncode == 73
+    )
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd (Debian: systemd)")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    """With the script where the page says it is to be installed."""
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """With the script installed at the documented path."""
     script = tmp_path / "usr/local/sbin/pgbouncer-follow"
     script.parent.mkdir(parents=True)
     shutil.copy(SCRIPT, script)

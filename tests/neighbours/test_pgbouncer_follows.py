@@ -1,4 +1,4 @@
-"""Applications behind PgBouncer follow the master, and their connection string stays what it is."""
+"""Applications behind PgBouncer follow the master without a change of their connection string."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ WRITE = "INSERT INTO written DEFAULT VALUES RETURNING host(inet_server_addr())"
 def follow(
     request: pytest.FixtureRequest, make_daemon: DaemonFactory
 ) -> Iterator[Callable[[Cluster, Follower], Daemon]]:
-    """Start a daemon whose news reach PgBouncer: ``hook``, or ``poller``, run as by a timer."""
+    """Start a daemon with pgbouncer-follow as a ``hook``, or as a ``poller`` as run by a timer."""
     with ExitStack() as undo:
 
         def start(cluster: Cluster, follower: Follower) -> Daemon:
@@ -46,7 +46,7 @@ both_ways = pytest.mark.parametrize("follow", ["hook", "poller"], indirect=True)
 
 
 def write(connection: psycopg.Connection) -> str:
-    """One transaction; the address of the server that it was done on."""
+    """Run one transaction; return the address of the server that executed it."""
     row = connection.execute(WRITE).fetchone()
     assert row is not None
     return str(row[0])
@@ -69,12 +69,12 @@ def wait_until_at(follower: Follower, server: Server, database: str = "postgres"
 
 
 @both_ways
-def test_the_next_transaction_is_done_on_the_new_master(
+def test_the_next_transaction_runs_on_the_new_master(
     make_cluster: ClusterFactory,
     make_follower: MakeFollower,
     follow: Callable[[Cluster, Follower], Daemon],
 ) -> None:
-    """The application keeps its connection, too, and sees no error but a wait."""
+    """The application keeps its connection and sees a delay but no error."""
     cluster = make_cluster()
     old = cluster.primary
     old.sql("CREATE TABLE written (at timestamptz DEFAULT now())")
@@ -83,14 +83,14 @@ def test_the_next_transaction_is_done_on_the_new_master(
     wait_until_at(follower, old)
     with follower.bouncer.connect() as application:
         assert write(application) == old.address
-        wait_until("replicas have it", lambda: all(rows(r) == 1 for r in cluster.replicas))
+        wait_until("replicas have the row", lambda: all(rows(r) == 1 for r in cluster.replicas))
         cluster.fail_over()
         new = cluster.primary
         assert write(application) == new.address
 
-        # The old one comes back and says that it is a master. Nobody writes there.
+        # The old primary returns as a primary. It receives no writes.
         old.start()
-        wait_until("it is seen", lambda: daemon.host(old.address)["error"] is None)
+        wait_until("it is checked", lambda: daemon.host(old.address)["error"] is None)
         assert daemon.host(old.address)["role"] == "master"
         assert {write(application) for _ in range(50)} == {new.address}
         with follower.bouncer.connect() as another:
@@ -100,7 +100,7 @@ def test_the_next_transaction_is_done_on_the_new_master(
 
 
 @both_ways
-def test_while_there_is_no_master_nothing_is_changed(
+def test_without_a_master_nothing_is_changed(
     make_cluster: ClusterFactory,
     make_follower: MakeFollower,
     follow: Callable[[Cluster, Follower], Daemon],
@@ -111,15 +111,15 @@ def test_while_there_is_no_master_nothing_is_changed(
     daemon = follow(cluster, follower)
     wait_until_at(follower, cluster.primary)
     before = follower.file.read_text()
-    said = ""
+    output = ""
 
-    def it_says_so() -> bool:
-        nonlocal said
-        said += capfd.readouterr().err + daemon.log
-        return "nobody is named as the master: all is left as it is" in said
+    def is_logged() -> bool:
+        nonlocal output
+        output += capfd.readouterr().err + daemon.log
+        return "no master: nothing changed" in output
 
     cluster.primary.crash()
-    wait_until("it says so", it_says_so, 30)
+    wait_until("it is logged", is_logged, 30)
     assert follower.file.read_text() == before
     assert follower.bouncer.target() == f"{cluster.primary.address}:{cluster.primary.port}"
     cluster.primary.start()
@@ -128,16 +128,18 @@ def test_while_there_is_no_master_nothing_is_changed(
 
 
 @both_ways
-def test_a_frozen_master_holds_nobody(
+def test_a_frozen_master_does_not_block_the_pool(
     make_cluster: ClusterFactory,
     make_follower: MakeFollower,
     follow: Callable[[Cluster, Follower], Daemon],
 ) -> None:
-    """Its connections stay open and fill the pool; those who hang are told, the others go on."""
+    """Its connections stay open and fill the pool: hanging clients fail, others continue."""
     cluster = make_cluster(replicas=1)
     old, heir = cluster.servers
     old.sql("CREATE TABLE written (at timestamptz DEFAULT now())")
-    wait_until("the heir has it", lambda: heir.sql("SELECT to_regclass('written')") != [(None,)])
+    wait_until(
+        "the replica has the table", lambda: heir.sql("SELECT to_regclass('written')") != [(None,)]
+    )
     follower = make_follower("[databases]\npostgres = host=@HOST@ port=@PORT@ pool_size=2\n")
     follow(cluster, follower)
     wait_until_at(follower, old)
@@ -173,10 +175,12 @@ def _collect(connection: psycopg.Connection, errors: list[Exception]) -> None:
         errors.append(error)
 
 
-def test_a_transaction_that_ends_in_time_on_the_old_master_is_not_cut_off(
+def test_a_transaction_on_the_old_master_may_end_within_the_grace_period(
     make_cluster: ClusterFactory, make_follower: MakeFollower
 ) -> None:
-    """A planned change: both are up. ``-k`` is how long it waits; the next one goes elsewhere."""
+    """A switchover: the script waits up to ``-k`` seconds; the next transaction uses the new
+    master.
+    """
     cluster = make_cluster(replicas=1)
     old, new = cluster.servers
     follower = make_follower()
@@ -193,20 +197,20 @@ def test_a_transaction_that_ends_in_time_on_the_old_master_is_not_cut_off(
         )
         wait_until_at(follower, new)
         application.execute("CREATE TABLE written ()")
-        assert run.poll() is None, "it waits for the transaction"
+        assert run.poll() is None, "the script waits for the transaction"
         application.execute("COMMIT")
         _, words = run.communicate(timeout=30)
         assert run.returncode == 0
-        assert "cut off" not in words
+        assert "disconnecting" not in words
         for connection in (application, idle):
             [(address,)] = connection.execute("SELECT host(inet_server_addr())").fetchall()
             assert address == new.address
 
 
-def test_a_console_that_does_not_answer_is_asked_again(
+def test_a_console_that_does_not_respond_is_tried_again(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_follower: MakeFollower
 ) -> None:
-    """PgBouncer stands still when the file is written: the RELOAD is made up for."""
+    """PgBouncer is stopped when the file is written: RELOAD is sent later."""
     cluster = make_cluster(replicas=1)
     follower = make_follower()
     daemon = make_daemon(cluster, on_change=follower.command())
@@ -214,21 +218,23 @@ def test_a_console_that_does_not_answer_is_asked_again(
     follower.bouncer.process.send_signal(signal.SIGSTOP)
     try:
         cluster.fail_over()
-        wait_until("it has failed", lambda: "ended with status 69" in daemon.log, 30)
-        assert "PgBouncer's console does not answer" in daemon.log
-        wait_until("written", lambda: cluster.primary.address in follower.file.read_text(), 30)
+        wait_until("the hook has failed", lambda: "failed with exit status 69" in daemon.log, 30)
+        assert "the console of PgBouncer does not respond" in daemon.log
+        wait_until(
+            "the file is written", lambda: cluster.primary.address in follower.file.read_text(), 30
+        )
     finally:
         follower.bouncer.process.send_signal(signal.SIGCONT)
     wait_until_at(follower, cluster.primary)
 
 
-def test_a_pgbouncer_that_is_down_is_a_failure_until_it_is_up(
+def test_the_script_fails_until_pgbouncer_is_started(
     cluster: Cluster, make_follower: MakeFollower
 ) -> None:
     follower = make_follower()
     follower.bouncer.end()
-    told = {"MASTER": cluster.primary.address, "MASTER_PORT": str(cluster.primary.port)}
-    assert follower.run(**told).returncode == 69
+    master = {"MASTER": cluster.primary.address, "MASTER_PORT": str(cluster.primary.port)}
+    assert follower.run(**master).returncode == 69
     with follower.bouncer:
         assert follower.bouncer.sql("SELECT 1") == [(1,)]
         follower.point_at(cluster.primary)

@@ -1,4 +1,4 @@
-"""Prometheus scrapes real daemons through a failover, with the rules and the dashboard we ship."""
+"""Prometheus scrapes real daemons during a failover, with the packaged rules and dashboard."""
 
 import json
 import re
@@ -28,7 +28,7 @@ RULES = (PACKAGED / "alerts.yml").read_text()
 RULES_TEST = (PACKAGED / "alerts_test.yml").read_text()
 ALERTS = re.findall(r"- alert: (\w+)", RULES)
 DASHBOARD = json.loads((PACKAGED / "pg-status.json").read_text())
-# Grafana's own, and what its user chooses: everything.
+# Variables of Grafana, and the selection of all clusters, instances and hosts.
 VARIABLES = {
     "$__rate_interval": "1m", "$cluster": ".*", "$instance": ".*", "$host": ".*",
 }  # fmt: skip
@@ -40,22 +40,19 @@ def promtool(*arguments: str | Path, text: str = "") -> subprocess.CompletedProc
     )
 
 
-def test_the_rules_are_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     done = promtool("check", "rules", "--lint=all", "--lint-fatal", PACKAGED / "alerts.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alerts_fire_when_they_should_and_only_then() -> None:
+def test_alerts_fire_only_when_they_should() -> None:
     done = promtool("test", "rules", PACKAGED / "alerts_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_of_each_alert_it_is_shown_that_it_fires_and_that_it_can_be_silent(
-    alert: str, tmp_path: Path
-) -> None:
-    """It is expected somewhere; and the first story, where all is well, does not let it pass if it
-    fires always."""
+def test_each_alert_is_tested_to_fire_and_not_to_fire(alert: str, tmp_path: Path) -> None:
+    """It is expected in a test, and the first test, normal operation, fails if it always fires."""
     assert re.search(rf'alertname="{alert}"|alertname: {alert}\n.*\n +exp_alerts:\n', RULES_TEST)
     always, count = re.subn(
         rf"(- alert: {alert}\n(?: +#.*\n)* +expr: )(.*\n(?: {{10,}}.*\n)*)",
@@ -64,8 +61,8 @@ def test_of_each_alert_it_is_shown_that_it_fires_and_that_it_can_be_silent(
     )
     assert count == 1
     (tmp_path / "alerts.yml").write_text(always)
-    stories = RULES_TEST.split("  - name: ")
-    (tmp_path / "alerts_test.yml").write_text("  - name: ".join(stories[:2]))
+    tests = RULES_TEST.split("  - name: ")
+    (tmp_path / "alerts_test.yml").write_text("  - name: ".join(tests[:2]))
     assert promtool("check", "rules", tmp_path / "alerts.yml").returncode == 0
     done = promtool("test", "rules", tmp_path / "alerts_test.yml")
     assert done.returncode == 1
@@ -73,8 +70,8 @@ def test_of_each_alert_it_is_shown_that_it_fires_and_that_it_can_be_silent(
 
 
 @pytest.mark.parametrize("with_token", [False, True])
-def test_the_example_is_a_configuration(with_token: bool, tmp_path: Path) -> None:
-    """As it stands, and with the token's lines no longer commented out."""
+def test_promtool_accepts_the_example_configuration(with_token: bool, tmp_path: Path) -> None:
+    """Unchanged, and with the lines for the token uncommented."""
     config = (PACKAGED / "prometheus.yml").read_text()
     if with_token:
         (tmp_path / "token").write_text("secret")
@@ -91,14 +88,14 @@ def test_the_example_is_a_configuration(with_token: bool, tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Story:
-    """What happened, and a Prometheus that has seen it."""
+    """A sequence of events, and a Prometheus that has scraped it."""
 
     prometheus: Prometheus
     daemons: tuple[Daemon, Daemon]
     lost: Server
     heir: Server
-    nobody: str
-    """A host that refuses connections all along."""
+    refusing: str
+    """A host that always refuses connections."""
 
     @property
     def instances(self) -> set[str]:
@@ -116,11 +113,11 @@ def story(
     network: Network,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Story]:
-    """Two daemons watch a cluster. Its primary crashes and stays away for a while; a replica is
-    promoted; the old primary comes back as if nothing had happened, and is stopped."""
+    """Two daemons monitor a cluster. Its primary crashes; after a while, a replica is promoted; the
+    old primary returns as a primary, and is stopped."""
     cluster = session_clusters.make(replicas=2)
-    lost, nobody = cluster.primary, f"{network.address(251)}:1"
-    hosts = ",".join([*(server.address for server in cluster.servers), nobody])
+    lost, refusing = cluster.primary, f"{network.address(251)}:1"
+    hosts = ",".join([*(server.address for server in cluster.servers), refusing])
     daemons = tuple(session_daemons.start(cluster, hosts=hosts, on_change="true") for _ in range(2))
     for daemon in daemons:
         for path in ("/master", "/replica", "/nothing", "/replica?min_lsn=FFFFFFFF/0"):
@@ -136,22 +133,22 @@ def story(
         def is_master(server: Server) -> bool:
             return prometheus.query(master) == [({"host": name(server)}, 1.0)]
 
-        wait_until("Prometheus knows the master", lambda: is_master(lost))
+        wait_until("Prometheus has the master", lambda: is_master(lost))
         lost.crash()
-        wait_until("nobody is master", lambda: prometheus.firing("PgStatusNoMaster"), 30)
+        wait_until("no master", lambda: prometheus.firing("PgStatusNoMaster"), 30)
         cluster.promote(max(cluster.replicas, key=Server.lsn))
         for replica in cluster.replicas_without(lost):
             replica.follow(cluster.primary)
-        wait_until("Prometheus knows the heir", lambda: is_master(cluster.primary))
-        wait_until("that is over", lambda: not prometheus.firing("PgStatusNoMaster"))
+        wait_until("Prometheus has the new master", lambda: is_master(cluster.primary))
+        wait_until("the alert is resolved", lambda: not prometheus.firing("PgStatusNoMaster"))
         lost.start()
-        wait_until("two masters", lambda: len(prometheus.firing("PgStatusTwoMasters")) == 2)
+        wait_until("two primaries", lambda: len(prometheus.firing("PgStatusTwoMasters")) == 2)
         lost.stop()
-        wait_until("one master", lambda: not prometheus.firing("PgStatusTwoMasters"))
-        yield Story(prometheus, (first, second), lost, cluster.primary, nobody)
+        wait_until("one primary", lambda: not prometheus.firing("PgStatusTwoMasters"))
+        yield Story(prometheus, (first, second), lost, cluster.primary, refusing)
 
 
-def test_every_target_is_up_but_the_one_that_is_not(story: Story) -> None:
+def test_every_target_is_up_except_the_refusing_one(story: Story) -> None:
     up = story.prometheus.query("up")
     assert {labels["instance"] for labels, value in up if value} == story.instances
     assert {(labels["job"], labels["cluster"]) for labels, _ in up} == {
@@ -168,18 +165,18 @@ def test_role_changes_were_counted(story: Story) -> None:
     assert {value for _, value in changed} == {1.0}
 
 
-def test_the_timeline_tells_of_the_promotion(story: Story) -> None:
+def test_the_timeline_shows_the_promotion(story: Story) -> None:
     newest = story.prometheus.query("max(pg_status_host_timeline)")
     assert newest == [({}, 2.0)]
 
 
-def test_who_was_told_what(story: Story) -> None:
-    """Each alert names those whom it is about, once, however many pg-status there are."""
+def test_the_expected_alerts_fire_once_for_each_subject(story: Story) -> None:
+    """Independently of the number of instances."""
     fired = story.prometheus.query(
         "count by (alertname, cluster, instance, host)"
         ' (last_over_time(ALERTS{alertstate="firing"}[10m]))'
     )
-    told = {
+    found = {
         (labels["alertname"], labels.get("host") or labels.get("instance")): number
         for labels, number in fired
     }
@@ -188,25 +185,25 @@ def test_who_was_told_what(story: Story) -> None:
         ("PgStatusTwoMasters", name(story.lost)),
         ("PgStatusTwoMasters", name(story.heir)),
         ("PgStatusHostDown", name(story.lost)),
-        ("PgStatusHostDown", story.nobody),
-        ("PgStatusDown", story.nobody),
+        ("PgStatusHostDown", story.refusing),
+        ("PgStatusDown", story.refusing),
     }
-    assert expected <= set(told)
-    assert {told[alert] for alert in expected} == {1.0}
-    assert {alert for alert, _ in told} <= {alert for alert, _ in expected} | {
-        # Either may see it a moment before the other, and these copies have no patience.
+    assert expected <= set(found)
+    assert {found[alert] for alert in expected} == {1.0}
+    assert {alert for alert, _ in found} <= {alert for alert, _ in expected} | {
+        # One instance may detect a change before the other, and these copies have no `for`.
         "PgStatusInstancesDisagree", "PgStatusHostUnreachable", "PgStatusHookPending",
         "PgStatusReplicaLate", "PgStatusNotScraped",
     }  # fmt: skip
 
 
-def test_what_is_told_is_written_out(story: Story) -> None:
+def test_the_annotations_are_expanded(story: Story) -> None:
     [down] = [
         alert
         for alert in story.prometheus.firing("PgStatusHostDown")
-        if alert["labels"]["host"] == story.nobody
+        if alert["labels"]["host"] == story.refusing
     ]
-    assert down["annotations"]["summary"] == f"{story.nobody} is dead"
+    assert down["annotations"]["summary"] == f"{story.refusing} is dead"
     assert down["labels"]["severity"] == "warning"
     assert down["labels"]["cluster"] == "main"
 
@@ -219,7 +216,7 @@ def test_every_rule_is_evaluated_without_error(story: Story) -> None:
 
 
 def expressions(value: Any) -> Iterator[str]:
-    """Every PromQL expression of the dashboard, wherever it stands."""
+    """All PromQL expressions of the dashboard."""
     if isinstance(value, dict):
         if isinstance(value.get("expr"), str):
             yield value["expr"]
@@ -234,7 +231,7 @@ EXPRESSIONS = sorted(set(expressions(DASHBOARD)))
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_the_dashboard_has_something_to_show(story: Story, expression: str) -> None:
+def test_each_expression_of_the_dashboard_has_a_result(story: Story, expression: str) -> None:
     for variable, value in VARIABLES.items():
         expression = expression.replace(variable, value)
     assert "$" not in expression
@@ -257,16 +254,16 @@ def test_the_variables_of_the_dashboard_have_values(story: Story, variable: Any)
     assert "" not in values
 
 
-def test_every_metric_that_is_used_is_there(story: Story) -> None:
+def test_every_metric_in_use_exists(story: Story) -> None:
     answer = story.daemons[0].get("/metrics")
     scrape = Scrape(answer.headers["Content-Type"], answer.text)
-    there = {sample.name for family in scrape.families for sample in family.samples}
+    existing = {sample.name for family in scrape.families for sample in family.samples}
     used = "\n".join(re.findall(r"expr: (.*\n(?: {10,}.*\n)*)", RULES) + EXPRESSIONS)
     names = set(re.findall(r"\b(?:pg_status|process)_\w+", used))
     assert len(names) > 20
-    assert names - there == set()
+    assert names - existing == set()
 
 
-def test_promtool_has_nothing_against_the_metrics(story: Story) -> None:
+def test_promtool_accepts_the_metrics(story: Story) -> None:
     done = promtool("check", "metrics", text=story.daemons[0].text("/metrics"))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

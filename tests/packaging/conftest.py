@@ -1,4 +1,4 @@
-"""Debians to install packages on, and a cluster outside of them."""
+"""Debian machines for the installation of packages, and a cluster outside of them."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SUITES = os.environ.get("PGSTATUS_TEST_SUITES", "bookworm,trixie").split(",")
 def machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
-    """A freshly installed machine; the tests of a module change it, in their order."""
+    """A new machine; the tests of a module modify it in their order."""
     with Machine(request.param, tmp_path_factory.mktemp("machine") / "console") as machine:
         yield machine
 

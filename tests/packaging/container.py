@@ -1,4 +1,4 @@
-"""Images built with buildah, run with crun: no daemon, no registry, nothing outside a directory."""
+"""Images built with buildah and run with crun: no daemon, no registry, one directory."""
 
 import json
 import os
@@ -12,17 +12,17 @@ from tests.packaging.machine import base
 from tests.support.running import Running
 
 ROOT = Path(__file__).parents[2]
-# Of a debootstrapped system, what images of distributions leave out as well.
+# Files of a debootstrapped system that the images of distributions do not contain.
 _LEFT_OUT = ("dev/*", "usr/share/doc/*", "usr/share/locale/*", "usr/share/man/*", "var/cache/*",
              "var/lib/apt/lists/*", "var/log/*")  # fmt: skip
-# crun gives up on a machine with both kinds of cgroups mounted; it is shown the new kind alone.
-_ONE_KIND = 'mount -t cgroup2 none /sys/fs/cgroup 2> /dev/null; exec crun "$@"'
-# Lets the build use the certificates that this machine trusts.
+# crun fails if both versions of cgroups are mounted: it gets version 2 only.
+_CGROUP2_ONLY = 'mount -t cgroup2 none /sys/fs/cgroup 2> /dev/null; exec crun "$@"'
+# The build uses the certificate authorities of this machine.
 _CERTIFICATES = "/etc/ssl/certs:/etc/ssl/certs:ro"
 
 
 class Store:
-    """Where buildah keeps its images."""
+    """The image store of buildah."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -43,13 +43,13 @@ class Store:
         return done.stdout.strip()
 
     def import_base(self, suite: str) -> str:
-        """A debootstrapped system as an image; its name."""
+        """Import a debootstrapped system as an image; return its name."""
         archive = self._directory / "base.tar"
         left_out = [f"--exclude=./{pattern}" for pattern in _LEFT_OUT]
         subprocess.run(["tar", "-C", base(suite), *left_out, "-cf", archive, "."], check=True)
         container = self.buildah("from", "scratch")
         self.buildah("add", "--quiet", container, archive, "/")
-        # The same base boots as a machine elsewhere; an image has no init.
+        # The base is also booted as a machine; an image has no init system.
         self.buildah(
             "run", container, "--", "apt-get", "--quiet", "--yes", "--allow-remove-essential",
             "--autoremove", "purge", "systemd", "systemd-sysv", "dbus",
@@ -75,7 +75,7 @@ class Store:
 
 
 class Image:
-    """A built image, unpacked."""
+    """A built and unpacked image."""
 
     def __init__(self, root: Path, config: Mapping[str, Any]) -> None:
         self.root = root
@@ -83,9 +83,9 @@ class Image:
 
 
 class Container(Running):
-    """The image's process, under the strictest usual settings.
+    """The process of an image with strict settings.
 
-    Read-only root, no capability, no new privileges; the network is this machine's.
+    Read-only root file system, no capabilities, no new privileges; the network of this machine.
     """
 
     def __init__(self, image: Image, directory: Path, environment: Mapping[str, object]) -> None:
@@ -133,7 +133,7 @@ class Container(Running):
 
     @property
     def pids(self) -> list[int]:
-        """Its processes as this machine numbers them, the first one first."""
+        """The process IDs on this machine, the first process first."""
         state = json.loads(self._crun("state", self._name))
         first = int(state["pid"])
         return [first, *children_of(first)]
@@ -143,7 +143,7 @@ class Container(Running):
         self._crun("kill", self._name, signal)
 
     def exec(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command inside, as the image's user."""
+        """Run a command in the container as the user of the image."""
         return subprocess.run(
             self._command("exec", *(f"--env={entry}" for entry in self._environment),
                           self._name, *command),
@@ -152,7 +152,7 @@ class Container(Running):
 
     def _command(self, *arguments: str) -> list[str | Path]:
         return [
-            "unshare", "--mount", "sh", "-c", _ONE_KIND, "crun",
+            "unshare", "--mount", "sh", "-c", _CGROUP2_ONLY, "crun",
             "--cgroup-manager=disabled", "--root", self._directory / "crun", *arguments,
         ]  # fmt: skip
 

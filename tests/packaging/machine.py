@@ -1,7 +1,7 @@
-"""A Debian of its own: made with debootstrap, booted with systemd-nspawn.
+"""A Debian machine: created with debootstrap, booted with systemd-nspawn.
 
-It shares this machine's network (so a cluster on a loopback address is a cluster "outside") and
-nothing else; what is written in it is in memory and gone when it is switched off.
+It shares only the network with this machine, so that it can connect to a cluster on a loopback
+address. Its changes are kept in memory and discarded at its end.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tests.support.running import Program
 
 MIRROR = os.environ.get("PGSTATUS_TEST_MIRROR", "http://deb.debian.org/debian")
 CACHE = Path(os.environ.get("PGSTATUS_TEST_CACHE", "/var/cache/pg-status-tests"))
-# Debian 13's systemd starts on a host with the old cgroup hierarchy only if it is told to.
+# Required by systemd of Debian 13 on a host with the cgroup hierarchy of version 1.
 _KERNEL_COMMAND_LINE = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 _ENVIRONMENT = (
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -27,7 +27,7 @@ _ENVIRONMENT = (
 
 
 def base(suite: str) -> Path:
-    """The root directory of a fresh ``suite``; made once, never written to afterwards."""
+    """The root directory of a new ``suite``; created once and never modified."""
     directory = CACHE / suite
     if not directory.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def base(suite: str) -> Path:
 
 
 class Machine(Program):
-    """A machine; its process is systemd-nspawn, its log the console."""
+    """A machine; its process is systemd-nspawn, its log is the console."""
 
     patience = 60.0
 
@@ -67,7 +67,7 @@ class Machine(Program):
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
-            # Its first process and, with it, the whole machine.
+            # Its first process, and thereby the whole machine.
             for pid in children_of(self.process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
@@ -76,16 +76,16 @@ class Machine(Program):
 
     @property
     def leader(self) -> int:
-        """Its first process, as this machine numbers it."""
+        """The process ID of its first process on this machine."""
         (pid,) = children_of(self.process.pid)
         return pid
 
     def path(self, path: str) -> Path:
-        """A file in it, to be read and written from here."""
+        """The path of a file of the machine, for access from outside."""
         return Path(f"/proc/{self.leader}/root{path}")
 
     def try_run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command as root; stdout and stderr together."""
+        """Run a command as root; stdout and stderr are combined."""
         return subprocess.run(
             [
                 "nsenter", f"--target={self.leader}", "--all",
@@ -99,7 +99,7 @@ class Machine(Program):
         )  # fmt: skip
 
     def run(self, *command: str) -> str:
-        """The same; AssertionError with its words if it fails."""
+        """The same; AssertionError with the output if the command fails."""
         done = self.try_run(*command)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
         return done.stdout
@@ -112,11 +112,11 @@ class Machine(Program):
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
 
     def processes(self, unit: str) -> list[int]:
-        """Of a unit, main process first, as this machine numbers them."""
+        """The process IDs of a unit on this machine, the main process first."""
         main = int(self.show(unit, "MainPID"))
         if main == 0:
             return []
-        # The last number of NSpid is the one inside.
+        # The last number of NSpid is the process ID inside the machine.
         for status in Path("/proc").glob("[0-9]*/status"):
             with contextlib.suppress(OSError):
                 text = status.read_text()

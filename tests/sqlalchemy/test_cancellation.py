@@ -37,7 +37,7 @@ class Cancellation:
     def __init__(self, step: int) -> None:
         self.steps = 0
         self._step = step
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Future[Any] | None = None
 
     @types.coroutine
     def _counted(self, work: Awaitable[Any]) -> Generator[Any, Any, Any]:
@@ -70,9 +70,12 @@ class Cancellation:
         """Whether ``work`` had so many awaits; it has ended either way."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._create)
-        task = self._task = asyncio.ensure_future(work)
-        await asyncio.wait([task])
-        loop.set_task_factory(None)
+        task: asyncio.Future[object] = asyncio.ensure_future(work)
+        self._task = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            loop.set_task_factory(None)
         if not task.cancelled():
             task.result()
         return self.steps >= self._step

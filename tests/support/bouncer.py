@@ -1,4 +1,4 @@
-"""A real PgBouncer with transaction pooling, as an administrator would set it up."""
+"""A real PgBouncer with transaction pooling."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ class Bouncer(Program):
     ) -> None:
         self.address = address
         self.config = directory / f"pgbouncer-{address}.ini"
-        # PgBouncer does not run as root.
+        # PgBouncer refuses to run as root.
         account = ["-u", "nobody"] if os.geteuid() == 0 else []
         command: list[str | Path] = [PGBOUNCER, *account, self.config]
         super().__init__(command, self.config.with_suffix(".log"))
@@ -59,24 +59,24 @@ class Bouncer(Program):
             path.chmod(0o755)
 
     def conninfo(self, database: str = "postgres") -> str:
-        """What an application has in its configuration, whoever is the master."""
+        """The connection string of an application; it does not depend on the master."""
         return (
             f"host={self.address} port={self.port} user=postgres password={PASSWORD} "
             f"dbname={database}"
         )
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
-        # Prepared statements belong to a server connection, and the next transaction has another.
+        # The next transaction may use another server connection, without the prepared statement.
         return psycopg.connect(self.conninfo(database), autocommit=True, prepare_threshold=None)
 
     def sql(self, query: LiteralString, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run one statement in a connection of its own; its rows."""
+        """Run one statement on a new connection; return its rows."""
         with self.connect(database) as connection:
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
     def show(self, what: LiteralString) -> list[dict[str, Any]]:
-        """``SHOW DATABASES`` and the like, from the console."""
+        """The rows of ``SHOW DATABASES`` and similar commands of the console."""
         with psycopg.connect(
             self.conninfo("pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor
         ) as console:
@@ -84,7 +84,7 @@ class Bouncer(Program):
             return cursor.execute("SHOW " + what).fetchall()
 
     def target(self, database: str = "postgres") -> str:
-        """Where it sends the clients of a database, ``host:port``."""
+        """The host of a database, as ``host:port``."""
         row = next(row for row in self.show("DATABASES") if row["name"] == database)
         return f"{row['host']}:{row['port']}"
 

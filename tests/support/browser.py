@@ -1,6 +1,6 @@
-"""A real browser, as the person has it who opens the status page: Chromium without a window.
+"""A real browser: headless Chromium.
 
-``from tests.support.browser import chromium_of_module, page_in_chromium`` for the fixtures.
+Import ``chromium_of_module`` and ``page_in_chromium`` for the fixtures.
 """
 
 import json
@@ -42,7 +42,7 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        """Load the page, and forget what was logged before."""
+        """Load the page; discard earlier log entries."""
         self.driver.get("about:blank")
         self.console()
         self.network()
@@ -55,23 +55,23 @@ class Browser:
         )
 
     def prefer(self, **features: str) -> None:
-        """What its owner has asked for: ``prefer(color_scheme="dark")``."""
-        wishes = [
+        """Set preferences of the user: ``prefer(color_scheme="dark")``."""
+        preferences = [
             {"name": f"prefers-{name.replace('_', '-')}", "value": value}
             for name, value in features.items()
         ]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wishes})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preferences})
 
     def run(self, script: str, *arguments: object) -> Any:
-        """The value that the JavaScript ``script`` returns."""
+        """Run JavaScript; return its result."""
         return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
-        """What the first such element says, as a person sees it; empty where there is none."""
+        """The visible text of the first matching element; empty if there is none."""
         return next(iter(self.texts(selector)), "")
 
     def texts(self, selector: str) -> list[str]:
-        """What all of them say, but for the hidden ones."""
+        """The visible texts of all matching elements that are not hidden."""
         script = """
             return [...document.querySelectorAll(arguments[0])]
               .filter((node) => node.checkVisibility()).map((node) => node.innerText)"""
@@ -79,7 +79,7 @@ class Browser:
 
     @property
     def banners(self) -> list[str]:
-        """What the status page says aloud."""
+        """The texts of the banners."""
         return self.texts("[role=alert] > *")
 
     @property
@@ -87,12 +87,12 @@ class Browser:
         return self.driver.title
 
     def console(self) -> list[str]:
-        """What the browser complained of since the last call: errors, and breaches of the CSP."""
+        """The messages of the console since the last call: errors and violations of the CSP."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [str(entry["message"]) for entry in entries]
 
     def network(self) -> list[dict[str, Any]]:
-        """The events of its network since the last call."""
+        """The network events since the last call."""
         entries = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
         events = [json.loads(entry["message"])["message"] for entry in entries]
         return [event for event in events if event["method"].startswith("Network.")]
@@ -121,10 +121,10 @@ def chromium_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bro
 
 @pytest.fixture(name="page")
 def page_in_chromium(chromium: Browser) -> Iterator[Browser]:
-    """A window of the ordinary kind; in the end it must have nothing to complain of."""
+    """A window with default settings; at the end, the console must contain no messages."""
     chromium.resize(1280)
     chromium.prefer(color_scheme="light")
     yield chromium
-    complaints = chromium.console()
+    messages = chromium.console()
     chromium.driver.get("about:blank")
-    assert complaints == []
+    assert messages == []

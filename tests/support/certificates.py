@@ -1,4 +1,4 @@
-"""Certificates for a test: an authority, a server's on loopback, clients'."""
+"""Certificates for a test: an authority, a server on loopback, clients."""
 
 import ssl
 from pathlib import Path
@@ -7,7 +7,7 @@ import trustme
 
 
 class Certificates:
-    """Files in a directory, as an administrator would have them."""
+    """Certificates as files in a directory."""
 
     def __init__(self, directory: Path, address: str) -> None:
         self._directory = directory
@@ -19,7 +19,7 @@ class Certificates:
         self.renew()
 
     def renew(self) -> None:
-        """Another certificate in the same files."""
+        """Write another certificate to the same files."""
         self._write(self._authority.issue_cert(self._address), self.cert, self.key)
 
     @property
@@ -27,14 +27,14 @@ class Certificates:
         return {"http_tls_cert": self.cert, "http_tls_key": self.key}
 
     def client(self, *, known: bool = True) -> tuple[Path, Path]:
-        """A client's certificate and key, of our authority or of one that nobody knows."""
+        """Certificate and key of a client, signed by the authority or by an unknown one."""
         authority = self._authority if known else trustme.CA()
         files = self._directory / "client.crt", self._directory / "client.key"
         self._write(authority.issue_cert("client@test"), *files)
         return files
 
     def context(self, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-        """How a client connects that trusts the authority."""
+        """The TLS context of a client that trusts the authority."""
         context = ssl.create_default_context(cafile=self.ca)
         if client is not None:
             context.load_cert_chain(*client)

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from pgstatus.demo.binaries import children_of
 from tests.support.running import Program, answers
+from tests.support.waiting import wait_until
 
 
 class Daemon(Program):
@@ -50,9 +50,15 @@ class Daemon(Program):
         return answers(self.client, "/ready")
 
     @property
-    def worker_pid(self) -> int:
-        (pid,) = children_of(self.process.pid)
-        return pid
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill_and_relaunch(self) -> None:
+        """What a supervisor does: SIGKILL has ended the process, another one is started."""
+        self.process.kill()
+        self.process.wait()
+        self.launch()
+        wait_until("another process responds", self.is_ready)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(path, headers=headers)

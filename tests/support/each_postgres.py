@@ -1,4 +1,4 @@
-"""For modules whose tests are to run against every PostgreSQL, not against the newest alone:
+"""Fixtures for modules whose tests run with every PostgreSQL version:
 ``from tests.support.each_postgres import cluster_of_each, daemon_of_each``.
 """
 
@@ -11,12 +11,12 @@ from tests.support.daemon import Daemon
 
 @pytest.fixture(name="cluster", scope="session", params=POSTGRES)
 def cluster_of_each(request: pytest.FixtureRequest, session_clusters: Clusters) -> Cluster:
-    """Takes the place of `tests.conftest.cluster`."""
+    """Replaces `tests.conftest.cluster`."""
     return session_clusters.make(request.param)
 
 
-# Of its own, too: a fixture of the session is made once, and the other one watches another cluster.
+# The daemon of `tests.conftest` monitors another cluster.
 @pytest.fixture(name="daemon", scope="session")
 def daemon_of_each(cluster: Cluster, session_daemons: Daemons) -> Daemon:
-    """Takes the place of `tests.conftest.daemon`."""
+    """Replaces `tests.conftest.daemon`."""
     return session_daemons.start_in_sync(cluster)

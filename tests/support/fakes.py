@@ -1,10 +1,10 @@
-"""Probes with named behaviours, for what a real server cannot be made to do at a wanted moment."""
+"""Probes with named behaviours, for what a real server cannot be made to do at a given moment."""
 
 import asyncio
 from collections.abc import Callable
 
 from pgstatus import clock
-from pgstatus.core.snapshot import Observation
+from pgstatus.core.snapshot import Observation, Position
 from pgstatus.errors import Cause, CheckError
 from tests.support.world import master, replica
 
@@ -28,13 +28,25 @@ class FakeProbe:
         self.most_at_once = 0
         self.closed = False
         self.on_lost: Callable[[], None] = lambda: None
+        self.loop: asyncio.AbstractEventLoop
+        """The monitor's event loop, from the first check on."""
+        self._released = asyncio.Event()
+
+    def lose_connection(self) -> None:
+        """The kept connection breaks."""
+        self.loop.call_soon_threadsafe(self.on_lost)
+
+    def let_go(self) -> None:
+        """End the check in which it is frozen; it responds as it behaves now."""
+        self.loop.call_soon_threadsafe(self._released.set)
 
     async def check(self) -> Observation:
+        self.loop = asyncio.get_running_loop()
         self.checks += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            while self.held:  # noqa: ASYNC110  # another thread lets go
+            while self.held:  # noqa: ASYNC110  # another thread changes it
                 await asyncio.sleep(0.005)
             started = clock.now()
             await asyncio.sleep(self.takes)
@@ -53,8 +65,15 @@ class FakeProbe:
                 raise CheckError(Cause.CONNECT, "Connection refused")
             case "frozen":
                 self.waits = True
-                await asyncio.sleep(3600)
+                await self._released.wait()
+                self._released.clear()
+                self.waits = False
+                return await self._answer(started)
         raise ZeroDivisionError("a defect")
+
+    async def position(self) -> Position:
+        seen = await self.check()
+        return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
 
     def close(self) -> None:
         self.closed = True

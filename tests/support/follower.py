@@ -1,4 +1,4 @@
-"""`packaging/pgbouncer/pgbouncer-follow` with its two files, and the PgBouncer that it steers."""
+"""`packaging/pgbouncer/pgbouncer-follow` with its two files and its PgBouncer."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ TEMPLATE = "[databases]\npostgres = host=@HOST@ port=@PORT@\n"
 
 
 class Follower:
-    """``directory`` is one that every account may enter: PgBouncer reads the file at RELOAD."""
+    """``directory`` must be accessible for every account: PgBouncer reads the file at RELOAD."""
 
     def __init__(
         self,
@@ -28,37 +28,39 @@ class Follower:
         self.file = directory / "databases.ini"
         self.file.touch()
         self.file.chmod(0o644)
-        # As docs/pgbouncer.md has it.
+        # As in docs/pgbouncer.md.
         options = {"server_login_retry": 0.1, **(options or {})}
         self.bouncer = Bouncer(directory, address, f"%include {self.file}", options)
 
     def words(self, *options: str) -> list[str]:
-        """What to run; without ``-u`` it is the command of `on_change`."""
+        """The command line; without ``-u`` it is the command of `on_change`."""
         console = self.bouncer.conninfo("pgbouncer")
         return [str(SCRIPT), "-a", console, *options, str(self.template), str(self.file)]
 
     def command(self, *options: str) -> str:
         return shlex.join(self.words(*options))
 
-    def run(self, *options: str, **told: str) -> "subprocess.CompletedProcess[str]":
-        """To its end. ``MASTER="a"`` is ``PG_STATUS_MASTER``; a master's port is 5432."""
+    def run(self, *options: str, **state: str) -> "subprocess.CompletedProcess[str]":
+        """Run the script. ``MASTER="a"`` sets ``PG_STATUS_MASTER``; the default of its port is
+        5432.
+        """
         return subprocess.run(
             self.words(*options),
-            env=environment(**told),
+            env=environment(**state),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def point_at(self, server: Server, **told: str) -> "subprocess.CompletedProcess[str]":
-        """The same, as the hook; AssertionError with its words if it fails."""
-        done = self.run(MASTER=server.address, MASTER_PORT=str(server.port), **told)
+    def point_at(self, server: Server, **state: str) -> "subprocess.CompletedProcess[str]":
+        """Run the script as the hook; AssertionError with its output if it fails."""
+        done = self.run(MASTER=server.address, MASTER_PORT=str(server.port), **state)
         assert done.returncode == 0, done.stderr
         return done
 
 
-def environment(**told: str) -> dict[str, str]:
-    if "MASTER" in told:
-        told.setdefault("MASTER_PORT", "5432")
-    return {**os.environ, **{f"PG_STATUS_{name}": value for name, value in told.items()}}
+def environment(**state: str) -> dict[str, str]:
+    if "MASTER" in state:
+        state.setdefault("MASTER_PORT", "5432")
+    return {**os.environ, **{f"PG_STATUS_{name}": value for name, value in state.items()}}

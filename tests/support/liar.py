@@ -1,6 +1,6 @@
-"""A host that speaks PostgreSQL's protocol and answers every query with one row of our choice.
+"""A host that speaks PostgreSQL's protocol and responds to every query as the test wants.
 
-It stands in because no real server can be made to send values that are not of their type.
+It takes the place of a real server where none can be made to send invalid data.
 Source: PostgreSQL manual, "Message Formats".
 """
 
@@ -8,76 +8,127 @@ import contextlib
 import socketserver
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
-BOOL, INT8, INT4, TEXT, FLOAT8, NUMERIC = 16, 20, 23, 25, 701, 1700
-Column = tuple[int, bytes | None]
-"""The type that is announced, and the text that is sent."""
+_TEXT = 25
 
-# What an honest primary says: see the query in `pgstatus.monitor.probe`.
-HONEST: tuple[Column, ...] = (
-    (BOOL, b"f"),
-    (TEXT, b"0/3000060"),
-    (TEXT, b"000000010000000000000003"),
-    (INT8, b"0"),
-    (INT4, None),
-    (FLOAT8, b"1700000000.5"),
-    (FLOAT8, None),
-    (INT8, b"7000000000000000001"),
-    (INT4, None),
-)
+# The row of a real primary: see `pgstatus.monitor.facts`.
+HONEST: dict[str, bytes | None] = {
+    "in_recovery": b"f",
+    "host_time": b"1700000000500000",
+    "replayed": None,
+    "written": b"0/3000060",
+    "wal_file": b"000000010000000000000003",
+    "replay_time": None,
+    "received": None,
+    "receiving": None,
+    "received_timeline": None,
+    "latest_end": None,
+    "sender_host": None,
+    "sender_port": None,
+    "system_identifier": b"7000000000000000001",
+    "timeline": b"1",
+    "checkpoint": b"0/2000028",
+    "checkpoint_time": b"1700000000000000",
+    "next_xid": b"0:753",
+    "recovery_timeline": None,
+    "standbys": None,
+}
+
+# Of a standby that streams.
+STREAMING: dict[str, bytes | None] = HONEST | {
+    "in_recovery": b"t",
+    "replayed": b"0/3000060",
+    "written": None,
+    "wal_file": None,
+    "received": b"0/3000060",
+    "receiving": b"t",
+    "received_timeline": b"1",
+    "latest_end": b"0/3000060",
+    "sender_host": b"pg1",
+    "sender_port": b"5432",
+}
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
+def message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!I", len(body) + 4) + body
 
 
-_READY = _message(b"Z", b"I")
-_GREETING = _message(b"R", struct.pack("!I", 0)) + _READY
+READY = message(b"Z", b"I")
+GREETING = message(b"R", struct.pack("!I", 0)) + READY
 
 
-def row(columns: Sequence[Column]) -> bytes:
-    """The answer with one row."""
-    description = struct.pack("!H", len(columns))
-    data = struct.pack("!H", len(columns))
-    for oid, text in columns:
-        description += b"column\0" + struct.pack("!IhIhih", 0, 0, oid, -1, -1, 0)
-        data += struct.pack("!i", -1 if text is None else len(text)) + (text or b"")
-    return (
-        _message(b"T", description) + _message(b"D", data) + _message(b"C", b"SELECT 1\0") + _READY
-    )
+def description(columns: int) -> bytes:
+    """The names and types of so many columns."""
+    column = b"column\0" + struct.pack("!IhIhih", 0, 0, _TEXT, -1, -1, 0)
+    return message(b"T", struct.pack("!H", columns) + columns * column)
+
+
+def data(values: Sequence[bytes | None]) -> bytes:
+    """One row."""
+    body = struct.pack("!H", len(values))
+    for value in values:
+        body += struct.pack("!i", -1 if value is None else len(value)) + (value or b"")
+    return message(b"D", body)
+
+
+def row(values: Sequence[bytes | None]) -> bytes:
+    """The response with one row."""
+    complete = message(b"C", b"SELECT 1\0")
+    return description(len(values)) + data(values) + complete + READY
+
+
+def honest(**changes: bytes | None) -> bytes:
+    """The response of a primary, but for these columns."""
+    return row(list((HONEST | changes).values()))
 
 
 def complaint(text: bytes) -> bytes:
-    """The answer with an error."""
-    fields = b"SERROR\0VERROR\0C22000\0M" + text + b"\0\0"
-    return _message(b"E", fields) + _READY
+    """The response with an error."""
+    return message(b"E", b"SERROR\0VERROR\0C22000\0M" + text + b"\0\0") + READY
+
+
+Respond = Callable[[BinaryIO], object]
+"""Writes to a client until it returns or the client closes the connection."""
 
 
 @contextlib.contextmanager
-def liar(address: str, answer: bytes) -> Iterator[int]:
-    """Listens at the address; yields the port."""
+def liar(
+    address: str, answer: bytes | Respond, greeting: bytes | Respond = GREETING
+) -> Iterator[int]:
+    """Listens at the address; yields the port. ``answer`` follows each query."""
+
+    def send(what: bytes | Respond, client: BinaryIO) -> None:
+        if isinstance(what, bytes):
+            client.write(what)
+        else:
+            what(client)
 
     class Talk(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             while True:
-                length, code = struct.unpack("!II", self.rfile.read(8))
+                head = self.rfile.read(8)
+                if len(head) < 8:
+                    return
+                length, code = struct.unpack("!II", head)
                 self.rfile.read(length - 8)
-                if code >> 16 == 3:  # a start, and no question about encryption
+                if code >> 16 == 3:  # a start-up, not a request for encryption
                     break
                 self.wfile.write(b"N")
-            self.wfile.write(_GREETING)
+            send(greeting, self.wfile)  # type: ignore[arg-type]
             while len(head := self.rfile.read(5)) == 5:
                 self.rfile.read(struct.unpack("!I", head[1:])[0] - 4)
                 if head[:1] == b"Q":
-                    self.wfile.write(answer)
+                    send(answer, self.wfile)  # type: ignore[arg-type]
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
         daemon_threads = True
+        block_on_close = False
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Whoever hangs up in the middle is no news."""
+            """A client that closes the connection is no error."""
 
     with Server((address, 0), Talk) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -1,4 +1,4 @@
-"""A client that asks at a steady pace on kept connections and counts what goes wrong."""
+"""A client that sends requests at a constant rate on kept connections and counts failures."""
 
 import socket
 import threading
@@ -11,9 +11,9 @@ from tests.support.running import Running
 
 
 class Load(Running):
-    """``per_second`` requests for ``path``, on kept connections, within a ``with`` block.
+    """Sends ``per_second`` requests for ``path`` on kept connections within a ``with`` block.
 
-    No request is ever repeated: what did not come back as it should is in ``failures``.
+    No request is repeated; ``failures`` contains errors and unexpected responses.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Load(Running):
         while b"\r\n\r\n" not in answer or len(answer) < _length(answer):
             part = connection.recv(65536)
             if not part:
-                raise ConnectionResetError("closed in the middle of an answer")
+                raise ConnectionResetError("closed in the middle of a response")
             answer += part
         head, _, body = answer.partition(b"\r\n\r\n")
         if head.startswith(b"HTTP/1.1 200 "):

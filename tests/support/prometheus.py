@@ -1,4 +1,4 @@
-"""A real Prometheus with the files of ``packaging/prometheus``, made impatient for tests."""
+"""A real Prometheus with the files of ``packaging/prometheus`` and short intervals."""
 
 import re
 import shutil
@@ -16,10 +16,7 @@ INTERVAL = "500ms"
 
 
 class Prometheus(Program):
-    """Scrapes ``targets``.
-
-    The configuration is the example's, with other targets and without its patience.
-    """
+    """Scrapes ``targets``. The configuration is the example with other targets and intervals."""
 
     patience = 30.0
 
@@ -52,17 +49,17 @@ class Prometheus(Program):
         return answers(self._client, "/-/ready")
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """``data`` of an answer of its HTTP API; AssertionError with its words if it refuses."""
+        """``data`` of a response of the HTTP API; AssertionError with the response on an error."""
         answer = self._client.get(f"/api/v1/{path}", params=parameters).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series at this moment."""
+        """Labels and current value of each series."""
         found = self.ask("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in found]
 
     def firing(self, name: str) -> list[dict[str, Any]]:
-        """The alerts of this name that fire."""
+        """The firing alerts with this name."""
         alerts = self.ask("alerts")["alerts"]
         return [a for a in alerts if a["labels"]["alertname"] == name and a["state"] == "firing"]

@@ -1,4 +1,4 @@
-"""A command for `on_change` that notes what it is told, and then does what the test wants of it."""
+"""A command for `on_change` that records its input and then runs statements of the test."""
 
 import json
 import shlex
@@ -17,12 +17,12 @@ with open({notes!r}, "a") as file:
 
 
 class Run:
-    """What one run was told."""
+    """The input of one run."""
 
     def __init__(self, note: dict[str, Any]) -> None:
         self.pid: int = note["pid"]
         self.at: float = note["at"]
-        """When it began, on this machine's monotonic clock."""
+        """Time of its start on the monotonic clock of this machine."""
         self.environment: dict[str, str] = note["environment"]
         self.arguments: list[str] = note["arguments"]
         self.report: dict[str, Any] = note["report"]
@@ -32,7 +32,7 @@ class Run:
         return self.environment[f"PG_STATUS_{name}"]
 
     def words(self, name: str) -> set[str]:
-        """The same, of a variable that holds a list."""
+        """The items of a variable that contains a list."""
         return set(self[name].split())
 
 
@@ -47,7 +47,7 @@ class Recorder:
         self.command = shlex.quote(str(self._program))
 
     def then(self, statements: str) -> None:
-        """Another end for the runs to come."""
+        """Set the statements of the following runs."""
         self._program.write_text(
             _PROGRAM.format(python=sys.executable, notes=str(self._notes), then=statements)
         )

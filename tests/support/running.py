@@ -1,4 +1,4 @@
-"""What a test starts and must end again, come what may: a program, or a thread of its own."""
+"""Programs and threads that a test starts and that end with the test in any case."""
 
 import os
 import subprocess
@@ -15,31 +15,31 @@ from tests.support.waiting import wait_until
 
 
 class Running(ABC):
-    """Launched and ready on entry of a ``with`` block, ended on its exit."""
+    """Started and ready on entry of a ``with`` block, ended on its exit."""
 
     patience = 15.0
-    """Seconds until it must be ready, and as many until it must have ended."""
+    """Time limit for becoming ready, and for ending; seconds."""
 
     @abstractmethod
     def launch(self) -> None:
-        """Start, without waiting for it to be ready."""
+        """Start without waiting until it is ready."""
 
     @abstractmethod
     def end(self) -> None:
-        """Stop it, whatever state it is in."""
+        """Stop it in any state."""
 
     def is_ready(self) -> bool:
-        """AssertionError if it never will be."""
+        """AssertionError if it cannot become ready."""
         return True
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """Its output so far."""
         return ""
 
     @contextmanager
     def launched(self) -> Iterator[Self]:
-        """A ``with`` block that does not wait for it to be ready."""
+        """A ``with`` block that does not wait until it is ready."""
         self.launch()
         try:
             yield self
@@ -67,7 +67,7 @@ class Running(ABC):
 
 
 class Program(Running):
-    """A process; all it says is in its log."""
+    """A process with its output in a log file."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Program(Running):
 
     @abstractmethod
     def answers(self) -> bool:
-        """It does what it is there for."""
+        """It is operational."""
 
     @property
     def log(self) -> str:
@@ -112,7 +112,7 @@ class Program(Running):
 
 
 def answers(client: httpx.Client, path: str, status: int = 200) -> bool:
-    """With this status; False while nobody listens."""
+    """The response has this status; False while the connection is refused."""
     try:
         return client.get(path).status_code == status
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""One answer of ``/metrics``, read with prometheus_client's own parsers."""
+"""One response of ``/metrics``, parsed by prometheus_client."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -31,17 +31,17 @@ class Scrape:
 
     @property
     def names(self) -> set[str]:
-        """Of all families, as OpenMetrics has them: a counter's without ``_total``."""
+        """The names of all families as in OpenMetrics: of a counter without ``_total``."""
         return {family.name for family in self.families}
 
 
 def scrape(daemon: Daemon, accept: str = "text/plain") -> Scrape:
-    """What the daemon says now."""
+    """Scrape the daemon."""
     answer = daemon.get("/metrics", Accept=accept)
     assert answer.status_code == 200
     return Scrape(answer.headers["Content-Type"], answer.text)
 
 
 def counted(daemon: Daemon, name: str = "pg_status_http_requests_total") -> Counter[object]:
-    """The numbers of a counter that are not 0."""
+    """The values of a counter that are not 0."""
     return Counter({labels: int(value) for labels, value in scrape(daemon)[name].items() if value})

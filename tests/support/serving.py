@@ -1,6 +1,6 @@
-"""A gunicorn worker in a thread of the test, and a client that sees every byte.
+"""A worker in a thread of the test, and a client that sees every byte.
 
-The stock worker and ours serve the same app, so that a test can ask both and compare.
+gunicorn's thread worker and ours serve the same application, so that a test can compare them.
 """
 
 import os
@@ -17,11 +17,12 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
-from pgstatus.api import Service, create_app
-from pgstatus.core.selection import Place, Thresholds
+from pgstatus.api import Application, Service, create_app
+from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.core.selection import Place, Question, Thresholds
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.http.worker import FastLaneWorker
-from pgstatus.monitor.waiters import Waiters
+from pgstatus.http.worker import EventLoopWorker
+from pgstatus.monitor.waiters import Waiter, Waiters
 from pgstatus.telemetry.counters import Requests
 from pgstatus.telemetry.history import History
 from tests.support.running import Running
@@ -30,59 +31,59 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
 class Serving(Running):
-    """A worker that serves ``snapshot``, which the test may replace."""
+    """Our worker serves ``snapshot``, which the test may replace."""
 
     def __init__(
         self,
         snapshot: Snapshot,
-        worker_class: type[Any] = FastLaneWorker,
+        *,
         app: Callable[..., Any] | None = None,
         send_buffer: int | None = None,
         context: ssl.SSLContext | None = None,
-        **options: Any,
+        keepalive: float = 75.0,
+        connections: int = 1000,
+        waiters: Waiters | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.requests = Requests()
         self.context = context
         self.app_calls = 0
-        self._app = app or create_app(service(self.read))
-        config = Config()
-        options = {"keepalive": 75, "threads": 2, "graceful_timeout": 1, **options}
-        for name, value in options.items():
-            config.set(name, value)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as gunicorn's own
-        if send_buffer is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        self.waiters = waiters or Waiters(100)
+        self._application = Application(app or create_app(service(self.read)))
+        listener = _listener(send_buffer)
         self.address = listener.getsockname()
-        self.worker = worker_class(0, os.getppid(), [listener], self, 30, config, _Silent(config))
-        self._thread = threading.Thread(target=self._run)
+        self.worker = EventLoopWorker(
+            [listener],
+            self,
+            self.requests,
+            lambda: self.context,
+            keepalive=keepalive,
+            connections=connections,
+        )
+        self._thread = threading.Thread(target=self.worker.run)
 
     def read(self) -> Snapshot:
         return self.snapshot
 
-    def tls(self) -> ssl.SSLContext | None:
-        return self.context
-
-    def hurry(self) -> None:
-        """Nothing waits here."""
-
-    def wsgi(self) -> Callable[..., Any]:
-        """What gunicorn asks its application object for."""
-        return self._counted
-
-    def _counted(self, environ: Any, start_response: Any) -> Any:
+    def respond(self, environ: dict[str, Any], exchange: Exchange) -> Response | Waiting | Slow:
         self.app_calls += 1
-        return self._app(environ, start_response)
+        return self._application.respond(environ, exchange)
 
-    def _run(self) -> None:
-        # `init_process` without what belongs to a process of its own: signals, user, seed.
-        worker: ThreadWorker = self.worker
-        worker.tpool = worker.get_thread_pool()
-        worker.poller = selectors.DefaultSelector()
-        worker.method_queue.init()
-        worker.load_wsgi()
-        worker.run()
+    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
+        return self.waiters.add(question, wake)
+
+    def discard(self, waiter: Waiter) -> None:
+        self.waiters.discard(waiter)
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self.worker.shared.connections)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of incomplete requests, and of responses that clients have not taken."""
+        return self.worker.shared.buffered
 
     def launch(self) -> None:
         self._thread.start()
@@ -91,31 +92,75 @@ class Serving(Running):
         self.stop()
         self._thread.join(10)
         assert not self._thread.is_alive()
-        self.worker.tpool.shutdown()
-        self.worker.tmp.close()
 
     def stop(self) -> None:
         """What SIGTERM does."""
-        self.worker.handle_exit(None, None)
+        self.worker.stop()
 
     def connect(self, *, receive_buffer: int | None = None) -> "Client":
         return Client(self.address, receive_buffer)
 
     def ask(self, request: bytes) -> bytes:
-        """One request on a connection of its own; the answer without its date."""
+        """One request on a connection of its own; the response without its date."""
         with self.connect() as client:
             client.send(request)
             return client.answer(head=request.startswith(b"HEAD "))
 
 
+class StockServing(Running):
+    """gunicorn's own thread worker serves the same application, for comparison."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._app = create_app(service(lambda: snapshot))
+        config = Config()
+        for name, value in {"keepalive": 75, "threads": 1, "graceful_timeout": 1}.items():
+            config.set(name, value)
+        listener = _listener(None)
+        self.address = listener.getsockname()
+        self._worker = ThreadWorker(0, os.getppid(), [listener], self, 30, config, _Silent(config))
+        self._thread = threading.Thread(target=self._run)
+
+    def wsgi(self) -> Callable[..., Any]:
+        """What gunicorn asks its application object for."""
+        return self._app
+
+    def _run(self) -> None:
+        # `init_process` without what belongs to a process of its own: signals, user, seed.
+        self._worker.tpool = self._worker.get_thread_pool()
+        self._worker.poller = selectors.DefaultSelector()
+        self._worker.method_queue.init()
+        self._worker.load_wsgi()
+        self._worker.run()
+
+    def launch(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._worker.handle_exit(None, None)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        self._worker.tpool.shutdown()
+        self._worker.tmp.close()
+
+    def connect(self) -> "Client":
+        return Client(self.address)
+
+
+def _listener(send_buffer: int | None) -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as gunicorn's own
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    return listener
+
+
 def service(read: Callable[[], Snapshot]) -> Service:
-    """An app's service that answers from ``read`` and never waits."""
+    """The service of an application that answers from ``read`` and does not wait by default."""
     return Service(
         read=read,
         now=clock.now,
         thresholds=Thresholds(),
         place=Place(),
-        waiters=Waiters(1),
         min_lsn_wait=0.0,
         history=History(),
         expose=lambda accept: ("text/plain", b"metrics"),

@@ -1,4 +1,4 @@
-"""Wait for something to become true, with a deadline: never for a while, hoping."""
+"""Wait for a predicate with a deadline, never for a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ T = TypeVar("T")
 def wait_until(
     what: str | Callable[[], str], predicate: Callable[[], T], timeout: float = 15.0
 ) -> T:
-    """The first true value of ``predicate``; AssertionError that says ``what`` did not happen.
+    """Return the first true value of ``predicate``; AssertionError with ``what`` after the timeout.
 
-    ``what`` is a function where it tells what is known only in the end, such as a log.
+    ``what`` is a function if its text is known only at the end, such as a log.
     """
     deadline = time.monotonic() + timeout
     while True:

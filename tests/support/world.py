@@ -1,4 +1,4 @@
-"""Short ways to say what a check saw, and to fold a story of checks into a snapshot."""
+"""Short forms for the results of checks, and for a snapshot after a sequence of results."""
 
 from datetime import UTC, datetime
 
@@ -11,11 +11,11 @@ from pgstatus.errors import Cause
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLUSTER = 7_000_000_000_000_000_001
 CLOCK = 1_700_000_000.0
-"""What the hosts' clocks show at our moment 0."""
+"""The time of the hosts' clocks at moment 0 of this process."""
 
 
 def master(at: float, lsn: int = 1000, timeline: int = 1, **changes: object) -> Observation:
-    """A host that is not in recovery, asked at ``at`` (our clock) and answering in 1 ms."""
+    """A host that is not in recovery, checked at ``at`` (our clock) within 1 ms."""
     values: dict[str, object] = {
         "in_recovery": False,
         "lsn": lsn,
@@ -33,22 +33,28 @@ def master(at: float, lsn: int = 1000, timeline: int = 1, **changes: object) -> 
 def replica(
     at: float, lsn: int | None = 1000, timeline: int | None = 1, **changes: object
 ) -> Observation:
-    """A host in recovery that receives log."""
+    """A host in recovery that receives WAL."""
     values = {"in_recovery": True, "timeline": timeline, "receiving": True}
     return master(at, **(values | {"lsn": lsn} | changes))  # type: ignore[arg-type]
 
 
 def refused(at: float) -> Failure:
-    """A check that failed at once."""
-    return Failure(Cause.CONNECT, "Connection refused", at, at + 0.001)
+    """A check that failed immediately: the server is not running."""
+    return Failure(Cause.CONNECT, "Connection refused", at, at + 0.001, down=True)
+
+
+def silent(at: float) -> Failure:
+    """A check without a response."""
+    return Failure(Cause.TIMEOUT, "no response to the query within 1 s", at, at + 1.0)
 
 
 class World:
-    """A cluster of hosts ``a``, ``b``, ``c`` …; tell it what each check saw."""
+    """A cluster of hosts ``a``, ``b``, ``c`` and so on; `see` folds the result of one check."""
 
     def __init__(self, hosts: int = 3, rules: Rules | None = None, **place: str) -> None:
         self.rules = rules or Rules()
         self.time = NOON
+        self._last: Snapshot | None = None
         self.state = State.of([Host("abcdefgh"[i], 5432) for i in range(hosts)])
 
     def see(self, name: str, result: Observation | Failure, look: Look = Look.ROUND) -> "World":
@@ -72,7 +78,11 @@ class World:
 
     @property
     def snapshot(self) -> Snapshot:
-        return view(self.state, self.rules)
+        """What is served; it must not depend on the snapshot before."""
+        fresh = view(self.state, self.rules)
+        self._last = view(self.state, self.rules, self._last)
+        assert self._last == fresh
+        return fresh
 
     @property
     def master(self) -> str | None:

@@ -1,12 +1,12 @@
-"""A host that cannot be asked says why in words, and the others never notice."""
+"""A host that cannot be checked: the reason is reported, and the other hosts are unaffected."""
 
 import re
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
@@ -14,7 +14,7 @@ from tests.conftest import ClusterFactory, DaemonFactory
 from tests.support.daemon import Daemon
 from tests.support.each_postgres import cluster_of_each, daemon_of_each  # noqa: F401
 from tests.support.illhosts import listener
-from tests.support.liar import BOOL, FLOAT8, HONEST, INT8, NUMERIC, TEXT, complaint, liar, row
+from tests.support.liar import READY, complaint, data, description, honest, liar, message, row
 from tests.support.waiting import wait_until
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
@@ -31,7 +31,7 @@ def watch(
     return make_daemon(cluster, **{"hosts": hosts, "connect_timeout": 0.5, **variables})
 
 
-def test_ill_hosts_say_why_and_the_master_is_named(
+def test_failing_hosts_have_a_reason_and_the_master_is_reported(
     cluster: Cluster, make_daemon: DaemonFactory, network: Network
 ) -> None:
     silent, web, closed = (network.address(last) for last in (250, 251, 252))
@@ -58,13 +58,13 @@ def test_a_silent_host_does_not_delay_the_others(
 ) -> None:
     silent = network.address(250)
     with listener(silent, None) as port:
-        # Its checks hang for four seconds each, and a round begins every tenth.
+        # Its checks take four seconds each, and a round begins every 0.1 s.
         daemon = watch(make_daemon, cluster, f"{silent}:{port}", sleep_ms=100, connect_timeout=4)
         watched_until = time.monotonic() + 2
         while time.monotonic() < watched_until:
             for server in cluster.servers:
                 checked = datetime.fromisoformat(daemon.host(server.address)["checked_at"])
-                # One pause, the second look, and patience with a busy machine.
+                # One pause, the recheck, and tolerance for a busy machine.
                 assert (datetime.now(UTC) - checked).total_seconds() < 2
 
 
@@ -97,11 +97,11 @@ def test_a_frozen_host_is_dropped_by_the_deadline_and_comes_back(
     assert daemon.host(frozen.address)["error"] is None
 
 
-def test_too_many_clients_and_then_room_again(
+def test_too_many_clients_at_the_start(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
     server = make_cluster(replicas=0).primary
-    # The monitoring role is an ordinary one: the reserved places are not for it.
+    # The monitoring role is an ordinary one: the reserved slots are not for it.
     server.sql("CREATE ROLE watcher LOGIN PASSWORD 'watcher'")
     server.sql("ALTER SYSTEM SET max_connections = 5")
     server.sql("ALTER SYSTEM SET superuser_reserved_connections = 2")
@@ -118,7 +118,7 @@ def test_too_many_clients_and_then_room_again(
     )
     for connection in taken:
         connection.close()
-    wait_until("it is seen", lambda: daemon.text("/master") == server.address)
+    wait_until("it is the master", lambda: daemon.text("/master") == server.address)
 
 
 def test_a_standby_that_accepts_no_queries(
@@ -131,7 +131,7 @@ def test_a_standby_that_accepts_no_queries(
     replica.launch()
     daemon = make_daemon(cluster)
     wait_until(
-        "the server's own words",
+        "the message of the server",
         lambda: (
             "not accepting connections" in error_of(daemon, replica.address)
             or "not yet accepting" in error_of(daemon, replica.address)
@@ -149,52 +149,74 @@ def test_a_password_from_a_file_is_read_at_every_connect(
     daemon = make_daemon(cluster, pg_password_file=file)
     assert "password authentication failed" in error_of(daemon, primary)
     file.unlink()
-    wait_until("its absence is told", lambda: "cannot read the" in error_of(daemon, primary))
+    wait_until(
+        "the missing file is reported", lambda: "cannot read the" in error_of(daemon, primary)
+    )
     file.write_text("postgres\n")
     wait_until("the right password is used", lambda: daemon.text("/master") == primary)
 
 
-def lies(place: int, oid: int, text: bytes | None) -> bytes:
-    """An honest primary's row but for one column."""
-    return row([*HONEST[:place], (oid, text), *HONEST[place + 1 :]])
+# What the host responds, and a part of the reported reason.
+INVALID: list[tuple[bytes, str]] = [
+    (honest(in_recovery=b"maybe"), "expected t or f"),
+    (honest(in_recovery=None), "expected t or f"),
+    (honest(written=b"x/y"), "HEX/HEX"),
+    (honest(written=b"\xff"), "utf-8"),
+    (honest(wal_file=b"no file"), "the name of a WAL file"),
+    (honest(wal_file=b"0" * 24), "the name of a WAL file"),
+    (honest(wal_file=b"F" * 400), "the name of a WAL file"),
+    (honest(wal_file=None), "the name of a WAL file"),
+    (honest(receiving=b"abc"), "expected t or f"),
+    (honest(host_time=b"x"), "expected an integer"),
+    (honest(host_time=b"NaN"), "expected an integer"),
+    (honest(host_time=b"1e999"), "expected an integer"),
+    (honest(host_time=b"9" * 20), "expected an integer"),
+    (honest(host_time=None), "expected a time"),
+    (honest(replay_time=b"yesterday"), "expected an integer"),
+    (honest(system_identifier=b"{}"), "expected an integer"),
+    (honest(timeline=b"9" * 5000), "expected an integer"),
+    (honest(timeline=b"1.5"), "expected an integer"),
+    (honest(sender_port=b"65536"), "expected an integer"),
+    (honest(next_xid=b"x" * 51), "at most 50"),
+    (honest(standbys=b"{" * 10_000), "pg_stat_replication"),
+    (row([b"f"]), "19 columns"),
+    (row([]), "19 columns"),
+    (row([b"x"] * 100), "19 columns"),
+    (READY, "expected one row, got 0"),
+    (
+        description(1) + 2 * data([b"x"]) + message(b"C", b"SELECT 2\0") + READY,
+        "expected one row, got 2",
+    ),
+    (message(b"H", b"\0\0\0"), "unexpected response"),
+    (message(b"G", b"\0\0\0"), "unexpected response"),
+    (message(b"W", b"\0\0\0"), "unexpected response"),
+    (100 * message(b"I", b"") + READY, "unexpected response"),
+    (b"\xff" * 100, ""),
+    (READY[:3], "no answer to the query within"),
+]
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        pytest.param(lies(0, TEXT, b"maybe"), "expected bool", id="role"),
-        pytest.param(lies(0, BOOL, None), "expected bool", id="no role"),
-        pytest.param(lies(1, TEXT, b"x/y"), "HEX/HEX", id="lsn"),
-        pytest.param(lies(1, TEXT, b"\xff"), "utf-8", id="no text"),
-        pytest.param(lies(2, TEXT, b"no file"), "invalid literal", id="wal file"),
-        pytest.param(lies(2, TEXT, None), "expected", id="no wal file"),
-        pytest.param(lies(3, INT8, b"abc"), "abc", id="receivers"),
-        pytest.param(lies(5, FLOAT8, b"x"), "x", id="time"),
-        pytest.param(lies(5, FLOAT8, b"NaN"), "finite", id="time is no number"),
-        pytest.param(lies(6, TEXT, b"yesterday"), "expected float", id="replayed at"),
-        pytest.param(lies(7, TEXT, b"{}"), "expected int", id="identifier"),
-        pytest.param(lies(8, NUMERIC, b"1.5"), "expected int", id="timeline"),
-        pytest.param(row(HONEST[:3]), "9 columns", id="too few"),
-        pytest.param(row([]), "9 columns", id="none"),
-    ],
-)
-def test_a_host_that_answers_with_nonsense_is_ill_and_nothing_else(
-    cluster: Cluster, make_daemon: DaemonFactory, network: Network, answer: bytes, words: str
-) -> None:
-    address = network.address(250)
-    with liar(address, answer) as port:
-        daemon = watch(make_daemon, cluster, f"{address}:{port}", sleep_ms=100)
-        assert words in error_of(daemon, address)
-        assert daemon.text("/master") == cluster.primary.address
-        assert "defect" not in daemon.log
-
-
-def test_words_of_a_host_are_one_line_of_bearable_length(
+def test_an_invalid_response_is_a_failed_check_of_that_host(
     cluster: Cluster, make_daemon: DaemonFactory, network: Network
 ) -> None:
-    """Neither a forged line of the log nor a command for somebody's terminal."""
     address = network.address(250)
-    text = b"evil \r\x1b[2J2026-01-01T00:00:00.000Z INFO     master is 6.6.6.6" + b"x" * 1_000_000
+    with ExitStack() as stack:
+        ports = [stack.enter_context(liar(address, answer)) for answer, _ in INVALID]
+        hosts = [f"{address}:{port}" for port in ports]
+        daemon = watch(make_daemon, cluster, *hosts, query_timeout_ms=1000)
+        wait_until("the master", lambda: daemon.text("/master") == cluster.primary.address)
+        for port, (answer, words) in zip(ports, INVALID, strict=True):
+            entry = next(entry for entry in daemon.json("/hosts") if entry["port"] == port)
+            assert words in entry["error"], answer[:100]
+        assert "Traceback" not in daemon.log
+
+
+def test_a_message_of_a_host_becomes_one_line_of_limited_length(
+    cluster: Cluster, make_daemon: DaemonFactory, network: Network
+) -> None:
+    """Neither a forged line of the log nor control sequences for a terminal."""
+    address = network.address(250)
+    text = b"evil \r\x1b[2J2026-01-01T00:00:00.000Z INFO     master is 6.6.6.6" + b"x" * 20_000
     with liar(address, complaint(text)) as port:
         daemon = watch(make_daemon, cluster, f"{address}:{port}", sleep_ms=100)
         error = error_of(daemon, address)

@@ -31,11 +31,9 @@ def test_it_stops_within_two_seconds_with_connections_open(
     with socket.create_connection((daemon.address, daemon.port)) as idle:
         idle.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(1000).startswith(b"HTTP/1.1 200")
-        worker = daemon.worker_pid
         began = time.monotonic()
         assert daemon.stop(how) == 0
         assert time.monotonic() - began < 2
-    wait_until("the worker is gone", lambda: not Path(f"/proc/{worker}").exists())
 
 
 def test_what_is_no_http_is_told_so_as_json_and_leaves_the_log_alone(
@@ -50,49 +48,58 @@ def test_what_is_no_http_is_told_so_as_json_and_leaves_the_log_alone(
         assert b"Content-Type: application/json\r\nCache-Control: no-store" in head
         assert "nvalid" in json.loads(body)["error_text"]
     daemon.stop()
-    assert "Handling signal" in daemon.log
     assert "nvalid" not in daemon.log
 
 
-def test_a_killed_worker_is_replaced(cluster: Cluster, make_daemon: DaemonFactory) -> None:
+def test_it_starts_again_after_it_was_killed(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     daemon = make_daemon(cluster)
-    killed = daemon.worker_pid
-    os.kill(killed, signal.SIGKILL)
-    wait_until(
-        "another worker", lambda: [p for p in children_of(daemon.process.pid) if p != killed]
-    )
-    wait_until("it answers", daemon.is_ready)
+    daemon.kill_and_relaunch()
     assert daemon.text("/master") == cluster.primary.address
 
 
-def test_there_is_one_worker_whatever_the_environment_says(
+def test_it_is_one_process_whatever_the_environment_contains(
     cluster: Cluster, daemons: Daemons
 ) -> None:
     daemon = daemons.prepare(cluster)
     daemon.environment |= {"WEB_CONCURRENCY": "4", "GUNICORN_CMD_ARGS": "--workers 3"}
     with daemon:
-        assert len(children_of(daemon.process.pid)) == 1
-        daemon.process.send_signal(signal.SIGTTIN)
-        wait_until("it is told", lambda: "always exactly one worker" in daemon.log)
-        assert len(children_of(daemon.process.pid)) == 1
+        for signum in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+            daemon.process.send_signal(signum)
+        assert daemon.text("/master") == cluster.primary.address
+        assert children_of(daemon.pid) == []
 
 
-def test_a_monitor_that_dies_of_a_defect_takes_the_worker_along(
+def test_a_monitoring_thread_that_fails_is_restarted(
+    cluster: Cluster, daemons: Daemons, tmp_path: Path
+) -> None:
+    daemon = daemons.prepare(cluster)
+    trigger = tmp_path / "defect"
+    daemon.command = with_defect(
+        'pathlib.Path(sys.argv[1]).unlink(); raise ZeroDivisionError("a defect")', trigger
+    )
+    with daemon:
+        pid = daemon.pid
+        trigger.touch()
+        wait_until("it is logged", lambda: "the monitoring thread was restarted" in daemon.log)
+        assert "ZeroDivisionError: a defect" in daemon.log
+        wait_until("all hosts were checked again", lambda: answers(daemon.client, "/ready"))
+        assert daemon.text("/master") == cluster.primary.address
+        assert daemon.process.poll() is None
+        assert daemon.pid == pid
+
+
+def test_three_failures_within_a_minute_end_the_process_with_status_70(
     cluster: Cluster, daemons: Daemons, tmp_path: Path
 ) -> None:
     daemon = daemons.prepare(cluster)
     trigger = tmp_path / "defect"
     daemon.command = with_defect('raise ZeroDivisionError("a defect")', trigger)
-    with daemon:
-        worker = daemon.worker_pid
+    with daemon.launched():
+        wait_until("it is ready", daemon.is_ready)
         trigger.touch()
-        wait_until("it is told", lambda: "the monitor died of a defect" in daemon.log)
-        assert "ZeroDivisionError: a defect" in daemon.log
-        trigger.unlink()
-        wait_until(
-            "another worker", lambda: [p for p in children_of(daemon.process.pid) if p != worker]
-        )
-        wait_until("it answers", daemon.is_ready)
+        assert daemon.process.wait(10) == os.EX_SOFTWARE == 70
+    assert daemon.log.count("ZeroDivisionError: a defect") >= 3
+    assert "has failed 3 times" in daemon.log
 
 
 def test_a_taken_port_is_one_sentence(daemon: Daemon, daemons: Daemons) -> None:
@@ -102,7 +109,10 @@ def test_a_taken_port_is_one_sentence(daemon: Daemon, daemons: Daemons) -> None:
     assert second.process.wait(10) == 1
     complaints = [line for line in second.log.splitlines() if "INFO" not in line]
     assert complaints == [
-        f"pg-status: cannot listen on http://{daemon.address}:{daemon.port}: Address already in use"
+        (
+            f"pg-status: error: cannot listen on http://{daemon.address}:{daemon.port}: "
+            "Address already in use"
+        )
     ]
 
 
@@ -112,7 +122,7 @@ def test_bad_configuration_is_told_whole_with_status_78(daemons: Daemons) -> Non
     assert daemon.process.wait(10) == os.EX_CONFIG == 78
     lines = daemon.log.splitlines()
     assert len(lines) == 3
-    assert all(line.startswith("pg-status: pg_status__") for line in lines)
+    assert all(line.startswith("pg-status: error: pg_status__") for line in lines)
     assert "s3cret" not in daemon.log
 
 
@@ -131,7 +141,7 @@ def test_json_logs(cluster: Cluster, make_daemon: DaemonFactory) -> None:
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines
     )
     primary = f"{cluster.primary.address}:{cluster.primary.port}"
-    assert f"master is {primary} (timeline 1)" in [line["message"] for line in lines]
+    assert f"{primary} is now the master (timeline 1)" in [line["message"] for line in lines]
     assert {"debug", "info"} <= {line["level"] for line in lines}
     assert "password" not in daemon.log
 
@@ -154,7 +164,7 @@ def test_listening_on_ipv6_and_everywhere(cluster: Cluster, daemons: Daemons, ad
         assert daemon.stop() == 0
 
 
-def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemons: Daemons) -> None:
+def test_a_blocked_stderr_does_not_block_the_process(cluster: Cluster, daemons: Daemons) -> None:
     daemon = daemons.prepare(cluster, log_level="debug", sleep_ms=10)
     checked: set[str] = set()
 
@@ -166,22 +176,6 @@ def test_a_reader_of_stderr_that_stalls_holds_up_nobody(cluster: Cluster, daemon
         # Each writes a line; the first of them may have been on its way.
         wait_until("the hosts are still checked", has_checked)
         assert daemon.text("/master") == cluster.primary.address
-        worker = daemon.worker_pid
-        os.kill(worker, signal.SIGTERM)
-        wait_until("the worker ends", lambda: not Path(f"/proc/{worker}/exe").exists())
-
-
-def test_a_main_process_whose_log_nobody_reads_does_its_duty(
-    cluster: Cluster, daemons: Daemons
-) -> None:
-    daemon = daemons.prepare(cluster)
-    with _unread(daemon):
-        worker = daemon.worker_pid
-        os.kill(worker, signal.SIGKILL)
-        wait_until(
-            "another worker", lambda: set(children_of(daemon.process.pid)) - {worker}, timeout=10
-        )
-        wait_until("it answers", lambda: answers(daemon.client, "/ready"))
         daemon.process.send_signal(signal.SIGHUP)
         daemon.process.terminate()
         assert daemon.process.wait(10) == 0

@@ -24,7 +24,7 @@ from tests.support.daemon import Daemon
 from tests.support.running import answers
 from tests.support.serving import Serving, undated
 from tests.support.waiting import wait_until
-from tests.system.test_fastlane_bytes import WHOLE
+from tests.system.test_http_bytes import WHOLE
 
 
 @pytest.fixture

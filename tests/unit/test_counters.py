@@ -1,4 +1,4 @@
-"""What is counted, for whom, and under which words."""
+"""Counters of requests and checks."""
 
 import threading
 
@@ -23,7 +23,7 @@ def test_a_kind_has_one_tally() -> None:
     assert requests.read() == {MASTER: 2, MASTER._replace(status="404"): 1}
 
 
-def test_what_was_read_stays_as_it_was() -> None:
+def test_a_copy_that_was_read_does_not_change() -> None:
     requests = Requests()
     requests.of(MASTER).count += 1
     seen = requests.read()
@@ -31,8 +31,8 @@ def test_what_was_read_stays_as_it_was() -> None:
     assert seen == {MASTER: 1}
 
 
-def test_reading_while_new_kinds_appear() -> None:
-    """A scrape in a thread; the worker goes on counting."""
+def test_reading_while_kinds_are_added() -> None:
+    """A scrape runs in a thread while the worker counts."""
     requests = Requests()
     reading = threading.Event()
     failures: list[BaseException] = []
@@ -58,10 +58,10 @@ def test_reading_while_new_kinds_appear() -> None:
     ("took", "bucket"),
     [(0.0, 0), (0.001, 0), (0.0011, 1), (0.3, 8), (10.0, 12), (10.1, len(DURATION_LIMITS))],
 )
-def test_a_check_is_in_the_first_bucket_that_it_kept_to(took: float, bucket: int) -> None:
+def test_the_bucket_of_a_duration(took: float, bucket: int) -> None:
     checks = Checks()
     checks.watch([A])
-    checks.checked(A, master(0.0, finished=took))
+    checks.checked(A, master(0.0, finished=took), took)
     counts = checks.hosts["a:5432"]
     assert counts.durations == [int(i == bucket) for i in range(len(DURATION_LIMITS) + 1)]
     assert counts.seconds == took
@@ -70,9 +70,9 @@ def test_a_check_is_in_the_first_bucket_that_it_kept_to(took: float, bucket: int
 def test_a_failure_counts_by_its_cause_and_as_a_check() -> None:
     checks = Checks()
     checks.watch([A, B])
-    checks.checked(A, refused(1.0))
-    checks.checked(A, refused(2.0))
-    checks.checked(A, Failure(Cause.TIMEOUT, "no answer", 3.0, 8.0))
+    checks.checked(A, refused(1.0), 0.001)
+    checks.checked(A, refused(2.0), 0.001)
+    checks.checked(A, Failure(Cause.TIMEOUT, "no answer", 3.0, 8.0), 5.0)
     counts = checks.hosts["a:5432"]
     assert +counts.failures == {"connect": 2, "timeout": 1}
     assert sum(counts.durations) == 3
@@ -80,33 +80,33 @@ def test_a_failure_counts_by_its_cause_and_as_a_check() -> None:
     assert +checks.hosts["b:5432"].failures == {}
 
 
-def test_each_cause_is_a_series_from_the_start() -> None:
-    """For rate() does not see the step from nothing to one."""
+def test_all_causes_exist_from_the_start() -> None:
+    """rate() ignores the step from no value to 1."""
     checks = Checks()
     checks.watch([A])
     assert checks.hosts["a:5432"].failures == dict.fromkeys(Cause, 0)
 
 
-def test_another_role_than_before_is_a_change() -> None:
+def test_a_change_of_the_role() -> None:
     checks = Checks()
     checks.watch([A])
     for result in (replica(0), replica(1), refused(2), replica(3)):
-        checks.checked(A, result)
+        checks.checked(A, result, 0.001)
     assert checks.hosts["a:5432"].role_changes == 0
     for result in (master(4), refused(5), master(6), replica(7)):
-        checks.checked(A, result)
+        checks.checked(A, result, 0.001)
     assert checks.hosts["a:5432"].role_changes == 2
 
 
-def test_a_host_that_stays_goes_on_and_one_that_goes_is_forgotten() -> None:
+def test_counters_of_a_removed_host_are_removed() -> None:
     checks = Checks()
     checks.watch([A, B])
-    checks.checked(A, master(0))
-    checks.checked(B, replica(0))
+    checks.checked(A, master(0), 0.001)
+    checks.checked(B, replica(0), 0.001)
     checks.watch([A])
     assert list(checks.hosts) == ["a:5432"]
     assert sum(checks.hosts["a:5432"].durations) == 1
-    checks.checked(B, replica(1))  # was under way
+    checks.checked(B, replica(1), 0.001)  # it was under way
     assert list(checks.hosts) == ["a:5432"]
     checks.watch([A, B])
     assert sum(checks.hosts["b:5432"].durations) == 0

@@ -1,9 +1,9 @@
-"""Explanations: they name whom the answer names, and give the reason of every other."""
+"""Explanations: they agree with the answer, and give the reason for every other host."""
 
 from pgstatus.core.explain import explain
 from pgstatus.core.selection import Kind, Place, Question, choose
 from pgstatus.core.snapshot import HostStatus, Snapshot
-from tests.unit.test_selection import DEAD, FAR, ILL, ILL_M, LATE, A, B, M, ask, host
+from tests.unit.test_selection import DEAD, DOWN_M, FAR, ILL, ILL_M, LATE, A, B, M, ask, host
 
 NEAR = host("n", dc="here")
 
@@ -13,48 +13,58 @@ def told(question: Question, *hosts: HostStatus, place: Place | None = None) -> 
     snapshot = Snapshot(hosts, ready=True)
     verdicts = explain(snapshot, question, place)
     chosen = tuple(verdict.status for verdict in verdicts if verdict.chosen)
-    assert chosen == choose(snapshot, question, place)
+    assert chosen == choose(snapshot, question, place).hosts
     return [f"{'+' if v.chosen else '-'}{v.status.host.name} {v.why}" for v in verdicts]
 
 
 def test_the_master() -> None:
-    assert told(ask("master"), M, A) == ["+m is the master", "-a is a replica"]
+    assert told(ask("master"), M, A) == ["+m is the master", "-a replica, not master"]
     assert told(ask("master"), ILL_M) == ["+m is the master, possibly dead (timeout)"]
     assert told(ask("replica"), ILL_M) == [
-        "+m is the master, possibly dead (timeout): no healthy replica fits"
+        "+m is the master, possibly dead (timeout): no healthy replica is within the limits"
     ]
 
 
 def test_late_replicas_and_the_master_in_their_place() -> None:
     assert told(ask("replica", lag_ms=1000), M, LATE) == [
-        "+m is the master: no healthy replica fits",
-        "-l is 5000 ms behind, more than 1000",
+        "+m is the master: no healthy replica is within the limits",
+        "-l 5000 ms behind (limit 1000 ms)",
     ]
 
 
 def test_the_dead_and_the_possibly_dead() -> None:
     assert told(ask("replica"), M, A, ILL, DEAD)[1:] == [
-        "+a fits",
-        "-i fits, but is possibly dead (timeout), and healthy hosts come first",
-        "-d is not a live replica",
+        "+a within the limits",
+        "-i within the limits, but possibly dead (timeout); healthy hosts are preferred",
+        "-d not a live replica",
     ]
 
 
 def test_the_nearer_and_the_closer() -> None:
     assert told(ask("replica"), A, NEAR, place=Place(dc="here")) == [
-        "-a fits, but n:5432 is nearer",
-        "+n fits",
+        "-a within the limits, but n:5432 is nearer",
+        "+n within the limits",
     ]
     assert told(ask("most_sync_by_bytes"), A, B, FAR) == [
-        "+a fits",
-        "-b fits, but a:5432 has less to catch up or comes first in the list",
-        "-f is 5000000 bytes behind, more than 1000000",
+        "+a within the limits",
+        "-b within the limits, but a:5432 has a lower byte lag or is listed first",
+        "-f 5000000 bytes behind (limit 1000000 bytes)",
     ]
 
 
 def test_a_master_that_was_replaced() -> None:
     question = ask("replica", min_lsn=1, timeline=2)
-    assert told(question, M) == ["-m is the master, but on timeline 1, not 2"]
+    assert told(question, M) == ["-m master on timeline 1, timeline 2 is required"]
+
+
+def test_a_master_that_is_down_and_a_stale_replica() -> None:
+    assert told(ask("replica", lag_ms=1000), DOWN_M, LATE)[0] == (
+        "-m is the master, down (Connection refused)"
+    )
+    assert told(ask("replica", "stale", lag_ms=1000), DOWN_M, LATE)[1] == (
+        "+l stale: 5000 ms behind (limit 1000 ms); no replica is within the limits"
+    )
+    assert told(ask("replica", "none"), M)[0] == "-m is the master; fallback=none"
 
 
 def test_every_kind_has_an_explanation() -> None:

@@ -1,4 +1,4 @@
-"""What people are shown of the last minutes: which changes, since when, and how late."""
+"""The history: changes, the time of the last failover, and the lag of each replica."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from tests.support.world import NOON, World, master, refused, replica
 B = Host("b", 5432)
 
 
-class Watched:
-    """A world whose changes are noted, a minute apart."""
+class Story:
+    """A cluster whose changes are stored, one minute apart."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -27,15 +27,15 @@ class Watched:
             self.history.changed(before, told, NOON + timedelta(minutes=self.minutes))
 
 
-def watched(hosts: int = 3) -> Watched:
-    """All is well since the first minute."""
-    story = Watched(World(hosts))
+def healthy(hosts: int = 3) -> Story:
+    """Healthy since the first minute."""
+    story = Story(World(hosts))
     story.see(a=master(0), **{name: replica(0) for name in "bc"[: hosts - 1]})
     return story
 
 
 def lags_of(lag_ms: int | None) -> Snapshot:
-    """``b`` is this late."""
+    """``b`` has this lag."""
     seen = World().see_all(a=master(0), b=replica(0), c=replica(0)).snapshot
     hosts = tuple(
         type(status)(status.host, lag_ms=lag_ms if status.host == B else 0) for status in seen.hosts
@@ -43,7 +43,7 @@ def lags_of(lag_ms: int | None) -> Snapshot:
     return Snapshot(hosts, ready=True)
 
 
-def test_the_newest_change_comes_first_and_those_of_one_moment_in_reverse() -> None:
+def test_the_newest_change_comes_first() -> None:
     history = History()
     before = World().snapshot
     first, second, third = (Event(Change.HEALTH, "a:5432", text) for text in "123")
@@ -53,7 +53,7 @@ def test_the_newest_change_comes_first_and_those_of_one_moment_in_reverse() -> N
     assert history.entries()[0].at == NOON + timedelta(minutes=1)
 
 
-def test_a_hundred_changes_are_remembered_and_no_more() -> None:
+def test_one_hundred_changes_are_kept() -> None:
     history = History()
     for number in range(250):
         event = Event(Change.HEALTH, None, str(number))
@@ -62,20 +62,20 @@ def test_a_hundred_changes_are_remembered_and_no_more() -> None:
     assert texts == [str(number) for number in range(249, 149, -1)]
 
 
-def test_the_master_that_was_there_when_we_came_is_it_since_nobody_knows_when() -> None:
-    assert watched().history.master_since is None
+def test_since_when_the_first_master_has_its_role_is_unknown() -> None:
+    assert healthy().history.master_since is None
 
 
-def test_a_new_master_is_it_since_it_was_seen() -> None:
-    story = watched()
+def test_a_new_master_has_its_role_since_it_was_noticed() -> None:
+    story = healthy()
     story.see(a=refused(5))
     assert story.history.master_since is None
     story.see(b=master(6, 1100, timeline=2))
     assert story.history.master_since == NOON + timedelta(minutes=3)
 
 
-def test_other_changes_do_not_make_it_master_anew() -> None:
-    story = watched()
+def test_other_changes_do_not_affect_the_time_of_the_failover() -> None:
+    story = healthy()
     story.see(b=master(6, 1100, timeline=2), a=refused(6))
     since = story.history.master_since
     story.see(c=refused(12))
@@ -83,9 +83,9 @@ def test_other_changes_do_not_make_it_master_anew() -> None:
     assert story.history.master_since == since == NOON + timedelta(minutes=2)
 
 
-def test_nobody_is_master_since_any_time() -> None:
-    """The moment when the master was lost is not the moment since when it is there."""
-    story = watched(hosts=1)
+def test_without_a_master_there_is_no_time() -> None:
+    """The time of the loss is not the time of the return."""
+    story = healthy(hosts=1)
     for at in (5, 10, 15):
         story.see(a=refused(at))
     assert story.world.master is None
@@ -94,7 +94,7 @@ def test_nobody_is_master_since_any_time() -> None:
     assert story.history.master_since == NOON + timedelta(minutes=5)
 
 
-def test_a_number_for_each_step_and_none_for_what_nobody_noted() -> None:
+def test_a_step_without_a_sample_is_unknown() -> None:
     history = History()
     for step, lag_ms in ((100, 7), (101, 8), (103, None), (104, 9)):
         history.sample(lags_of(lag_ms), float(step * STEP))
@@ -104,32 +104,31 @@ def test_a_number_for_each_step_and_none_for_what_nobody_noted() -> None:
     assert set(lags[:-6]) == {None}
 
 
-def test_the_step_that_is_not_over_is_not_shown() -> None:
+def test_the_current_step_is_not_included() -> None:
     history = History()
     history.sample(lags_of(5), 100.0 * STEP)
     assert history.lags(B, 100.0 * STEP + 0.9 * STEP)[-1] is None
     assert history.lags(B, 101.0 * STEP)[-1] == 5
 
 
-def test_the_last_note_within_a_step_stays() -> None:
+def test_the_last_sample_within_a_step_is_kept() -> None:
     history = History()
     for part, lag_ms in ((0.0, 5), (0.5, 900), (0.9, 6)):
         history.sample(lags_of(lag_ms), (100 + part) * STEP)
     assert history.lags(B, 101.0 * STEP)[-2:] == [None, 6]
 
 
-def test_what_is_older_than_the_chart_is_forgotten() -> None:
+def test_samples_older_than_the_chart_are_removed() -> None:
     history = History()
     for step in range(3 * SAMPLES):
         history.sample(lags_of(step), float(step * STEP))
-    assert len(history._lags) == SAMPLES + 1
     end = 3 * SAMPLES - 1
     assert history.lags(B, float(end * STEP)) == list(range(end - SAMPLES, end))
     # The machine slept for an hour.
     assert history.lags(B, end * STEP + 3600.0) == [None] * SAMPLES
 
 
-def test_a_host_that_was_not_there_has_no_past() -> None:
+def test_a_host_without_samples() -> None:
     history = History()
     history.sample(lags_of(5), 100.0 * STEP)
     assert history.lags(Host("new", 5432), 101.0 * STEP) == [None] * SAMPLES

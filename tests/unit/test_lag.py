@@ -17,7 +17,7 @@ def history(*samples: tuple[float, int]) -> WalHistory:
 
 def test_without_a_sample_of_the_master_it_is_unknown() -> None:
     assert time_lag(WalHistory(), replica(5.0)) is None
-    assert byte_lag(WalHistory(), replica(5.0)) is None
+    assert byte_lag(WalHistory().end, replica(5.0)) is None
 
 
 def test_a_standby_that_has_replayed_nothing_is_unknown() -> None:

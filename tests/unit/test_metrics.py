@@ -1,6 +1,7 @@
-"""What `/metrics` says of a snapshot and of counters made by hand."""
+"""The metrics of a given snapshot and of given counters."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ def scraped(
         checks=checks,
         hook_runs=Hook().runs,
         hook_pending=False,
+        dropped_log_lines=7,
     )
     return Scrape(media_type, body.decode())
 
@@ -37,8 +39,8 @@ def scraped(
 HEALTHY = World().see_all(a=master(1), b=replica(1), c=replica(1)).snapshot
 
 
-def test_what_is_not_known_has_no_sample() -> None:
-    """A number would be taken for a fact: a lag of 0, an age of 0, timeline 0."""
+def test_an_unknown_value_has_no_sample() -> None:
+    """A number would be taken for a measurement: a lag of 0, an age of 0, timeline 0."""
     nothing = scraped(World().snapshot)
     known = scraped(HEALTHY, now=1.5)
     for name in ("timeline", "lag_seconds", "lag_bytes", "lsn_bytes", "evidence_age_seconds"):
@@ -59,7 +61,7 @@ def test_a_dead_host_keeps_its_series_but_not_its_lag() -> None:
     assert ("b:5432",) not in scrape["pg_status_host_evidence_age_seconds"]
 
 
-def test_the_age_is_counted_from_the_last_good_check() -> None:
+def test_the_age_counts_from_the_last_successful_check() -> None:
     world = World().see_all(a=master(1), b=replica(1), c=replica(1)).see("b", refused(6))
     ages = scraped(world.snapshot, now=7.0)["pg_status_host_evidence_age_seconds"]
     assert ages["a:5432",] == ages["b:5432",] == 6.0
@@ -95,8 +97,8 @@ def test_a_fallback_is_also_a_request() -> None:
     assert _counted(fallbacks) == {("/replica",): 2}
 
 
-def test_what_can_be_counted_is_there_from_the_start() -> None:
-    """``rate()`` and ``increase()`` do not see the step from nothing to one."""
+def test_all_counters_exist_from_the_start() -> None:
+    """``rate()`` and ``increase()`` ignore the step from no value to 1."""
     scrape = scraped(HEALTHY)
     assert scrape["pg_status_failed_checks_total"] == {(cause, "a:5432"): 0 for cause in Cause}
     assert scrape["pg_status_role_changes_total"] == {("a:5432",): 0}
@@ -104,7 +106,7 @@ def test_what_can_be_counted_is_there_from_the_start() -> None:
     assert set(scrape["pg_status_hook_runs_total"].values()) == {0}
 
 
-def test_openmetrics_for_who_asks_for_it() -> None:
+def test_openmetrics_if_the_client_accepts_it() -> None:
     scrape = scraped(HEALTHY, accept=f"{OPENMETRICS},text/plain;q=0.5")
     assert scrape.media_type.startswith("application/openmetrics-text;")
     assert {"pg_status_build", "pg_status_masters"} <= scrape.names
@@ -115,9 +117,42 @@ def test_openmetrics_for_who_asks_for_it() -> None:
     ["", "*/*", "text/plain", "nonsense", ";;=,,", "text/plain;version=x.y",
      "application/openmetrics-text;version=abc", f"{OPENMETRICS};version=nine"],
 )  # fmt: skip
-def test_whatever_is_accepted_there_is_an_answer(accept: str) -> None:
+def test_every_accept_header_is_answered(accept: str) -> None:
     assert "pg_status_masters" in scraped(HEALTHY, accept=accept).names
 
 
 def _counted(samples: Samples) -> Samples:
     return {labels: value for labels, value in samples.items() if value}
+
+
+def test_log_lines_that_were_dropped() -> None:
+    assert scraped(HEALTHY)["pg_status_log_lines_dropped_total"] == {(): 7}
+
+
+def test_numbers_out_of_range_break_nothing() -> None:
+    """A host may return any digits."""
+    huge = 10**400
+    first, *others = HEALTHY.hosts
+    broken = replace(first, lsn=huge, lag_ms=huge, lag_bytes=huge, timeline=huge)
+    for accept in ("", OPENMETRICS):
+        scrape = scraped(replace(HEALTHY, hosts=(broken, *others)), accept=accept)
+        for name in ("timeline", "lag_seconds", "lag_bytes", "lsn_bytes"):
+            assert set(scrape[f"pg_status_host_{name}"]) == {("b:5432",), ("c:5432",)}
+
+
+def test_a_host_name_in_another_encoding_breaks_nothing() -> None:
+    first, *others = HEALTHY.hosts
+    renamed = replace(first, host=Host("caf\udce9", 5432))
+    scrape = scraped(replace(HEALTHY, hosts=(renamed, *others)))
+    assert scrape["pg_status_host_up"][r"caf\udce9:5432",] == 1
+
+
+def test_whether_a_host_accepts_new_sessions() -> None:
+    first, second, third = HEALTHY.hosts
+    hosts = (
+        replace(first, admits=False),
+        replace(second, admits=True),
+        replace(third, admits=None),
+    )
+    scrape = scraped(replace(HEALTHY, hosts=hosts))
+    assert scrape["pg_status_host_admits"] == {("a:5432",): 0, ("b:5432",): 1}

@@ -1,4 +1,4 @@
-"""The files for Prometheus and Grafana and the page about them, as far as no program is needed."""
+"""The files for Prometheus and Grafana and their documentation, without running programs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ RULES = (ROOT / "packaging/prometheus/alerts.yml").read_text()
 DASHBOARD = json.loads((ROOT / "packaging/prometheus/pg-status.json").read_text())
 
 
-def test_the_page_lists_the_alerts_as_they_are() -> None:
+def test_the_documentation_lists_all_alerts() -> None:
     alerts = [
         (
             rule.split("\n")[0],
@@ -23,7 +23,7 @@ def test_the_page_lists_the_alerts_as_they_are() -> None:
     assert re.findall(r"^\| `(PgStatus\w+)` \| (\w+) \| ([\w ]+) \|", PAGE, re.MULTILINE) == alerts
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_describes_an_action() -> None:
     for rule in RULES.split("- alert: ")[1:]:
         assert re.search(r"severity: (critical|warning)\n", rule)
         assert re.search(r"summary: '.+'\n", rule)
@@ -31,7 +31,7 @@ def test_every_alert_says_what_to_do() -> None:
         assert len(description.split()) > 15
 
 
-def test_panels_ask_the_chosen_data_source_and_stand_side_by_side() -> None:
+def test_panels_use_the_selected_data_source_and_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in (panel for panel in DASHBOARD["panels"] if panel["type"] != "row"):
         assert panel["title"]

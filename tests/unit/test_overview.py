@@ -89,7 +89,7 @@ def test_why_there_is_none() -> None:
     shown = ask(*SNAPSHOTS["all dead"]).json()
     assert shown["master"] is None
     assert shown["masters"] == []
-    assert shown["no_master"] == "no live host says that it is the master"
+    assert shown["no_master"] == "no live host is a master"
 
 
 def test_a_split_brain_names_both() -> None:
@@ -112,7 +112,7 @@ def test_history_and_since() -> None:
         "change": "master",
         "host": "b:5432",
         "level": "info",
-        "text": "master is b:5432 (timeline 2, before it was a:5432)",
+        "text": "b:5432 is now the master (timeline 2, previously a:5432)",
     }
     assert {"level": "error", "host": None}.items() <= shown["history"][-2].items()
     assert datetime.fromisoformat(shown["now"]) > at

@@ -1,4 +1,4 @@
-"""What stands in several files at once says the same in all of them."""
+"""Facts that occur in several files are consistent."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from pgstatus.cli.main import _parser
-from pgstatus.settings.variables import PREFIX, VARIABLES
+from pgstatus.settings.variables import PREFIX
+from tests.support.variables_table import default_text, offered
 
 ROOT = Path(__file__).parents[2]
-# 1.0's names are read but not offered; the file cannot name itself.
-_NOT_IN_THE_FILE = {"sleep", "env_file"}
+_NOT_IN_THE_FILE = {"env_file"}  # the file cannot name itself
 _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 
 
 @pytest.mark.skipif(
     not (os.environ.get("UV") or shutil.which("uv")), reason="uv is not on the path"
 )
-def test_the_requirements_are_those_of_the_lock() -> None:
+def test_the_requirements_match_the_lock_file() -> None:
     exported = subprocess.run(
         [
             os.environ.get("UV", "uv"), "export", "--quiet", "--frozen", "--no-dev",
@@ -34,16 +34,12 @@ def test_the_requirements_are_those_of_the_lock() -> None:
     )
 
 
-def test_the_configuration_file_of_the_service_names_every_variable_with_its_default() -> None:
+def test_the_configuration_file_of_the_service_lists_every_variable_with_its_default() -> None:
     text = (ROOT / "packaging/deb/pg-status.env").read_text()
     found = dict(re.findall(rf"^#?{PREFIX}(\w+)=(.*)$", text, re.MULTILINE))
     expected = {
-        variable.name: ""
-        if variable.default is None
-        else f"{variable.default:g}"
-        if isinstance(variable.default, float)
-        else str(variable.default)
-        for variable in VARIABLES
+        variable.name: default_text(variable)
+        for variable in offered()
         if variable.name not in _NOT_IN_THE_FILE
     }
     assert found == expected | _EXAMPLES
@@ -51,7 +47,7 @@ def test_the_configuration_file_of_the_service_names_every_variable_with_its_def
     assert active == [f"{PREFIX}http_listen_address"]
 
 
-def test_completion_and_manual_know_every_command() -> None:
+def test_completion_and_manual_page_contain_every_command() -> None:
     actions = _parser()._subparsers
     assert actions is not None
     (choices,) = (action.choices for action in actions._actions if action.dest == "command")

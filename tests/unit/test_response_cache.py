@@ -1,39 +1,59 @@
-"""What is kept, for how long, and whose turn it is."""
+"""The response cache: what is kept, for how long, and the round robin between equal hosts."""
 
+import time
 from collections import Counter
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from itertools import count
 
-from pgstatus.core.note import Note
+from pgstatus.api.exchange import Exchange, Response
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.http.cache import Answer, ResponseCache
+from pgstatus.http.cache import ResponseCache
+from pgstatus.http.reply import Reply
 from pgstatus.telemetry.counters import Tally
 
 REQUEST = b"GET /master HTTP/1.1\r\n\r\n"
 
 
-def answer(body: str = "pg1") -> bytes:
-    return b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n" + body.encode()
+def response(body: str, exchange: Exchange | None = None, *, cacheable: bool = True) -> Response:
+    exchange = exchange or Exchange()
+    return Response(
+        status="200 OK",
+        headers=[],
+        body=body.encode(),
+        endpoint="/master",
+        cacheable=cacheable,
+        fell_back=False,
+        turns=exchange.turns,
+        choices=exchange.choices,
+        index=exchange.index,
+    )
 
 
-def replayable(note: Note | None = None) -> Note:
-    note = note or Note()
-    note.replayable = True
-    return note
+def reply(body: str) -> Reply:
+    before, after = b"HTTP/1.1 200 OK\r\nDate: ", b"\r\n\r\n" + body.encode()
+    return Reply(before, after, Tally(), closes=False)
 
 
 class Keeper:
-    """A memo over a snapshot that can be exchanged."""
+    """A cache over a snapshot that can be replaced."""
 
     def __init__(self, stale_after: float = float("inf")) -> None:
         self.snapshot = Snapshot((), ready=True, stale_after=stale_after)
-        self.memo = ResponseCache(lambda: self.snapshot, 0.0)
+        self.cache = ResponseCache(lambda: self.snapshot, 0.0)
 
-    def keep(self, request: bytes = REQUEST, note: Note | None = None, body: str = "pg1") -> None:
-        self.memo.keep(request, answer(body), note or replayable(), Tally(), close=False)
+    def keep(
+        self,
+        request: bytes = REQUEST,
+        exchange: Exchange | None = None,
+        body: str = "pg1",
+        *,
+        cacheable: bool = True,
+    ) -> None:
+        self.cache.store(request, response(body, exchange, cacheable=cacheable), reply(body))
 
     def body(self, request: bytes = REQUEST, now: float = 0.0) -> str | None:
-        found = self.memo.find(request, now)
+        found = self.cache.find(request, now)
         return None if found is None else found.data.partition(b"\r\n\r\n")[2].decode()
 
 
@@ -71,9 +91,9 @@ def test_what_is_too_old_is_forgotten_and_what_is_said_then_is_kept() -> None:
     assert keeper.body(now=99.0) == "too old"
 
 
-def test_what_is_not_replayable_is_not_kept() -> None:
+def test_a_response_that_is_not_cacheable_is_not_kept() -> None:
     keeper = Keeper()
-    keeper.keep(note=Note())
+    keeper.keep(cacheable=False)
     assert keeper.body() is None
 
 
@@ -85,9 +105,9 @@ def test_answers_take_turns_evenly_and_share_them_with_others() -> None:
         """As the worker does it."""
         if (known := keeper.body()) is not None:
             return known
-        note = replayable(keeper.memo.note(REQUEST))
-        body = f"pg{note.pick(turn, 3)}"
-        keeper.keep(note=note, body=body)
+        exchange = Exchange(turn=keeper.cache.turn(REQUEST))
+        body = f"pg{exchange.pick(turn, 3)}"
+        keeper.keep(exchange=exchange, body=body)
         return body
 
     named = [f"pg{next(turn) % 3}" if n % 4 == 1 else ask() for n in range(30)]
@@ -98,39 +118,38 @@ def test_answers_take_turns_evenly_and_share_them_with_others() -> None:
 def test_a_turn_that_could_not_be_answered_is_not_lost() -> None:
     keeper = Keeper()
     turn = count()
-    note = replayable()
-    assert note.pick(turn, 2) == 0
-    keeper.keep(note=note, body="pg0")
+    exchange = Exchange()
+    assert exchange.pick(turn, 2) == 0
+    keeper.keep(exchange=exchange, body="pg0")
     assert keeper.body() is None
     assert keeper.body() is None
-    note = replayable(keeper.memo.note(REQUEST))
-    assert note.pick(turn, 2) == 1
+    exchange = Exchange(turn=keeper.cache.turn(REQUEST))
+    assert exchange.pick(turn, 2) == 1
 
 
 def test_memory_is_bounded() -> None:
     keeper = Keeper()
     for number in range(20_000):
         keeper.keep(b"GET /replica?min_lsn=0/%x HTTP/1.1\r\n\r\n" % number, body="x" * 1000)
-    memo = keeper.memo
-    assert memo._size <= 2**20
-    assert sum(map(len, memo._entries)) <= 2**20
-    assert memo._entries
+    assert 2**18 < keeper.cache.size <= 2**20
+    assert keeper.body(b"GET /replica?min_lsn=0/%x HTTP/1.1\r\n\r\n" % 19_999) == "x" * 1000
+    assert keeper.body(b"GET /replica?min_lsn=0/%x HTTP/1.1\r\n\r\n" % 1) is None
 
 
-def test_an_answer_is_dated_when_it_is_given() -> None:
-    made = Answer(answer(), Tally(), close=False)
-    assert made.data == answer()
-    made.redate(b"Fri, 02 Jan 1970 00:00:00 GMT")
-    assert made.data == answer().replace(b"Thu, 01", b"Fri, 02")
+def test_a_response_is_dated_when_it_is_sent() -> None:
+    made = reply("pg1")
+    for date in (b"Thu, 01 Jan 1970 00:00:00 GMT", b"Fri, 02 Jan 1970 00:00:00 GMT"):
+        assert made.dated(date) == b"HTTP/1.1 200 OK\r\nDate: %s\r\n\r\npg1" % date
+        assert made.data == made.dated(date)
 
 
 def test_the_date_is_the_current_second() -> None:
     keeper = Keeper()
     keeper.body()
     keeper.keep()
-    found = keeper.memo.find(REQUEST, 0.0)
+    found = keeper.cache.find(REQUEST, 0.0)
     assert found is not None
-    assert b"1970" not in found.data
-    keeper.memo._date = b"Fri, 02 Jan 1970 00:00:00 GMT"
-    assert (again := keeper.memo.find(REQUEST, 0.0)) is not None
-    assert b"Fri, 02 Jan 1970" in again.data
+    sent = found.data.partition(b"Date: ")[2].partition(b"\r\n")[0].decode()
+    assert abs(parsedate_to_datetime(sent).timestamp() - time.time()) < 2
+    assert keeper.cache.find(REQUEST, 5.0) is not None
+    assert keeper.cache.date

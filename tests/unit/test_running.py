@@ -1,4 +1,4 @@
-"""What tests start does not outlive them, and what it said is told."""
+"""Programs that tests start end with them, and their output is reported."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.support.running import Program
 
 
 class Mute(Program):
-    """Says why it does not answer, and never does."""
+    """Prints a reason and never responds."""
 
     patience = 0.5
 
@@ -19,14 +19,14 @@ class Mute(Program):
         return False
 
 
-def test_what_never_gets_ready_is_ended_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_never_becomes_ready_is_ended_with_its_output(tmp_path: Path) -> None:
     program = Mute(tmp_path / "log")
     with pytest.raises(AssertionError, match="Mute is ready\nno disk"), program:
         pass
     assert program.process.poll() is not None
 
 
-def test_a_test_that_fails_tells_the_log(tmp_path: Path) -> None:
+def test_a_failed_test_reports_the_log(tmp_path: Path) -> None:
     program = Mute(tmp_path / "log")
     program.answers = lambda: program.log != ""  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError) as failure, program:
@@ -35,7 +35,7 @@ def test_a_test_that_fails_tells_the_log(tmp_path: Path) -> None:
     assert program.process.poll() is not None
 
 
-def test_what_ended_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_program_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
     program = Mute(tmp_path / "log")
     program.command = ["sh", "-c", "echo no disk"]
     program.patience = 60

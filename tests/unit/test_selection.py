@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgstatus.core.selection import Kind, Place, Question, Thresholds, Turns, choose, objection
+from pgstatus.core.selection import (
+    Fallback,
+    Kind,
+    Place,
+    Question,
+    Thresholds,
+    Turns,
+    choose,
+    objection,
+)
 from pgstatus.core.snapshot import Host, HostStatus, Role, Snapshot
 
 THRESHOLDS = Thresholds(lag_ms=1000, lag_bytes=1_000_000)
@@ -33,17 +42,20 @@ def the_master(**changes: object) -> HostStatus:
 
 
 def names(question: Question, *hosts: HostStatus, place: Place | None = None) -> str:
-    chosen = choose(Snapshot(hosts, ready=True), question, place or Place())
+    chosen = choose(Snapshot(hosts, ready=True), question, place or Place()).hosts
     return "".join(status.host.name for status in chosen)
 
 
-def ask(kind: str, **limits: int) -> Question:
-    return THRESHOLDS.question(Kind(kind), **limits)
+def ask(kind: str, fallback: str = "master", **limits: int) -> Question:
+    return THRESHOLDS.question(Kind(kind), fallback=Fallback(fallback), **limits)
 
 
 M = the_master()
 ILL_M = the_master(possible_dead=True, error="timeout")
+DOWN_M = the_master(possible_dead=True, down=True, error="Connection refused")
 LATE = host("l", lag_ms=5000)
+LATER = host("k", lag_ms=9000, lsn=900)
+ILL_LATE = host("j", lag_ms=9000, lsn=950, possible_dead=True, error="timeout")
 FAR = host("f", lag_bytes=5_000_000)
 UNKNOWN = host("u", lag_ms=None, lag_bytes=None)
 ILL = host("i", possible_dead=True, error="timeout")
@@ -95,6 +107,72 @@ def test_named(question: Question, hosts: list[HostStatus], named: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "hosts", "chosen"),
+    [
+        pytest.param(ask("replica"), [DOWN_M], "", id="never a master that is down"),
+        pytest.param(ask("master"), [DOWN_M], "m", id="but /master reports it until it is dead"),
+        pytest.param(ask("sync_by_time"), [DOWN_M, LATE], "", id="no limit is exceeded"),
+        pytest.param(ask("sync_by_time"), [DOWN_M, ILL], "i", id="possibly dead, within limits"),
+        pytest.param(ask("sync_by_time", "stale"), [DOWN_M, LATE], "l stale", id="unless stale"),
+        pytest.param(ask("sync_by_time", "stale"), [M, LATE], "m", id="stale: the master first"),
+        pytest.param(ask("sync_by_time", "stale"), [ILL_M, LATE], "m", id="stale: possibly dead"),
+        pytest.param(
+            ask("sync_by_time", "stale"), [LATER, ILL_LATE, LATE], "l stale", id="least late"
+        ),
+        pytest.param(
+            ask("sync_by_time", "stale"),
+            [ILL_LATE, LATER],
+            "k stale",
+            id="healthy before less late",
+        ),
+        pytest.param(ask("sync_by_time", "stale"), [OTHER, DEAD], "", id="same history only"),
+        pytest.param(
+            ask("replica", "stale", min_lsn=1001), [DOWN_M, A], "", id="never below min_lsn"
+        ),
+        pytest.param(
+            ask("replica", "stale", min_lsn=9, timeline=2), [DOWN_M, A], "", id="nor its timeline"
+        ),
+        pytest.param(ask("replica", "none"), [M], "", id="none: not the master"),
+        pytest.param(ask("sync_by_time", "none"), [M, A, LATE], "a", id="none: replicas"),
+        pytest.param(ask("sync_by_time", "none"), [M, LATE], "", id="none: nor a late replica"),
+        pytest.param(ask("sync_by_time", "none"), [M, ILL], "i", id="none: a possibly dead one"),
+    ],
+)
+def test_fallback(question: Question, hosts: list[HostStatus], chosen: str) -> None:
+    choice = choose(Snapshot(tuple(hosts), ready=True), question, Place())
+    text = "".join(status.host.name for status in choice.hosts)
+    assert text + " stale" * choice.stale == chosen
+    assert choice.fell_back == (text == "m" and question.kind is not Kind.MASTER)
+
+
+def test_beyond_the_rate_limit_the_master_counts_as_down() -> None:
+    for fallback, chosen in (("master", ""), ("stale", "l"), ("none", "")):
+        snapshot = Snapshot((M, LATE), ready=True)
+        choice = choose(snapshot, ask("sync_by_time", fallback), Place(), use_master=False)
+        assert "".join(status.host.name for status in choice.hosts) == chosen
+    assert choose(Snapshot((M,)), ask("master"), Place(), use_master=False).hosts == (M,)
+
+
+@pytest.mark.parametrize(
+    ("min_lsn", "replayed", "reached"),
+    [
+        (0x3000000, 0x3000000, True),
+        pytest.param(0x3000028, 0x3000000, True, id="long header"),
+        pytest.param(0x3002018, 0x3002000, True, id="short header"),
+        pytest.param(0x3002010, 0x3002000, True, id="inside a header"),
+        pytest.param(0x3002018, 0x3001FF8, False, id="before the page"),
+        pytest.param(0x3002048, 0x3002000, False, id="a record after the header"),
+        pytest.param(0x3002048, 0x3002048, True, id="which is replayed"),
+    ],
+)
+def test_a_position_in_a_page_header_means_the_start_of_the_page(
+    min_lsn: int, replayed: int, reached: bool
+) -> None:
+    question = ask("replica", "none", min_lsn=min_lsn)
+    assert names(question, host("a", lsn=replayed)) == ("a" if reached else "")
+
+
+@pytest.mark.parametrize(
     ("place", "named"),
     [
         (Place(), "abc"),
@@ -120,9 +198,11 @@ def test_most_in_sync_ignores_place() -> None:
 
 
 def test_an_objection_is_in_words() -> None:
-    assert objection(LATE, ask("sync_by_time")) == "is 5000 ms behind, more than 1000"
-    assert objection(A, ask("replica", min_lsn=0x3000060)) == "has replayed 0/3E8, not 0/3000060"
-    assert objection(UNKNOWN, ask("sync_by_bytes")) == "has an unknown lag in bytes"
+    assert objection(LATE, ask("sync_by_time")) == "5000 ms behind (limit 1000 ms)"
+    assert objection(A, ask("replica", min_lsn=0x3000060)) == (
+        "replayed position 0/3E8, 0/3000060 is required"
+    )
+    assert objection(UNKNOWN, ask("sync_by_bytes")) == "byte lag unknown"
 
 
 @given(st.lists(st.sampled_from([ask("replica"), ask("replica", lag_ms=5)]), max_size=200))

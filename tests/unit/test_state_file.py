@@ -1,7 +1,9 @@
-"""What outlives a restart: what is believed of it, and how it is kept."""
+"""What survives a restart: which of it is used, and how it is stored."""
 
 import json
 import logging
+import os
+import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,9 @@ from pgstatus.outputs.state_file import StateFile
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 
-MEMORY = Memory(7_000_000_000_000_000_001, 2, frozenset({"b:5432"}), "b:5432")
+MEMORY = Memory(
+    7_000_000_000_000_000_001, 2, frozenset({"b:5432"}), "b:5432", frozenset({"b:5432"})
+)
 
 
 def failed_over() -> World:
@@ -27,7 +31,7 @@ def restarted(before: World) -> World:
     """A new world of the same hosts that was told what the one before knew."""
     after = World(rules=Rules(max_fails=1))
     assert before.state.memory is not None
-    after.state = after.state.recall(before.state.memory)
+    after.state = after.state.restore(before.state.memory)
     return after
 
 
@@ -41,7 +45,7 @@ class TestRecall:
         assert World().see_all(**alone).master == "a"
         world = restarted(failed_over()).see_all(**alone)
         assert world.master is None
-        assert "timeline 2 has been seen" in str(world["a"].reason)
+        assert "timeline 2 exists" in str(world["a"].reason)
 
     def test_the_right_one_is_named_when_it_comes_back(self) -> None:
         world = restarted(failed_over()).see_all(a=master(10), b=refused(10), c=refused(10))
@@ -90,7 +94,7 @@ class TestRecall:
 
     def test_of_other_hosts_nothing_is_believed(self) -> None:
         state = World().state
-        assert state.recall(replace(MEMORY, witnesses=frozenset({"other:5432"}))) is state
+        assert state.restore(replace(MEMORY, evidence=frozenset({"other:5432"}))) is state
 
     def test_nothing_is_kept_before_everybody_was_asked(self) -> None:
         world = World().see_all(a=master(0), b=replica(0))
@@ -111,7 +115,7 @@ class TestFile:
         file.use(path)
         return file
 
-    def test_what_was_offered_is_read_after_a_restart(self, file: StateFile, path: Path) -> None:
+    def test_the_content_after_a_restart(self, file: StateFile, path: Path) -> None:
         assert file.read() is None
         file.offer(MEMORY)
         wait_until("it is written", path.exists)
@@ -119,13 +123,13 @@ class TestFile:
         again.use(path)
         assert again.read() == MEMORY
 
-    def test_the_newest_stays(self, file: StateFile) -> None:
+    def test_the_newest_memory_is_written_last(self, file: StateFile) -> None:
         for timeline in range(3, 40):
             file.offer(replace(MEMORY, newest_timeline=timeline))
         last = replace(MEMORY, newest_timeline=39)
         wait_until("it is written", lambda: file.read() == last)
 
-    def test_what_has_not_changed_is_not_written_again(self, file: StateFile, path: Path) -> None:
+    def test_an_equal_memory_is_not_written_again(self, file: StateFile, path: Path) -> None:
         file.offer(MEMORY)
         wait_until("it is written", path.exists)
         path.unlink()
@@ -149,20 +153,26 @@ class TestFile:
             '{"system_identifier": 1, "newest_timeline": "2", "witnesses": []}',
             '{"system_identifier": 1, "newest_timeline": 2, "witnesses": 3}',
             '{"system_identifier": 1, "newest_timeline": 2, "witnesses": [], "master": 3}',
+            '{"system_identifier": 1, "newest_timeline": 2, "evidence": [1]}',
+            '{"system_identifier": 1, "newest_timeline": true, "evidence": []}',
+            '{"system_identifier": 1, "newest_timeline": 0, "evidence": []}',
+            '{"system_identifier": 1, "newest_timeline": 4294967296, "evidence": []}',
+            '{"system_identifier": 1e999, "newest_timeline": 2, "evidence": []}',
+            '{"system_identifier": 1, "newest_timeline": ' + "9" * 5000 + ', "evidence": []}',
             "\x00\xff",
             "[" * 100_000,
         ],
     )
-    def test_what_cannot_be_understood_is_told_and_replaced(
+    def test_invalid_content_is_logged_and_replaced(
         self, file: StateFile, path: Path, text: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         path.write_text(text, "latin-1")
         assert file.read() is None
-        assert "cannot be used and will be replaced" in caplog.text
+        assert "ignored, it will be replaced" in caplog.text
         file.offer(MEMORY)
         wait_until("it is replaced", lambda: file.read() == MEMORY)
 
-    def test_what_cannot_be_written_is_told_and_tried_again(
+    def test_a_failed_write_is_logged_and_repeated_after_a_minute(
         self,
         file: StateFile,
         path: Path,
@@ -172,24 +182,23 @@ class TestFile:
         path.parent.rmdir()
         caplog.set_level(logging.ERROR)
         file.offer(MEMORY)
-        wait_until("it is told", lambda: "No such file or directory" in caplog.text)
+        wait_until("it is logged", lambda: "No such file or directory" in caplog.text)
         path.parent.mkdir()
-        wait_until("it is given up for now", lambda: file._offered is None)
         file.offer(MEMORY)
-        assert file._offered is None
+        assert not path.exists()
         later = clock.now() + 60
         monkeypatch.setattr(clock, "now", lambda: later)
         file.offer(MEMORY)
         wait_until("it is written", lambda: file.read() == MEMORY)
 
-    def test_a_link_stays_a_link(self, file: StateFile, path: Path, tmp_path: Path) -> None:
+    def test_a_symbolic_link_is_kept(self, file: StateFile, path: Path, tmp_path: Path) -> None:
         path.symlink_to(tmp_path / "elsewhere.json")
         file.offer(MEMORY)
         wait_until("it is written", lambda: file.read() == MEMORY)
         assert path.is_symlink()
         assert list(path.parent.iterdir()) == [path]
 
-    def test_two_who_share_a_file_do_not_get_in_each_others_way(
+    def test_two_instances_with_the_same_file(
         self, path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         files = [StateFile(), StateFile()]
@@ -202,7 +211,7 @@ class TestFile:
         wait_until("it is written", lambda: all(file.read() == last for file in files))
         assert caplog.text == ""
 
-    def test_a_file_of_before_who_was_named_was_kept(self, file: StateFile, path: Path) -> None:
+    def test_a_file_of_an_earlier_version(self, file: StateFile, path: Path) -> None:
         path.write_text('{"system_identifier": 1, "newest_timeline": 2, "witnesses": ["b:5432"]}')
         assert file.read() == Memory(1, 2, frozenset({"b:5432"}), None)
 
@@ -210,3 +219,82 @@ class TestFile:
         file = StateFile()
         file.offer(MEMORY)
         assert file.read() is None
+
+    def test_the_temporary_file_of_a_process_that_was_killed_is_removed(
+        self, file: StateFile, path: Path
+    ) -> None:
+        leftover, in_use = (path.with_name(f".state.json.{name}.tmp") for name in ("old", "new"))
+        for temporary in (leftover, in_use):
+            temporary.write_text("{")
+        os.utime(leftover, (0, 0))
+        other = path.with_name("state.json.bak")
+        other.write_text("the administrator's own")
+        os.utime(other, (0, 0))
+        file.offer(MEMORY)
+        wait_until("it is written", path.exists)
+        assert set(path.parent.iterdir()) == {path, in_use, other}
+
+    def test_the_mode(self, file: StateFile, path: Path) -> None:
+        file.offer(MEMORY)
+        wait_until("it is written", path.exists)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("kind", ["loop", "FIFO", "directory", "huge", "device"])
+    def test_anything_but_a_readable_file_is_logged_and_ignored(
+        self, kind: str, file: StateFile, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        match kind:
+            case "loop":
+                path.symlink_to(path)
+            case "FIFO":
+                os.mkfifo(path)
+            case "directory":
+                path.mkdir()
+            case "huge":
+                with path.open("wb") as huge:
+                    huge.truncate(1 << 40)
+            case "device":
+                path.symlink_to("/dev/zero")
+        assert file.read() is None
+        assert caplog.text.count("ignored") == 1
+        if kind in {"loop", "FIFO", "directory", "device"}:
+            file.offer(MEMORY)
+            wait_until("it is logged", lambda: "cannot be written" in caplog.text)
+
+    def test_a_thread_that_cannot_be_started_is_started_later(
+        self,
+        file: StateFile,
+        path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        path.write_bytes(b'{"system_identifier": 1, "newest_timeline": 2, "evidence": []}')
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert file.read() == Memory(1, 2, frozenset(), None)
+            file.offer(MEMORY)
+            assert "can't start new thread" in caplog.text
+        later = clock.now() + 60
+        monkeypatch.setattr(clock, "now", lambda: later)
+        file.offer(MEMORY)
+        wait_until("it is written", lambda: file.read() == MEMORY)
+
+    def test_a_lasting_failure_is_logged_once(
+        self,
+        file: StateFile,
+        path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        path.parent.rmdir()
+        for attempt in range(3):
+            later = 1e9 + 60 * attempt
+            monkeypatch.setattr(clock, "now", lambda later=later: later)
+            file.offer(MEMORY)
+            for writer in threading.enumerate():
+                if writer.name == "state-file":
+                    writer.join()
+        assert caplog.text.count("cannot be written") == 1

@@ -1,5 +1,6 @@
 """What a check's result means: the rules at the top of ``tracker.py``, one by one."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,10 +9,10 @@ from hypothesis import strategies as st
 
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.selection import Kind, Place, Thresholds, choose
-from pgstatus.core.snapshot import Failure, Host, Observation
+from pgstatus.core.snapshot import Failure, Host, Observation, Position
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import fold
-from tests.support.world import CLUSTER, NOON, World, master, refused, replica
+from pgstatus.core.tracker import fold, fold_position, overdue_after, suspect
+from tests.support.world import CLUSTER, NOON, World, master, refused, replica, silent
 
 LATER = NOON + timedelta(seconds=5)
 
@@ -80,7 +81,7 @@ class TestMaster:
     def test_a_dead_one_is_not(self) -> None:
         world = healthy(max_fails=1).see("a", refused(5))
         assert world.master is None
-        assert world.snapshot.no_master == "no live host says that it is the master"
+        assert world.snapshot.no_master == "no live host is a master"
 
     def test_a_promoted_replica_is_named_at_once(self) -> None:
         world = healthy().see("a", refused(5)).see("b", master(5, 1100, timeline=2))
@@ -89,9 +90,9 @@ class TestMaster:
     def test_the_returning_old_master_is_not_named_even_when_the_new_one_is_dead(self) -> None:
         world = healthy(max_fails=1).see("b", master(5, 1100, timeline=2)).see("a", master(6, 5000))
         assert world.master == "b"
-        assert "timeline 2 has been seen" in str(world["a"].reason)
+        assert "timeline 2 exists" in str(world["a"].reason)
         assert world.see("b", refused(10)).master is None
-        assert "a:5432 says it is the master on timeline 1" in str(world.snapshot.no_master)
+        assert "a:5432: master on timeline 1" in str(world.snapshot.no_master)
 
     def test_it_heals_when_the_old_master_is_rebuilt(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2)).see("a", master(6, 5000))
@@ -113,7 +114,7 @@ class TestMaster:
         world = healthy().see("c", master(5, 9_999_999, timeline=9, system_identifier=42))
         assert world.master == "a"
         assert world["c"].excluded
-        assert "belongs to another cluster" in str(world["c"].reason)
+        assert "different cluster" in str(world["c"].reason)
 
     def test_a_wrong_first_host_does_not_decide_which_cluster_it_is(self) -> None:
         world = World().see("a", master(0, timeline=7, system_identifier=42))
@@ -124,7 +125,7 @@ class TestMaster:
     def test_a_replica_that_receives_a_newer_timeline_is_evidence_too(self) -> None:
         world = World().see_all(a=master(0, timeline=1), b=refused(0), c=replica(0, timeline=2))
         assert world.master is None
-        assert "timeline 2 has been seen" in str(world.snapshot.no_master)
+        assert "timeline 2 exists" in str(world.snapshot.no_master)
 
     def test_an_undone_promotion_is_forgotten(self) -> None:
         """Promoted by mistake and rebuilt: everybody is back on timeline 1."""
@@ -191,14 +192,15 @@ class TestLag:
         world.see("a", master(5, 2000))
         assert (world["b"].lsn, world["b"].lag_ms) == (1500, 1)
 
-    def test_with_the_master_out_of_sight_time_grows_and_bytes_are_unknown(self) -> None:
+    def test_while_the_master_does_not_respond_time_lag_grows(self) -> None:
         world = (
-            healthy().see("a", refused(5)).see("b", replica(5)).see("b", replica(5), Look.RECHECK)
+            healthy().see("a", silent(5)).see("b", replica(6)).see("b", replica(6), Look.RECHECK)
         )
         status = world["b"]
-        assert status.lag_ms == pytest.approx(5001, abs=1)
-        assert status.lag_bytes is None
-        assert not status.sync_by_bytes
+        assert status.lag_ms == pytest.approx(6001, abs=1)
+        assert not status.sync_by_time
+        # Byte lag refers to the highest position known to any host.
+        assert (status.lag_bytes, status.sync_by_bytes) == (0, True)
 
     def test_a_replica_on_the_old_timeline_is_never_in_sync(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
@@ -207,30 +209,82 @@ class TestLag:
         assert not status.sync_by_time
         assert not status.sync_by_bytes
         assert not status.same_history
-        assert status.reason == "follows timeline 1; the master's is 2"
+        assert status.reason == "on timeline 1 (master's timeline: 2)"
         question = Thresholds().question(Kind.REPLICA, min_lsn=1)
-        assert [s.host.name for s in choose(world.snapshot, question, Place())] == ["b"]
+        assert [s.host.name for s in choose(world.snapshot, question, Place()).hosts] == ["b"]
 
     def test_a_replica_of_unknown_timeline_is_taken_to_follow_its_master(self) -> None:
         world = World().see_all(a=master(0, timeline=3), b=replica(0, timeline=None), c=refused(0))
         assert (world["b"].timeline, world["b"].history) == (None, 3)
         for timeline, named in ((3, "b"), (2, "a")):
             question = Thresholds().question(Kind.REPLICA, min_lsn=1, timeline=timeline)
-            assert [s.host.name for s in choose(world.snapshot, question, Place())] == [named]
+            assert [s.host.name for s in choose(world.snapshot, question, Place()).hosts] == [named]
 
     def test_a_replica_of_unknown_timeline_ahead_of_its_master_is_not_in_sync(self) -> None:
         world = healthy().see("b", replica(5, 2000, timeline=None)).see("a", master(5.1, 1500))
-        assert "another history" in str(world["b"].reason)
+        assert "ahead of the master" in str(world["b"].reason)
 
     def test_a_replica_of_unknown_timeline_cannot_be_trusted_beside_two_masters(self) -> None:
         world = healthy().see("b", master(5, 1100, timeline=2))
         world.see("c", replica(5, 1000, timeline=None), Look.RECHECK)
-        assert "a timeline that cannot be read" in str(world["c"].reason)
+        assert "timeline not readable" in str(world["c"].reason)
 
     def test_a_restart_point_does_not_take_a_received_timeline_back(self) -> None:
         world = healthy().see("a", master(5, timeline=2)).see("b", replica(5, timeline=2))
         world.see("b", replica(10, timeline=1, receiving=False))
         assert world["b"].timeline == 2
+
+
+class TestPositionCheck:
+    def test_it_changes_the_position_alone(self) -> None:
+        world = healthy()
+        before = world["b"]
+        world.state = fold_position(world.state, 1, Position(True, 1500, 4, 4.001), world.rules)
+        assert replace(world["b"], lsn=1000) == before
+        assert world["b"].lsn == 1500
+
+    def test_a_promoted_host_or_an_unknown_one_needs_a_complete_check(self) -> None:
+        world = healthy().see("c", refused(1))
+        for index, position in ((1, Position(False, 1500, 4, 4.001)), (0, Position(True, 9, 4, 5))):
+            assert fold_position(world.state, index, position, world.rules) is world.state
+
+    def test_a_possibly_dead_host_remains_so(self) -> None:
+        world = healthy().see("b", refused(3))
+        world.state = fold_position(world.state, 1, Position(True, 1500, 4, 4.001), world.rules)
+        assert (world["b"].possible_dead, world["b"].lsn) == (True, 1500)
+
+
+class TestOverdue:
+    def overdue(self, world: World, asked: float, now: float) -> bool:
+        world.state = suspect(world.state, 1, asked, now)
+        return world["b"].possible_dead
+
+    def test_a_frozen_replica_is_possibly_dead_after_half_a_second(self) -> None:
+        world = healthy()
+        assert overdue_after(world.state, 1) == pytest.approx(0.501)
+        assert not self.overdue(world, 5, 5.45)
+        assert self.overdue(world, 5, 5.55)
+        assert world["b"].error == "no response for 0.5 s"
+
+    def test_a_slow_replica_is_not_taken_for_a_frozen_one_again(self) -> None:
+        world = healthy()
+        assert self.overdue(world, 5, 5.55)
+        world.see("b", replica(5, finished=5.8))
+        assert not world["b"].possible_dead
+        for at in range(6, 30):
+            assert not self.overdue(world, at, at + 0.75)
+            world.see("b", replica(at, finished=at + 0.8))
+        assert self.overdue(world, 30, 31.35)
+
+    def test_one_slow_response_is_forgotten(self) -> None:
+        world = healthy().see("b", replica(5, finished=5.8))
+        for at in range(6, 40):
+            world.see("b", replica(at))
+        assert self.overdue(world, 40, 40.55)
+
+    def test_a_master_is_never_overdue(self) -> None:
+        world = healthy()
+        assert suspect(world.state, 0, 5, 9) is world.state
 
 
 class TestStaleness:
@@ -246,7 +300,7 @@ class TestStaleness:
     def test_old_evidence_of_some_hosts_is_forgotten_but_readiness_is_not(self) -> None:
         world = healthy(max_staleness=30.0).see("a", master(100)).expire(101)
         assert world.master == "a"
-        assert (world["b"].alive, world["b"].reason) == (False, "was not checked lately")
+        assert (world["b"].alive, world["b"].reason) == (False, "no recent check")
         assert world.snapshot.ready
         assert world.snapshot.stale_after == 130
 
@@ -267,7 +321,9 @@ class TestStaleness:
         world.expire(100).see_all(a=master(100, **stranger), b=master(100, timeline=2))
         assert world.snapshot.ready
         assert world.master == "b"
-        assert world.state.memory == Memory(CLUSTER, 2, frozenset({"b:5432"}), "b:5432")
+        assert world.state.memory == Memory(
+            CLUSTER, 2, frozenset({"b:5432"}), "b:5432", frozenset({"b:5432"})
+        )
 
     def test_a_reload_that_adds_a_host_does_not_change_the_cluster(self) -> None:
         world = World(1).see("a", master(0))
@@ -285,7 +341,7 @@ class TestStaleness:
         world.expire(30.5)
         status = world["b"]
         assert (status.alive, status.role, status.lag_ms) == (False, "unknown", None)
-        assert status.reason == "has not answered lately"
+        assert status.reason == "no recent successful check"
         assert status.error == "Connection refused"
         assert world.master == "a"
 
@@ -329,7 +385,7 @@ def test_no_story_of_checks_yields_a_wrong_answer(
             named = snapshot.master.timeline or 0
             assert all((status.timeline or 0) <= named for status in snapshot.hosts)
         for kind in Kind:
-            for status in choose(snapshot, Thresholds().question(kind), Place()):
+            for status in choose(snapshot, Thresholds().question(kind), Place()).hosts:
                 assert status.alive
                 assert status.role in {"master", "replica"}
                 assert status.master or status.role == "replica"
@@ -379,12 +435,20 @@ class TestOtherHosts:
         assert world.snapshot.ready
         assert world.master is None
 
-    def test_a_crashed_master_stays_shut_out(self) -> None:
+    def test_a_crashed_master_is_not_elected_while_its_successor_is_configured(self) -> None:
+        world = World(rules=Rules(max_fails=1))
+        world.see_all(a=master(0, timeline=2), b=refused(0), c=refused(0))
+        world.state = world.state.among(world.state.hosts[:2])
+        world.see_all(a=refused(5), b=master(5, timeline=1))
+        assert world.snapshot.ready
+        assert world.master is None
+
+    def test_a_removed_host_is_no_evidence_for_its_timeline(self) -> None:
         world = World().see_all(a=master(0, timeline=2), b=refused(0), c=refused(0))
         world.state = world.state.among(world.state.hosts[1:])
         world.see_all(a=master(5, timeline=1), b=refused(5))  # b and c
         assert world.snapshot.ready
-        assert world.master is None
+        assert world.master == "b"
 
     def test_other_hosts_altogether_begin_anew(self) -> None:
         state = self.of("x", "y").state

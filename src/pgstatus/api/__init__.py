@@ -1,6 +1,7 @@
-"""The HTTP interface, a Falcon WSGI app: ``create_app(Service(…))``."""
+"""The HTTP interface, a Falcon WSGI application: ``create_app(Service(…))``."""
 
 from pgstatus.api.app import create_app
+from pgstatus.api.exchange import Application
 from pgstatus.api.service import Service
 
-__all__ = ["Service", "create_app"]
+__all__ = ["Application", "Service", "create_app"]

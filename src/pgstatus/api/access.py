@@ -1,7 +1,7 @@
-"""Who may ask: everybody for the probes; for all else whoever has a token, or a certificate, where
-the configuration asks for one.
+"""Access control: probes are open; everything else requires a token or a client certificate if the
+configuration says so.
 
-Sources: RFC 6750 (bearer tokens), RFC 7617 (Basic, which a browser can ask a person for).
+Sources: RFC 6750 (bearer tokens), RFC 7617 (Basic, for which a browser prompts).
 """
 
 import hmac
@@ -10,16 +10,17 @@ from collections.abc import Sequence
 
 import falcon
 
-from pgstatus.api import params
+from pgstatus.api.exchange import exchange_of
 from pgstatus.api.service import Refused
 
 _OPEN = frozenset(("/live", "/ready", "/health"))
-# Basic is first because Chromium looks at nothing but the first challenge of a header.
+# Basic is first because Chromium evaluates only the first challenge of a header.
 _CHALLENGES = 'Basic realm="pg-status", charset="UTF-8", Bearer realm="pg-status"'
+_INVALID = ', error="invalid_token"'
 
 
 class Access:
-    """Falcon middleware; without ``tokens`` none is needed."""
+    """Falcon middleware. Without ``tokens`` no token is required."""
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self._tokens = tokens
@@ -27,23 +28,28 @@ class Access:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         if req.path in _OPEN:
             return
-        if params.note_of(req).stranger:
-            raise Refused(falcon.HTTP_403, "a client certificate is needed")
-        if self._tokens and not self._has_token(req):
+        if exchange_of(req).certificate_missing:
+            raise Refused(falcon.HTTP_403, "client certificate required")
+        if not self._tokens:
+            return
+        token = _token(req.auth or "")
+        if not token:
             resp.set_header("WWW-Authenticate", _CHALLENGES)
-            raise Refused(falcon.HTTP_401, "a token is needed, as in 'Authorization: Bearer TOKEN'")
+            raise Refused(falcon.HTTP_401, "token required: 'Authorization: Bearer TOKEN'")
+        if not self._is_valid(token):
+            resp.set_header("WWW-Authenticate", _CHALLENGES + _INVALID)
+            raise Refused(falcon.HTTP_401, "invalid token")
 
-    def _has_token(self, req: falcon.Request) -> bool:
-        presented = _presented(req.auth or "")
-        # All of them, so that the time does not tell which one was nearly right.
-        return sum(hmac.compare_digest(presented, token) for token in self._tokens) > 0
+    def _is_valid(self, token: bytes) -> bool:
+        # All tokens are compared, so that the time does not reveal which one was similar.
+        return sum(hmac.compare_digest(token, valid) for valid in self._tokens) > 0
 
 
-def _presented(authorization: str) -> bytes:
-    """The token of an ``Authorization`` header; empty where there is none."""
+def _token(authorization: str) -> bytes:
+    """The token of an ``Authorization`` header; empty if there is none."""
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        # WSGI hands the bytes of a header over as latin-1.
+        # WSGI passes the bytes of a header as latin-1.
         return rest.strip().encode("latin-1", "replace")
     if scheme.lower() == "basic":
         try:

@@ -1,32 +1,33 @@
-"""The Falcon app: which path is answered by which resource, and what all answers have in common.
+"""The Falcon application: the routes, and what all responses have in common.
 
-Every answer is made from the snapshot that `create_app` is given a way to read; no request waits
-for PostgreSQL. Source of the rules: ``docs/http-api.md``; RFC 9110 for methods and ``Accept``.
+Every response is made from the latest snapshot; no request queries PostgreSQL. Source of the rules:
+``docs/http-api.md``; RFC 9110 for methods and ``Accept``.
 """
 
 import falcon
 
 from pgstatus.api import hosts, metrics, page, params, probes, questions
 from pgstatus.api.access import Access
+from pgstatus.api.exchange import OTHER, Deferred, exchange_of
 from pgstatus.api.resource import METHODS
 from pgstatus.api.service import Refused, Service
-from pgstatus.core.note import OTHER
 from pgstatus.core.selection import Kind
 
 
 def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
-    """The WSGI app."""
+    """The WSGI application."""
     app = falcon.App()
-    app.add_middleware(_EveryAnswer())
+    app.add_middleware(_Common())
     app.add_middleware(Access(service.tokens))
-    # An answer without a body has no type either.
+    # A response without a body has no media type.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.set_error_serializer(lambda req, resp, exception: None)
     app.add_error_handler(Refused, _refuse)
+    app.add_error_handler(Deferred, _defer)
     for kind in Kind:
         app.add_route(f"/{kind}", questions.Selection(service, kind))
         app.add_route(f"/explain/{kind}", questions.Explanation(service, kind))
-    app.add_route("/explain", questions.WhatToExplain(service))
+    app.add_route("/explain", questions.ExplanationIndex(service))
     app.add_route("/hosts", hosts.Hosts(service))
     app.add_route("/status", hosts.Status(service))
     app.add_route("/replicas_info", hosts.ReplicasInfo(service))
@@ -43,11 +44,11 @@ def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]
     return app
 
 
-class _EveryAnswer:
+class _Common:
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: object
     ) -> None:
-        # Falcon answers a method that it has never heard of with 400.
+        # Falcon's response to a method that it does not know is 400.
         if req.method not in METHODS:
             raise falcon.HTTPMethodNotAllowed(METHODS)
 
@@ -55,10 +56,10 @@ class _EveryAnswer:
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         resp.set_header("Cache-Control", "no-store")
-        note = params.note_of(req)
-        known = resource is None or getattr(resource, "from_snapshot", False)
-        note.replayable = known and resp.status_code != 500
-        note.endpoint = req.uri_template or OTHER
+        exchange = exchange_of(req)
+        from_snapshot = resource is None or getattr(resource, "from_snapshot", False)
+        exchange.cacheable = from_snapshot and not exchange.once and resp.status_code != 500
+        exchange.endpoint = req.uri_template or OTHER
 
 
 def _refuse(
@@ -69,3 +70,7 @@ def _refuse(
 ) -> None:
     resp.status = refused.status
     params.send_json(resp, {"error_text": refused.error_text, **refused.more})
+
+
+def _defer(req: falcon.Request, resp: falcon.Response, deferred: Deferred, route: object) -> None:
+    exchange_of(req).deferred = deferred.how

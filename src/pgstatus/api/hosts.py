@@ -1,4 +1,4 @@
-"""What is known of the hosts: ``/hosts``, ``/status``, ``/replicas_info``; always JSON."""
+"""The state of the hosts: ``/hosts``, ``/status``, ``/replicas_info``; always JSON."""
 
 import falcon
 
@@ -15,11 +15,12 @@ class Hosts(Resource):
 class Status(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
-        status = params.named(params.host_name(req), snapshot)
-        if status is None:
-            resp.status = falcon.HTTP_404
+        found = params.all_named(params.host_name(req), snapshot)
+        if found:
+            # The first one, as in 2.2, if several share the name.
+            params.send_json(resp, host_status(found[0]))
         else:
-            params.send_json(resp, host_status(status))
+            resp.status = falcon.HTTP_404
 
 
 class ReplicasInfo(Resource):

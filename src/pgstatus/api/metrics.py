@@ -2,7 +2,7 @@
 
 import falcon
 
-from pgstatus.api import params
+from pgstatus.api.exchange import Slow, exchange_of
 from pgstatus.api.resource import Resource
 
 
@@ -10,7 +10,7 @@ class Metrics(Resource):
     from_snapshot = False  # ages and counters
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # By a thread: the text of a hundred hosts takes tens of milliseconds, the first import of
-        # prometheus_client as many, and the event loop has none of them.
-        params.note_of(req).wait()
+        # The text of a hundred hosts, and the first import of prometheus_client, take tens of
+        # milliseconds each.
+        exchange_of(req).defer(Slow())
         resp.content_type, resp.data = self.service.expose(req.get_header("Accept", default=""))

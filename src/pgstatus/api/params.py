@@ -1,16 +1,18 @@
-"""From a request to values, and from values to a response. `Refused` (400) for what is no value."""
+"""From the parameters of a request to values, and from values to a response.
+
+An invalid parameter is `Refused` with 400.
+"""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import falcon
 
 from pgstatus.api.service import Refused
-from pgstatus.core.note import NOTE, Note
 from pgstatus.core.render import HostFormat
-from pgstatus.core.selection import MAX_WAIT_MS, Kind, Question, Thresholds
+from pgstatus.core.selection import MAX_WAIT_MS, Fallback, Kind, Question, Thresholds
 from pgstatus.core.snapshot import HostStatus, Snapshot
 from pgstatus.lsn import parse_position
 
@@ -18,12 +20,6 @@ T = TypeVar("T")
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
-
-
-def note_of(req: falcon.Request) -> Note:
-    """The worker's note about this answer; one that nobody reads, under another server."""
-    note: Note = req.env.setdefault(NOTE, Note())
-    return note
 
 
 def send_json(resp: falcon.Response, value: object) -> None:
@@ -37,12 +33,21 @@ def send_text(resp: falcon.Response, text: str) -> None:
 
 
 def wants_json(req: falcon.Request) -> bool:
-    """Text is the default; of two types that are equally welcome the one that was named wins."""
-    accept = req.accept.lower()  # falcon compares types letter by letter
-    named = "application/json" in accept and "text/plain" not in accept
-    choices = (_JSON, "text/plain") if named else ("text/plain", _JSON)
+    return accepts_json(req.accept)
+
+
+def accepts_json(accept: str) -> bool:
+    """JSON is returned if ``application/json`` is named with q > 0, also beside other types.
+
+    ``application/*`` is equivalent unless text is preferred by its q-value. The default is text.
+    """
+    accept = accept.lower()  # falcon compares types letter by letter
+    for media_range in accept.split(","):
+        media_type, *parameters = map(str.strip, media_range.split(";"))
+        if media_type == _JSON:
+            return not any(re.fullmatch(r"q\s*=\s*0*(\.0*)?", text) for text in parameters)
     try:
-        return falcon.mediatypes.best_match(choices, accept) == _JSON
+        return falcon.mediatypes.best_match(("text/plain", _JSON), accept) == _JSON
     except ValueError:
         return False
 
@@ -53,7 +58,7 @@ def host_format(req: falcon.Request) -> HostFormat:
 
 
 def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Question:
-    """The question that ``lag_ms``, ``lag_bytes`` and ``min_lsn`` make of ``kind``."""
+    """A question of this kind, with its limits and ``fallback``."""
     if kind is Kind.MASTER:
         return thresholds.question(kind)
     position = _parameter(req, "min_lsn", parse_position)
@@ -64,11 +69,12 @@ def question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Questio
         _parameter(req, "lag_bytes", _unsigned),
         min_lsn,
         timeline,
+        _parameter(req, "fallback", Fallback),
     )
 
 
 def wait(req: falcon.Request, default: float) -> float:
-    """``wait_ms=``: how long the request may wait for a replica, seconds."""
+    """``wait_ms=``: how long the request may wait for a replica, in seconds."""
     wait_ms = _parameter(req, "wait_ms", _unsigned)
     if wait_ms is not None and wait_ms > MAX_WAIT_MS:
         raise Refused(falcon.HTTP_400, "Invalid wait_ms")
@@ -76,7 +82,7 @@ def wait(req: falcon.Request, default: float) -> float:
 
 
 def host_name(req: falcon.Request) -> str:
-    """``host=``, which has to be there."""
+    """``host=``, which is required."""
     name = _parameter(req, "host", str)
     if not name:
         raise Refused(falcon.HTTP_400, "Get parameter 'host' wasn't passed")
@@ -84,12 +90,22 @@ def host_name(req: falcon.Request) -> str:
 
 
 def named(name: str, snapshot: Snapshot) -> HostStatus | None:
-    """The host of this name, with or without its port; None: there is no such host."""
-    found = [s for s in snapshot.hosts if name in {s.host.name, str(s.host)}]
+    """The only host of this name, with or without its port; None: there is no such host."""
+    found = all_named(name, snapshot)
     if len(found) > 1:
         names = " or ".join(str(status.host) for status in found)
         raise Refused(falcon.HTTP_400, f"host={name} is ambiguous: name the port, as in {names}")
     return found[0] if found else None
+
+
+def all_named(name: str, snapshot: Snapshot) -> Sequence[HostStatus]:
+    """The hosts of this name, with or without a port, in list order."""
+    return [s for s in snapshot.hosts if _same(name, s.host.name) or _same(name, str(s.host))]
+
+
+def _same(name: str, other: str) -> bool:
+    """DNS names do not depend on letter case; directories of sockets do."""
+    return name == other if other.startswith("/") else name.lower() == other.lower()
 
 
 def _parameter(req: falcon.Request, name: str, parse: Callable[[str], T]) -> T | None:
@@ -104,8 +120,8 @@ def _parameter(req: falcon.Request, name: str, parse: Callable[[str], T]) -> T |
 
 
 def _unsigned(text: str) -> int:
-    """A decimal number of 64 bits, without sign. ValueError for anything else."""
-    # int() alone would take "+1", " 1", "1_000" and digits of other scripts.
+    """A decimal number of at most 64 bits without a sign. ValueError for anything else."""
+    # int() alone would accept "+1", " 1", "1_000" and digits of other scripts.
     if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
         raise ValueError("expected an unsigned 64-bit number")
     return int(text)

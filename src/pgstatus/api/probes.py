@@ -18,7 +18,11 @@ class Version(Resource):
 
 
 class Live(Resource):
+    from_snapshot = False  # the header
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        # `pg-status reload` waits for the next one.
+        resp.set_header("X-Pg-Status-Reloads", self.service.reloads())
         params.send_text(resp, "OK")
 
 
@@ -50,7 +54,7 @@ class _HostCheck(Resource):
             return
         reason = self.complaint(req, snapshot, status)
         if reason is not None:
-            raise Refused(falcon.HTTP_503, f"{status.host} {reason}")
+            raise Refused(falcon.HTTP_503, f"{status.host}: {reason}")
         params.send_text(resp, "OK")
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:

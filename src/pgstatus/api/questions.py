@@ -1,14 +1,23 @@
-"""Which host? ``/master``, ``/replica``, ``/sync_by_*`` and the others; and why: ``/explain/…``."""
+"""Questions: ``/master``, ``/replica``, ``/sync_by_*``, ``/most_sync_by_bytes``; ``/explain/…``."""
 
 import falcon
 
 from pgstatus.api import params
+from pgstatus.api.exchange import Exchange, Waiting, exchange_of
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
 from pgstatus.core.explain import explain
 from pgstatus.core.render import explanation, explanation_text, host_text, selection
-from pgstatus.core.selection import Kind, choose, is_reached, may_be_reached, nobody
-from pgstatus.core.snapshot import HostStatus
+from pgstatus.core.selection import (
+    Choice,
+    Kind,
+    Question,
+    choose,
+    is_reached,
+    may_be_reached,
+    why_none,
+)
+from pgstatus.core.snapshot import HostStatus, Snapshot
 
 
 class Selection(Resource):
@@ -23,33 +32,47 @@ class Selection(Resource):
         form = params.host_format(req)
         question = params.question(req, self._kind, self.service.thresholds)
         wait = params.wait(req, self.service.min_lsn_wait)
+        exchange = exchange_of(req)
         if (
             question.min_lsn is not None
             and wait
             and not is_reached(snapshot, question)
             and may_be_reached(snapshot)
         ):
-            params.note_of(req).wait()
-            self.service.waiters.wait(question, wait)
-            snapshot = self.service.snapshot()
-        equals = choose(snapshot, question, self.service.place)
-        if not equals and snapshot.split_brain:
+            exchange.defer(Waiting(question, wait))
+        choice = self._choose(snapshot, question, exchange)
+        if not choice.hosts and snapshot.split_brain:
             reason = snapshot.no_master or ""
             raise Refused(falcon.HTTP_503, reason, split_brain=snapshot.claims)
         chosen: HostStatus | None = None
-        if equals:
-            note = params.note_of(req)
-            chosen = equals[note.pick(self.service.turns.of(question), len(equals))]
-            note.fell_back = chosen.master and self._kind is not Kind.MASTER
+        if choice.hosts:
+            turns = self.service.turns.of(question)
+            chosen = choice.hosts[exchange.pick(turns, len(choice.hosts))]
+        if choice.stale:
+            resp.set_header("X-Pg-Status-Stale", "1")
         resp.status = falcon.HTTP_200 if chosen else falcon.HTTP_404
         if params.wants_json(req):
-            params.send_json(resp, selection(chosen, nobody(snapshot, question)))
+            params.send_json(
+                resp, selection(chosen, why_none(snapshot, question), stale=choice.stale)
+            )
         elif chosen:
             params.send_text(resp, host_text(chosen, form))
 
+    def _choose(self, snapshot: Snapshot, question: Question, exchange: Exchange) -> Choice:
+        """The choice; the master answers questions about replicas at a limited rate."""
+        service = self.service
+        choice = choose(snapshot, question, service.place)
+        bucket = service.fallback_bucket
+        if choice.fell_back and bucket is not None:
+            exchange.once = True
+            if not bucket.take(service.now()):
+                choice = choose(snapshot, question, service.place, use_master=False)
+        exchange.fell_back = choice.fell_back
+        return choice
+
 
 class Explanation(Resource):
-    """Host by host: why one kind of question does or does not name it."""
+    """For each host, why it is or is not the answer to one kind of question."""
 
     def __init__(self, service: Service, kind: Kind) -> None:
         super().__init__(service)
@@ -65,7 +88,7 @@ class Explanation(Resource):
             params.send_text(resp, explanation_text(verdicts))
 
 
-class WhatToExplain(Resource):
+class ExplanationIndex(Resource):
     """``/explain`` alone."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:

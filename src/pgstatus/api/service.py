@@ -1,17 +1,17 @@
-"""What the resources share, and how a request that cannot be answered ends."""
+"""What the resources share, and the error that ends a request."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import falcon
 
+from pgstatus.core.bucket import Bucket
 from pgstatus.core.selection import Place, Thresholds, Turns
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.monitor.waiters import Waiters
 from pgstatus.telemetry.history import History
 
 
-class Refused(Exception):  # noqa: N818  # an answer, not a defect
+class Refused(Exception):  # noqa: N818  # a response, not a defect
     """The request ends here, with this status and ``{"error_text": …}``.
 
     ``more`` are further fields of it, for programs.
@@ -29,29 +29,32 @@ class Service:
     """What the resources share."""
 
     read: Callable[[], Snapshot]
-    """The newest snapshot."""
+    """The latest snapshot."""
     now: Callable[[], float]
-    """The moment, on the snapshot's clock."""
+    """The time on the clock of the snapshot, seconds."""
     thresholds: Thresholds
     place: Place
-    waiters: Waiters
     min_lsn_wait: float
-    """Seconds that a ``min_lsn`` request waits which does not say how long."""
+    """Seconds that a ``min_lsn`` request waits if it has no ``wait_ms``."""
     history: History
     expose: Callable[[str], tuple[str, bytes]]
-    """The metrics for whoever sends this ``Accept``: their media type and text."""
+    """The metrics for this ``Accept`` header: media type and text."""
     tokens: Sequence[bytes] = ()
-    """Whoever has one of them may ask; empty: everybody may."""
+    """The accepted bearer tokens; empty: no token is needed."""
+    reloads: Callable[[], str] = lambda: "0 none"
+    """The number of finished reloads, and the result of the last, as in ``3 applied``."""
+    fallback_bucket: Bucket | None = None
+    """Limits how many questions about replicas are answered with the master; None: no limit."""
     turns: Turns = field(default_factory=Turns)
 
     def is_ready(self) -> bool:
         return self.read().ready
 
     def snapshot(self) -> Snapshot:
-        """The snapshot to answer from; `Refused` while there is none that may be served."""
+        """The snapshot to answer from; `Refused` if there is none, or it is too old."""
         snapshot = self.read()
         if not snapshot.ready:
             raise Refused(falcon.HTTP_503, "pg_monitor is not ready")
         if snapshot.is_stale(self.now()):
-            raise Refused(falcon.HTTP_503, "what is known of the hosts is too old to be served")
+            raise Refused(falcon.HTTP_503, "the last checks of the hosts are too old")
         return snapshot

@@ -1,1 +1,1 @@
-"""The command ``pg-status``."""
+"""The command ``pg-status`` and its subcommands."""

@@ -1,7 +1,7 @@
-"""``pg-status check``: the configuration, and every host asked once, as the daemon would.
+"""``pg-status check``: the configuration, and one check of each host, as the daemon performs it.
 
-What a host's role may not read is told with the SQL that grants it. The exit status is 0 when every
-host answered, 1 when one did not; a configuration that cannot be used is 78 (`cli`).
+For missing privileges it prints the SQL that grants them. Exit status: 0 all hosts responded, 1 a
+host did not; an unusable configuration has status 78 (`main`).
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from pgstatus import clock
+from pgstatus.cli.show import duration
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
@@ -23,27 +24,30 @@ Result = tuple[Observation | Failure, Sequence[Shortcoming]]
 
 
 def check_hosts(settings: Settings, out: TextIO = sys.stdout) -> int:
-    """Ask all hosts at once and print what came of it."""
-    results = asyncio.run(_ask_all(settings.targets))
+    """Check all hosts concurrently and print the results."""
+    results = asyncio.run(_check_all(settings.targets))
     snapshot = _snapshot(settings, results)
     missing: dict[Shortcoming, list[str]] = {}
     for status, (result, shortcomings) in zip(snapshot.hosts, results, strict=True):
-        out.write(f"{status.host}: {_words(status, result)}\n")
+        out.write(f"{status.host}: {_details(status, result)}\n")
         for shortcoming in shortcomings:
             missing.setdefault(shortcoming, []).append(str(status.host))
     master = snapshot.master
     out.write(f"master: {master.host if master else f'none: {snapshot.no_master}'}\n")
-    for shortcoming, hosts in missing.items():
-        out.write(f"\n{', '.join(hosts)}: {shortcoming.text}. As a superuser, on the master:\n")
-        out.write(f"    {shortcoming.remedy}\n")
+    # One privilege can remedy several shortcomings.
+    for remedy in dict.fromkeys(shortcoming.remedy for shortcoming in missing):
+        for shortcoming, hosts in missing.items():
+            if shortcoming.remedy == remedy:
+                out.write(f"\n{', '.join(hosts)}: {shortcoming.text}.")
+        out.write(f"\nAs a superuser, on the master:\n    {remedy}\n")
     return 1 if any(isinstance(result, Failure) for result, _ in results) else 0
 
 
-async def _ask_all(targets: Sequence[Target]) -> list[Result]:
-    return await asyncio.gather(*map(_ask, targets))
+async def _check_all(targets: Sequence[Target]) -> list[Result]:
+    return await asyncio.gather(*map(_check, targets))
 
 
-async def _ask(target: Target) -> Result:
+async def _check(target: Target) -> Result:
     probe = Probe(target, lambda: None)
     try:
         return await outcome(probe), probe.shortcomings
@@ -52,19 +56,19 @@ async def _ask(target: Target) -> Result:
 
 
 def _snapshot(settings: Settings, results: Sequence[Result]) -> Snapshot:
-    """What the daemon would serve after this round."""
+    """What the daemon would serve after these checks."""
     state = State.of(settings.hosts)
-    # Masters first: a replica's lag is measured against what is known of its master.
+    # Masters first, because the lag of a replica is measured against the position of its master.
     order = sorted(range(len(results)), key=lambda i: getattr(results[i][0], "in_recovery", True))
     for index in order:
         state = fold(state, index, results[index][0], clock.wall(), settings.rules, Look.RECHECK)
     return view(state, settings.rules)
 
 
-def _words(status: HostStatus, result: Observation | Failure) -> str:
+def _details(status: HostStatus, result: Observation | Failure) -> str:
     if isinstance(result, Failure):
         return f"FAILED ({result.cause}): {result.message}"
-    words = f"ok, {status.role}, answered in {1000 * (result.finished - result.started):.0f} ms"
+    text = f"ok, {status.role}, responded in {duration(result.finished - result.started)}"
     if status.timeline is not None:
-        words += f", timeline {status.timeline}"
-    return f"{words}; {status.reason}" if status.reason else words
+        text += f", timeline {status.timeline}"
+    return f"{text}; {status.reason}" if status.reason else text

@@ -1,7 +1,7 @@
-"""``pg-status demo`` and ``pg-status failover``: a cluster, the daemon that watches it, a crash.
+"""``pg-status demo`` and ``pg-status failover``: a cluster, a daemon that monitors it, a crash.
 
-The demo's process owns everything: the PostgreSQL servers, the daemon, the directory. However it
-is ended (Ctrl-C, SIGTERM, a closed terminal), it takes them along.
+The process of the demo owns the PostgreSQL servers, the daemon and their directory. When it ends
+(Ctrl-C, SIGTERM, a closed terminal) it stops and removes them.
 """
 
 import contextlib
@@ -25,9 +25,12 @@ import psycopg
 
 from pgstatus.cli.show import hosts_table
 from pgstatus.demo.binaries import bundled
-from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
 from pgstatus.errors import StartError
+
+DEFAULT_PORT = 8000
+"""The HTTP port, also in README.md and of the example service."""
 
 _HTTP_HOST = "127.0.0.1"
 _WRITE_EVERY = 0.2
@@ -35,12 +38,12 @@ _SHOW_EVERY = 0.5
 
 
 def run_demo(bindir: str | None, version: str, port: int) -> int:
-    """Run until stopped; returns the exit status. StartError says what is missing."""
+    """Run until stopped; returns the exit status. StartError: something is missing or in use."""
     stopping = threading.Event()
     failing_over = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C must not interrupt the cleaning up.
+        # A second Ctrl-C must not interrupt the cleanup.
         stopping.set()
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -48,7 +51,11 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
     signal.signal(signal.SIGUSR1, lambda signum, frame: failing_over.set())
 
     with contextlib.ExitStack() as undo:
-        state_file = undo.enter_context(_only_one())
+        state_file = undo.enter_context(_single_instance())
+        _require_free(port)
+        # They would apply to all connections of the demo.
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]
         network = Network()
         undo.callback(network.release)
         directory = Path(tempfile.mkdtemp(prefix="pg-status-demo-"))
@@ -57,55 +64,56 @@ def run_demo(bindir: str | None, version: str, port: int) -> int:
         source = Path(bindir) if bindir else bundled(version)
         cluster = Cluster(source, directory, addresses, free_port(addresses, 5432))
         undo.callback(cluster.stop)
-        _say(f"starting a primary and two replicas on {', '.join(addresses)} …")
+        _print(f"starting a primary and two replicas on {', '.join(addresses)}")
         cluster.start(stopping)
         if stopping.is_set():
             return 0
-        port = free_port([_HTTP_HOST], port)
         url = f"http://{_HTTP_HOST}:{port}"
         daemon = _start_daemon(cluster, port)
         undo.callback(_end, daemon)
         _wait_until_ready(daemon, url)
         state_file.write(json.dumps({"pid": os.getpid(), "url": url}))
         state_file.flush()
-        _explain(url)
-        _watch(cluster, daemon, url, stopping, failing_over)
-        _say("stopping: the servers and their directory go away")
+        _print_instructions(url, port)
+        _attend(cluster, daemon, url, stopping, failing_over)
+        _print("stopping: the servers and their directory are removed")
     return 0
 
 
 def fail_over() -> int:
-    """Have the running demo crash its primary; returns when ``/master`` names another host."""
+    """Crash the primary of the running demo; returns when ``/master`` returns another host."""
     state = _running()
     if state is None:
-        raise StartError("no demo is running: start one with `make run` (or `pg-status demo`)")
+        raise StartError("no demo is running: start one with `make run` or `pg-status demo`")
     url = str(state["url"])
     before = _get(f"{url}/master")
     began = time.monotonic()
-    _say(f"before: {url}/master says {before}")
+    _print(f"before: {url}/master returns {before}")
     os.kill(int(state["pid"]), signal.SIGUSR1)
     while time.monotonic() - began < 30:
         after = _get(f"{url}/master")
         if after not in {"", before}:
             took = time.monotonic() - began
-            _say(f"after:  {url}/master says {after}, {took:.2f} s after the crash")
+            _print(f"after:  {url}/master returns {after}, {took:.2f} s after the crash")
             return 0
         time.sleep(0.01)
-    raise StartError(f"{url}/master still says {before!r} after 30 s; see the demo's terminal")
+    raise StartError(f"{url}/master still returns {before!r} after 30 s; see the demo's terminal")
 
 
 def _start_daemon(cluster: Cluster, port: int) -> subprocess.Popen[bytes]:
     others = [name for name in os.environ if name.lower().startswith("pg_status__")]
     if others:
-        _say(f"not for the demo: {', '.join(others)}. Hosts of your own are pg_status__hosts.")
+        _print(f"ignored by the demo: {', '.join(others)}")
     environment = {k: v for k, v in os.environ.items() if k not in others}
     environment |= {
         "pg_status__hosts": ",".join(server.address for server in cluster.servers),
         "pg_status__pg_port": str(cluster.primary.port),
         "pg_status__http_listen_address": _HTTP_HOST,
         "pg_status__http_port": str(port),
-        "pg_status__sleep_ms": "1000",
-        # Where this package is, however it was found: the .deb's is on nobody's path.
+        "pg_status__pg_user": "postgres",
+        "pg_status__pg_password": PASSWORD,
+        "pg_status__pg_database": "postgres",
+        # The package of the .deb is not on the default path.
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     return subprocess.Popen(
@@ -126,35 +134,46 @@ def _wait_until_ready(daemon: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + 15
     while _get(f"{url}/ready") != "OK":
         if daemon.poll() is not None or time.monotonic() > deadline:
-            raise StartError("the daemon did not start; its own words are above")
+            raise StartError("the daemon did not start; its messages are above")
         time.sleep(0.05)
 
 
-def _explain(url: str) -> None:
-    _say(
+def _print_instructions(url: str, port: int) -> None:
+    example = "make example" if port == DEFAULT_PORT else f"PG_STATUS_URL={url} make example"
+    _print(
         f"""ready. In another terminal:
 
-    curl {url}/master                    # who is the master
-    curl {url}/replica                   # a replica, another at each call
-    curl {url}/sync_by_time              # a replica that is at most a second behind
+    curl {url}/master                    # the master
+    curl {url}/replica                   # a replica, in turn
+    curl {url}/sync_by_time              # a replica that is at most one second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
-    curl {url}/hosts                     # all that is known
+    curl {url}/hosts                     # the state of all hosts
     {_command()} hosts --url {url}       # the same as a table
     {url}/                               # the same in a browser
-    make failover                        # the primary crashes, a replica is promoted
+    {example}                         # a web service that uses pg-status
+    make failover                        # crash the primary, promote a replica
 
-Ctrl-C ends it and leaves nothing behind.
+Ctrl-C stops the demo and removes everything.
 """
     )
 
 
+def _require_free(port: int) -> None:
+    free = free_port([_HTTP_HOST], port)
+    if free != port:
+        raise StartError(
+            f"port {port} of {_HTTP_HOST} is in use; choose another one: "
+            f'make run DEMO="--port {free}", or pg-status demo --port {free}'
+        )
+
+
 def _command() -> str:
-    """How the one who reads this calls pg-status."""
+    """The command as the user can enter it."""
     beside = Path(sys.executable).with_name("pg-status")
     return os.path.relpath(beside) if beside.exists() else "pg-status"
 
 
-def _watch(
+def _attend(
     cluster: Cluster,
     daemon: subprocess.Popen[bytes],
     url: str,
@@ -162,7 +181,7 @@ def _watch(
     failing_over: threading.Event,
 ) -> None:
     shown: object = None
-    next_look = 0.0
+    next_table = 0.0
     while not stopping.wait(_WRITE_EVERY):
         if daemon.poll() is not None:
             raise StartError(f"the daemon ended with status {daemon.returncode}")
@@ -170,42 +189,42 @@ def _watch(
             failing_over.clear()
             _fail_over(cluster)
         _write(cluster)
-        if time.monotonic() >= next_look:
-            next_look = time.monotonic() + _SHOW_EVERY
+        if time.monotonic() >= next_table:
+            next_table = time.monotonic() + _SHOW_EVERY
             shown = _show(url, shown)
 
 
 def _fail_over(cluster: Cluster) -> None:
-    _say(f"{cluster.primary.address} crashes …")
+    _print(f"{cluster.primary.address} crashes")
     lost = cluster.fail_over()
-    _say(f"{cluster.primary.address} is promoted; {lost.address} comes back as its replica …")
+    _print(f"{cluster.primary.address} is promoted; {lost.address} is rebuilt as its replica")
     cluster.rebuild(lost)
-    _say(f"{lost.address} is back")
+    _print(f"{lost.address} is running again")
 
 
 def _write(cluster: Cluster) -> None:
-    """A little traffic, so that positions move."""
+    """A small transaction, so that WAL positions change."""
     with contextlib.suppress(psycopg.OperationalError):
         cluster.primary.sql("SELECT pg_logical_emit_message(true, 'pg-status', 'demo')")
 
 
 def _show(url: str, shown: object) -> object:
-    """Print the table where a role, a health or a verdict changed."""
+    """Print the table if a role, the health or the sync state of a host has changed."""
     text = _get(f"{url}/hosts")
     if not text:
         return shown
     hosts = json.loads(text)
-    telling = [
+    relevant = [
         [host[key] for key in ("role", "master", "alive", "possible_dead", "sync_by_time")]
         for host in hosts
     ]
-    if telling != shown:
-        _say(f"\n{hosts_table(hosts)}")
-    return telling
+    if relevant != shown:
+        _print(f"\n{hosts_table(hosts)}")
+    return relevant
 
 
 def _get(url: str) -> str:
-    """The answer's text; empty where there is none."""
+    """The body of the response; empty if there is no successful response."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  # our own URL
             return str(response.read().decode())
@@ -218,8 +237,8 @@ def _state_path() -> Path:
 
 
 @contextlib.contextmanager
-def _only_one() -> Iterator[IO[str]]:
-    """The file in which the running demo says who it is; locked as long as it runs."""
+def _single_instance() -> Iterator[IO[str]]:
+    """The file that describes the running demo; it is locked as long as the demo runs."""
     path = _state_path()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "r+") as file:
@@ -227,7 +246,7 @@ def _only_one() -> Iterator[IO[str]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             state = _running()
-            where = f": process {state['pid']}, {state['url']}" if state else ", about to start"
+            where = f": process {state['pid']}, {state['url']}" if state else ""
             raise StartError(f"a demo is already running{where}") from None
         file.truncate()
         try:
@@ -237,13 +256,13 @@ def _only_one() -> Iterator[IO[str]]:
 
 
 def _running() -> Mapping[str, Any] | None:
-    """What the running demo says of itself; None where none is running."""
+    """The content of the file of the running demo; None if no demo is running."""
     try:
         with _state_path().open() as file:
             if os.fstat(file.fileno()).st_uid != os.getuid():
                 return None
             state: Mapping[str, Any] = json.load(file)
-            # Nobody holds the lock: it was killed, and its process number may be another's.
+            # Without a lock the demo was killed, and its process ID may belong to another process.
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return None
@@ -252,6 +271,6 @@ def _running() -> Mapping[str, Any] | None:
     return state
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The command ``pg-status``: without arguments the daemon, otherwise what the argument names."""
+"""The command ``pg-status``: the daemon, or the subcommand that the first argument names."""
 
 import argparse
 import contextlib
@@ -8,7 +8,6 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,24 +23,26 @@ _UNUSABLE = "78 the configuration cannot be used."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (``sysexits.h`` where there is one for it)."""
+    _open_missing_streams()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except ConfigError as error:
-        _complain(*error.problems, *error.warnings)
+        _report("error", *error.problems)
+        _report("warning", *error.warnings)
         return os.EX_CONFIG
     except (StartError, UnreachableError) as error:
-        _complain(str(error))
+        _report("error", str(error))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from pgstatus.cli.demo import run_demo  # noqa: PLC0415  # not the daemon's
+    from pgstatus.cli.demo import run_demo  # noqa: PLC0415  # not used by the daemon
 
     return run_demo(options.bindir, options.postgres, options.port)
 
@@ -53,35 +54,28 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pgstatus.daemon.process import serve  # noqa: PLC0415
-    from pgstatus.outputs.systemd import Notifier  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415  # --version needs none of it
-    from pgstatus.telemetry.logs import set_up_logs  # noqa: PLC0415
+    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
 
-    # Until gunicorn has its own: as the first process of a container one has no default handlers.
+    # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
-    notifier = Notifier.from_environment()
-    load = partial(load_settings, dict(os.environ))
-    settings = load()
-    set_up_logs(settings.log_level, settings.log_format)
-    logging.getLogger(__name__).info(
-        "pg-status %s watches %s", __version__, ", ".join(map(str, settings.hosts))
-    )
-    serve(settings, load, notifier)
-    return 0
+    environ = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
+    return serve(os.environ, lambda: load(environ))
 
 
 def _check(options: argparse.Namespace) -> int:
     from pgstatus.cli.check import check_hosts  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
 
-    # What the checks have to say is printed, not logged.
+    # The results of the checks are printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
-    settings = load_settings()
-    for warning in settings.warnings:
-        _complain(warning)
-    return 0 if options.config_only else check_hosts(settings)
+    settings = load(os.environ)
+    _report("warning", *settings.warnings)
+    if not options.config_only:
+        return check_hosts(settings)
+    sys.stdout.write("OK: the configuration can be used\n")
+    return 0
 
 
 def _hosts(options: argparse.Namespace) -> int:
@@ -96,27 +90,35 @@ def _explain(options: argparse.Namespace) -> int:
     return show_explanation(_instance(options), options.question)
 
 
+def _reload(options: argparse.Namespace) -> int:
+    from pgstatus.cli.reload import reload_and_wait  # noqa: PLC0415
+
+    return reload_and_wait(_instance(options), options.pid)
+
+
 def _health(options: argparse.Namespace) -> int:
-    answer = _instance(options).probe(options.path)
-    if not answer.is_good:
-        _complain(f"{answer.status} {answer.body.strip()}")
-    return 0 if answer.is_good else 1
+    response = _instance(options).probe(options.path)
+    if response.is_ok:
+        sys.stdout.write("OK\n")
+        return 0
+    _report("error", f"{options.path}: status {response.status}: {response.body.strip()}")
+    return 1
 
 
 def _instance(options: argparse.Namespace) -> "Instance":
-    """The one that the options name, else the one that runs with this configuration."""
+    """The instance at ``--url``, or the one that runs with this configuration."""
     from pgstatus.cli.remote import Instance  # noqa: PLC0415
-    from pgstatus.settings.load import load_settings  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
     if options.url is None:
         if any((options.token_file, options.ca, options.cert, options.key)):
-            raise StartError("--token-file, --ca, --cert and --key go with --url")
+            raise StartError("--token-file, --ca, --cert and --key require --url")
         try:
-            return Instance.of(load_settings())
+            return Instance.of(load(os.environ))
         except ConfigError as error:
-            hint = "to ask one that runs with another configuration: --url http://127.0.0.1:8000"
-            raise ConfigError(error.problems, [*error.warnings, hint]) from None
+            hint = "for an instance with another configuration use --url http://127.0.0.1:8000"
+            raise ConfigError([*error.problems, hint], error.warnings) from None
     try:
         token = options.token_file and read_tokens(Path(options.token_file))[0].decode()
         context = ssl.create_default_context(cafile=options.ca)
@@ -130,16 +132,15 @@ def _instance(options: argparse.Namespace) -> "Instance":
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pg-status",
-        description="Watches PostgreSQL hosts and answers over HTTP which one is the master and "
-        "which replicas are in sync. Configured by pg_status__* environment variables; "
-        "pg_status__hosts is required.",
+        description="Monitors PostgreSQL hosts and reports over HTTP which one is the master and "
+        "which replicas are in sync. Without a command it starts the daemon. It is configured by "
+        "environment variables pg_status__*; pg_status__hosts is required.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser(
-        "demo",
-        help="watch a real PostgreSQL cluster made for the occasion: a primary, two replicas",
+        "demo", help="start a temporary PostgreSQL cluster (a primary, two replicas) and monitor it"
     )
     demo.set_defaults(run=_demo)
     demo.add_argument(
@@ -147,31 +148,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VERSION",
         default="18",
         choices=["16", "18"],
-        help="which of the PostgreSQL versions that the extra brings (16, 18)",
+        help="PostgreSQL version from the extra 'demo': 16 or 18 (default: 18)",
     )
     demo.add_argument(
         "--bindir",
         metavar="DIR",
-        help="use the PostgreSQL of this machine, as in /usr/lib/postgresql/17/bin",
+        help="use the PostgreSQL programs in this directory, as in /usr/lib/postgresql/17/bin",
     )
     demo.add_argument("--port", type=int, default=8000, help="HTTP port (default: 8000)")
     failover = commands.add_parser(
-        "failover", help="crash the primary of a running demo, promote a replica"
+        "failover", help="crash the primary of the running demo and promote a replica"
     )
     failover.set_defaults(run=_failover)
     check = commands.add_parser(
         "check",
-        help="try the configuration: ask every host once, say what works and which privilege is "
-        "missing",
-        epilog="Exit status: 0 every host answered; 1 one did not; " + _UNUSABLE,
+        help="test the configuration: check every host once, and print missing privileges",
+        epilog="Exit status: 0 all hosts responded; 1 a host did not; " + _UNUSABLE,
     )
     check.set_defaults(run=_check)
-    check.add_argument("--config-only", action="store_true", help="ask no host")
+    check.add_argument("--config-only", action="store_true", help="do not connect to the hosts")
     hosts = commands.add_parser(
         "hosts",
-        help="the table of all hosts, as a running instance sees them",
-        epilog="Exit status: 0 there is a master; 3 there is none; 1 nobody could be asked; "
-        + _UNUSABLE,
+        help="print the table of all hosts of a running instance",
+        epilog="Exit status: 0 there is a master; 3 there is no master; 1 the instance cannot be "
+        "reached; " + _UNUSABLE,
     )
     hosts.set_defaults(run=_hosts)
     hosts.add_argument(
@@ -180,43 +180,54 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=_seconds,
         const=1.0,
-        help="show it again and again (default: every second)",
+        help="repeat the table (default: every second)",
     )
     explain = commands.add_parser(
         "explain",
-        help="host by host, why a question does or does not name it",
-        epilog="Exit status: 0 somebody is named; 3 nobody is; 1 nobody could be asked; "
-        + _UNUSABLE,
+        help="print for each host why an endpoint selects it, or does not",
+        epilog="Exit status: 0 a host is selected; 3 no host is selected; 1 the instance cannot be "
+        "reached; " + _UNUSABLE,
     )
     explain.set_defaults(run=_explain)
-    explain.add_argument("question", help="a path with its limits, as in 'replica?lag_ms=50'")
+    explain.add_argument("question", help="an endpoint with its limits, as in 'replica?lag_ms=50'")
     health = commands.add_parser(
         "health",
-        help="ask a running instance how it is",
-        epilog="Exit status: 0 all is well; 1 it is not, or nobody could be asked; " + _UNUSABLE,
+        help="test whether a running instance is healthy",
+        epilog="Exit status: 0 healthy; 1 not healthy, or the instance cannot be reached; "
+        + _UNUSABLE,
     )
     health.set_defaults(run=_health)
-    for command in (hosts, explain, health):
+    reload = commands.add_parser(
+        "reload",
+        help="have a running instance read its configuration again, and wait for the result",
+        epilog="Exit status: 0 the configuration is in effect; 1 it was refused, or the instance "
+        "cannot be reached; " + _UNUSABLE,
+    )
+    reload.set_defaults(run=_reload)
+    reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
+    for command in (hosts, explain, health, reload):
         _add_instance(command)
     health.add_argument(
         "path",
         nargs="?",
         default="/health",
         choices=["/live", "/ready", "/health"],
-        help="what to ask (default: %(default)s)",
+        help="the endpoint to request (default: %(default)s)",
     )
     return parser
 
 
 def _add_instance(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "which instance", "Without --url the one on this machine that runs with this configuration."
+        "instance", "Without --url: the instance on this machine that runs with this configuration."
     )
     group.add_argument("--url", help="http://host:port, https://host:port or unix:/path")
-    group.add_argument("--token-file", metavar="FILE", help="a bearer token, with --url")
-    group.add_argument("--ca", metavar="FILE", help="who signs its certificate, with --url")
-    group.add_argument("--cert", metavar="FILE", help="our certificate, with --url")
-    group.add_argument("--key", metavar="FILE", help="its key")
+    group.add_argument("--token-file", metavar="FILE", help="file with a bearer token, for --url")
+    group.add_argument(
+        "--ca", metavar="FILE", help="authority that issued the server's certificate, for --url"
+    )
+    group.add_argument("--cert", metavar="FILE", help="client certificate, for --url")
+    group.add_argument("--key", metavar="FILE", help="key of the client certificate")
 
 
 def _seconds(text: str) -> float:
@@ -226,6 +237,21 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError("expected seconds, from 0.1 to 86400")
 
 
-def _complain(*sentences: str) -> None:
+def _report(level: str, *sentences: str) -> None:
     for sentence in sentences:
-        sys.stderr.write(f"pg-status: {sentence}\n")
+        sys.stderr.write(f"pg-status: {level}: {sentence}\n")
+
+
+def _open_missing_streams() -> None:
+    """Replace closed standard streams (``2>&-``) by the null device.
+
+    Otherwise the next file or connection would get their descriptors, and receive log lines.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.dup2(descriptor, number)
+            os.set_inheritable(number, True)
+            if descriptor != number:
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))

@@ -1,112 +1,136 @@
-"""A running pg-status, as the command line asks it: over TCP, TLS or a socket in the file system.
+"""A running pg-status as seen by the command line: over TCP, TLS or a Unix socket.
 
-Python's own HTTP client is enough for one question, and the health check of a container, which
-uses this too, then needs neither curl nor a shell.
+Python's own HTTP client suffices for single requests. The health check of a container uses it too,
+and therefore needs neither curl nor a shell.
 """
 
 import http.client
 import socket
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from pgstatus.errors import StartError, UnreachableError
 from pgstatus.settings.load import Settings
 
-# Seconds. Whoever probes (Docker: --timeout=3s) wants the reason before it gives up itself.
-_PATIENCE, _PATIENCE_OF_PROBES = 5.0, 2.0
+# Seconds. A health check reports the reason before its caller gives up (Docker: --timeout=3s).
+_TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
 _EXPECTED = "expected http://host:port, https://host:port or unix:/path"
-# A server that listens everywhere is asked on the loopback address of the same family.
+# A server that listens on all addresses is reached at the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back."""
+class Response:
+    """A response of pg-status, or of another server at its address."""
 
     status: int
     body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_good(self) -> bool:
+    def is_ok(self) -> bool:
         return self.status == http.client.OK
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Where it is, and how to be let in."""
+    """The address of a pg-status, and the credentials for it. StartError: the URL is invalid."""
 
     url: str
     """``http://host:port``, ``https://…`` or ``unix:/path``."""
     token: str | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = None
     """For https."""
-    patience: float = _PATIENCE
-    """Seconds for a connection, and for any part of an answer."""
+    timeout: float = _TIMEOUT
+    """Seconds for the connection, and for each part of the response."""
+    _connect: Callable[[], http.client.HTTPConnection] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_connect", self._connection())
 
     @classmethod
     def of(cls, settings: Settings) -> "Instance":
-        """The one on this machine that runs with these settings."""
+        """The instance on this machine that runs with these settings."""
         token = settings.tokens[0].decode() if settings.tokens else None
         address = _LOOPBACK.get(settings.listen_address, settings.listen_address)
         url = replace(settings, listen_address=address).url
         if settings.tls_certificate is None or url.startswith("unix:"):
             return cls(url, token)
-        # Its name is not that of this address. That it is ours and not somebody else's who has
-        # taken the port, its certificate says: nothing but that very one is believed.
+        # The certificate is not issued for the loopback address. Therefore exactly the configured
+        # certificate is accepted, and no other that its authority has issued.
         context = ssl.create_default_context(cafile=settings.tls_certificate)
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return cls(url, token, context)
 
-    def probe(self, path: str) -> Answer:
-        """Ask what everybody may ask: without a token, and whatever certificate it has.
+    def probe(self, path: str) -> Response:
+        """GET a path that needs no token, whatever the certificate of the server.
 
-        A renewed certificate on the disk that was not loaded yet makes nobody ill.
+        A renewed certificate that the server has not loaded yet is not a failure.
         """
         context = None
         if self.context is not None:
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return Instance(self.url, None, context, _PATIENCE_OF_PROBES).get(path)
+        return Instance(self.url, None, context, _PROBE_TIMEOUT).get(path)
 
-    def get(self, path: str, accept: str = "*/*") -> Answer:
-        """Ask it. UnreachableError where nothing that talks HTTP is there."""
+    def get(self, path: str, accept: str = "*/*") -> Response:
+        """GET a path. UnreachableError: there is no HTTP response."""
         headers = {"Accept": accept}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
-        connection = self._connection()
+        connection = self._connect()
         try:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
-            return Answer(response.status, response.read().decode(errors="replace"))
+            body = response.read().decode(errors="replace")
+            return Response(response.status, body, dict(response.headers))
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise UnreachableError(f"no answer from {self.url}: {error}") from None
+            raise UnreachableError(f"no response from {self.url}: {error}") from None
         finally:
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self) -> Callable[[], http.client.HTTPConnection]:
+        if self.url.startswith("unix:"):
+            path = _socket_path(self.url)
+            return lambda: _UnixConnection(path, self.timeout)
         try:
             parts = urlsplit(self.url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise StartError(f"{self.url!r}: {_EXPECTED}") from None
-        if parts.scheme == "unix" and parts.path.startswith("/"):
-            return _UnixConnection(parts.path, self.patience)
-        if host and parts.path in {"", "/"}:
-            if parts.scheme == "https":
-                return http.client.HTTPSConnection(
-                    host, port, timeout=self.patience, context=self.context
+            raise _invalid(self.url) from None
+        if not host or parts.path not in {"", "/"} or parts.query or parts.fragment:
+            raise _invalid(self.url)
+        match parts.scheme:
+            case "http":
+                return lambda: http.client.HTTPConnection(host, port, timeout=self.timeout)
+            case "https":
+                return lambda: http.client.HTTPSConnection(
+                    host, port, timeout=self.timeout, context=self.context
                 )
-            if parts.scheme == "http":
-                return http.client.HTTPConnection(host, port, timeout=self.patience)
-        raise StartError(f"{self.url!r}: {_EXPECTED}")
+        raise _invalid(self.url)
+
+
+def _socket_path(url: str) -> str:
+    """The path of ``unix:/path`` or ``unix:///path``. It may contain any character."""
+    path = url.removeprefix("unix:")
+    if path.startswith("///"):
+        path = path[2:]
+    if not path.startswith("/") or path.startswith("//"):
+        raise _invalid(url)
+    return path
+
+
+def _invalid(url: str) -> StartError:
+    return StartError(f"{url!r}: {_EXPECTED}")
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, patience: float) -> None:
-        super().__init__("localhost", timeout=patience)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:

@@ -1,19 +1,18 @@
 """The client of pg-status, for threads and for asyncio.
 
-It needs the extra ``client``, as in ``pip install '.[client]'``, and nothing of the daemon.
+It belongs to the distribution ``pg-status-client`` and imports nothing of the daemon.
 """
 
 try:
     import httpcore2 as _httpcore2  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "pgstatus.client needs the extra 'client', as in pip install '.[client]'"
+        "pgstatus.client needs the extra 'client', as in pip install 'pg-status[client]'; or "
+        "pip install pg-status-client"
     ) from error
 
 from pgstatus.client.asynchronous import AsyncPgStatusClient
-from pgstatus.client.model import ChosenHost, HostStatus, Role
-from pgstatus.client.synchronous import PgStatusClient
-from pgstatus.errors import (
+from pgstatus.client.errors import (
     ClientError,
     DeadlineError,
     NoHostError,
@@ -22,7 +21,9 @@ from pgstatus.errors import (
     SplitBrainError,
     UnreachableError,
 )
-from pgstatus.lsn import parse_lsn
+from pgstatus.client.lsn import parse_lsn
+from pgstatus.client.model import ChosenHost, HostStatus, Role
+from pgstatus.client.synchronous import PgStatusClient
 
 __all__ = [
     "AsyncPgStatusClient",

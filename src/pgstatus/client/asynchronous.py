@@ -1,31 +1,41 @@
-"""The client for asyncio.
+"""The client for asyncio. `synchronous` is generated from this file: ``make unasync``."""
 
-Concurrent callers with one question share one request, which runs in a task of its own: a caller
-that is cancelled takes nothing away from the others.
-"""
-
-import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-import httpcore2
-
-from pgstatus.client import wire
-from pgstatus.client.cache import AWAY, NOBODY, RETRY_SECONDS, Answers
+from pgstatus.client.cache import AnswerCache
+from pgstatus.client.endpoint import Endpoint, FilePath, Tls
+from pgstatus.client.errors import NO_ANSWER, WITHDRAWN, DeadlineError
 from pgstatus.client.model import ChosenHost, HostStatus
-from pgstatus.client.wire import Question, Target, all_hosts, one_host, selection
+from pgstatus.client.request import HOSTS, Fallback, Request, selection
+from pgstatus.client.response import Response, find_host, read_chosen, read_hosts
+from pgstatus.client.sharing import AsyncSharing
+from pgstatus.client.transport import AsyncTransport
 
 T = TypeVar("T")
+
+# How long a caller waits for a new answer if a previous one is usable, in seconds.
+PATIENCE = 0.03
+# While pg-status does not respond, and answers are usable, it is asked again at this interval.
+RETRY_SECONDS = 0.5
 
 
 class AsyncPgStatusClient:
     """Asks the pg-status at ``url``: ``http://host:port``, ``https://…`` or ``unix:/path``.
 
-    All times are in seconds. ``deadline`` bounds one request from connecting to its last byte.
-    Answers are used again for ``max_age`` and, when pg-status does not answer, until they are
-    ``stale_if_error`` old; after that ClientError. One object serves any number of tasks.
+    All times are in seconds. ``deadline`` bounds a request from the lookup of the name to the last
+    byte; if pg-status may wait for a replica, ``wait_ms`` is added to it. An answer is used again
+    for ``max_age``; and for ``stale_if_error`` while pg-status gives none, without waiting for it.
+
+    TLS: ``ssl_context``, or ``ca`` (default: that of the system) and, for a client certificate,
+    ``cert`` and ``key`` (PEM files). ``server_name`` is the name in the server's certificate if it
+    is not the host of the URL. A Unix domain socket uses TLS if one of these options is present.
+
+    One object serves any number of concurrent callers.
     """
 
     def __init__(
@@ -35,21 +45,25 @@ class AsyncPgStatusClient:
         token: str | None = None,
         deadline: float = 1.0,
         max_age: float = 0.1,
-        stale_if_error: float = 10.0,
+        stale_if_error: float = 600.0,
         max_connections: int = 10,
+        ssl_context: SSLContext | None = None,
+        ca: FilePath | None = None,
+        cert: FilePath | None = None,
+        key: FilePath | None = None,
+        server_name: str | None = None,
     ) -> None:
-        self._target = Target.parse(url, token)
+        endpoint = Endpoint.parse(url, token, Tls(ssl_context, ca, cert, key, server_name))
+        self._transport = AsyncTransport(endpoint, max_connections)
         self._deadline = deadline
-        self._max_connections = max_connections
-        self._answers = Answers(max_age, stale_if_error)
+        self._cache = AnswerCache(max_age, stale_if_error)
+        self._sharing = AsyncSharing()
+        self._responds = True
         self._retry_at = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: httpcore2.AsyncConnectionPool | None = None
-        self._flights: dict[Question[Any], asyncio.Task[Any]] = {}
 
     async def master(self) -> ChosenHost:
-        """The master. NoHostError: there is none now; SplitBrainError: none of several is named."""
-        return await self._ask(selection("/master"))
+        """The master. NoHostError: there is none. SplitBrainError: several, and none is named."""
+        return await self._ask(Request("/master"), read_chosen)
 
     async def replica(
         self,
@@ -58,64 +72,83 @@ class AsyncPgStatusClient:
         lag_bytes: int | None = None,
         min_lsn: str | None = None,
         wait_ms: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A live replica within the limits, in turn; the master when none fits (see ``role``).
+        """A live replica within the limits, in turn; if there is none, see ``fallback``.
 
-        ``min_lsn``: it has replayed up to there, ``HEX/HEX``, or ``TIMELINE:HEX/HEX`` and follows
-        that timeline. ``wait_ms``: how long pg-status may wait for one, by default as configured.
+        ``min_lsn``: the replica has replayed this position, ``HEX/HEX``; ``TIMELINE:HEX/HEX``: and
+        follows this timeline. ``wait_ms``: how long pg-status may wait for such a replica.
+        ``fallback``: ``master`` (the default of pg-status, unless configured otherwise), ``stale``
+        (the replica with the least lag if the master is down) or ``none``.
         """
-        asked = selection(
-            "/replica", lag_ms=lag_ms, lag_bytes=lag_bytes, min_lsn=min_lsn, wait_ms=wait_ms
+        return await self._select(
+            "/replica",
+            lag_ms=lag_ms,
+            lag_bytes=lag_bytes,
+            min_lsn=min_lsn,
+            wait_ms=wait_ms,
+            fallback=fallback,
         )
-        return await self._ask(asked)
 
-    async def sync_by_time(self, *, lag_ms: int | None = None) -> ChosenHost:
-        """A replica late by at most ``lag_ms``, by default pg-status's own limit; or the master."""
-        return await self._ask(selection("/sync_by_time", lag_ms=lag_ms))
+    async def sync_by_time(
+        self, *, lag_ms: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """A replica that is at most ``lag_ms`` behind, by default the limit of pg-status."""
+        return await self._select("/sync_by_time", lag_ms=lag_ms, fallback=fallback)
 
-    async def sync_by_bytes(self, *, lag_bytes: int | None = None) -> ChosenHost:
-        """A replica behind by at most ``lag_bytes``; or the master."""
-        return await self._ask(selection("/sync_by_bytes", lag_bytes=lag_bytes))
+    async def sync_by_bytes(
+        self, *, lag_bytes: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """A replica that is at most ``lag_bytes`` behind."""
+        return await self._select("/sync_by_bytes", lag_bytes=lag_bytes, fallback=fallback)
 
     async def sync_by_time_or_bytes(
-        self, *, lag_ms: int | None = None, lag_bytes: int | None = None
+        self,
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A replica within one of the two limits; or the master."""
-        asked = selection("/sync_by_time_or_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes)
-        return await self._ask(asked)
+        """A replica within one of the two limits."""
+        return await self._select(
+            "/sync_by_time_or_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback
+        )
 
     async def sync_by_time_and_bytes(
-        self, *, lag_ms: int | None = None, lag_bytes: int | None = None
+        self,
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A replica within both limits; or the master."""
-        asked = selection("/sync_by_time_and_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes)
-        return await self._ask(asked)
+        """A replica within both limits."""
+        return await self._select(
+            "/sync_by_time_and_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback
+        )
 
-    async def most_sync_by_bytes(self, *, lag_bytes: int | None = None) -> ChosenHost:
-        """The replica that is the fewest bytes behind; or the master."""
-        asked = selection("/most_sync_by_bytes", lag_bytes=lag_bytes)
-        return await self._ask(asked)
+    async def most_sync_by_bytes(
+        self, *, lag_bytes: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """The replica with the least byte lag."""
+        return await self._select("/most_sync_by_bytes", lag_bytes=lag_bytes, fallback=fallback)
 
     async def hosts(self) -> tuple[HostStatus, ...]:
-        """Every host, in the order of the configuration."""
-        return await self._ask(all_hosts())
+        """All hosts, in the order of the configuration."""
+        return await self._ask(HOSTS, read_hosts)
 
     async def status(self, host: str) -> HostStatus:
-        """One host. NoHostError: pg-status does not know it."""
-        return await self._ask(one_host(host))
+        """One host, ``name`` or ``name:port``. NoHostError: pg-status does not know it."""
+        return find_host(await self.hosts(), host)
 
     async def close(self) -> None:
-        """Close the kept connections. The next question opens new ones."""
-        self._enter_loop()
-        pool, self._pool = self._pool, None
-        flights, self._flights = tuple(self._flights.values()), {}
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
-        if pool is not None:
-            await pool.aclose()
+        """Wait for the requests in progress, and close the connections.
 
-    async def __aenter__(self) -> Self:
+        Requests in progress end as usual. The next request opens a new connection.
+        """
+        await self._sharing.wait()
+        await self._transport.close()
+
+    async def __aenter__(self) -> "AsyncPgStatusClient":
         return self
 
     async def __aexit__(
@@ -126,61 +159,68 @@ class AsyncPgStatusClient:
     ) -> None:
         await self.close()
 
-    async def _ask(self, asked: Question[T]) -> T:
+    async def _select(self, path: str, **parameters: Any) -> ChosenHost:
+        return await self._ask(selection(path, **parameters), read_chosen)
+
+    async def _ask(self, request: Request, read: Callable[[Response], T]) -> T:
         now = time.monotonic()
-        answer = self._answers.fresh(asked, now)
+        answer: T | None = self._cache.fresh(request, now)
         if answer is not None:
             return answer
-        if now < self._retry_at and (answer := self._answers.usable(asked, now)) is not None:
-            return answer
-        try:
-            return await asyncio.shield(self._flight(asked))
-        except AWAY:
-            answer = self._answers.usable(asked, time.monotonic())
-            if answer is None:
-                raise
-            return answer
+        if self._cache.has_usable(request, now):
+            try:
+                if self._responds:
+                    return await self._share(request, read, min(PATIENCE, self._deadline))
+            except NO_ANSWER:
+                pass
+            self._refresh(request, read)
+            previous: T | None = self._cache.usable(request, time.monotonic())
+            if previous is not None:  # it was not withdrawn in the meantime
+                return previous
+        return await self._share(request, read, self._deadline + (request.wait_ms or 0) / 1000)
 
-    def _flight(self, asked: Question[T]) -> asyncio.Task[T]:
-        self._enter_loop()
-        flight: asyncio.Task[T] | None = self._flights.get(asked)
-        if flight is None:
-            flight = asyncio.create_task(self._fetch(asked))
-            self._flights[asked] = flight
-            flight.add_done_callback(partial(self._landed, asked))
-        return flight
+    async def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
+        """Send the request, unless the same one is in progress."""
+        until = None
+        work = partial(self._fetch, request, read, seconds)
+        while True:
+            answer: T
+            answer, is_own = await self._sharing.run((request, seconds), work)
+            now = time.monotonic()
+            until = until or now + PATIENCE
+            if is_own or now >= until or self._cache.is_shared(request, answer):
+                return answer
+            # Some of the callers take the other replicas, as in the turn of pg-status.
+            other: T | None = self._cache.fresh(request, now)
+            if other is not None:
+                return other
 
-    def _enter_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            # A test suite runs one event loop after another; what belonged to the last is gone.
-            self._loop, self._pool, self._flights = loop, None, {}
-
-    def _landed(self, asked: Question[T], flight: asyncio.Task[T]) -> None:
-        if self._flights.get(asked) is flight:
-            del self._flights[asked]
-        if not flight.cancelled():
-            flight.exception()  # looked at: every caller may have been cancelled
-
-    async def _fetch(self, asked: Question[T]) -> T:
-        if self._pool is None:
-            self._pool = httpcore2.AsyncConnectionPool(
-                uds=self._target.uds,
-                max_connections=self._max_connections,
+    def _refresh(self, request: Request, read: Callable[[Response], Any]) -> None:
+        """Send the request in the background, if it is time to."""
+        now = time.monotonic()
+        if now >= self._retry_at:
+            self._retry_at = now + self._deadline + RETRY_SECONDS
+            self._sharing.start(
+                (request, self._deadline), partial(self._fetch, request, read, self._deadline)
             )
-        url = self._target.url(asked)
+
+    async def _fetch(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
         asked_at = time.monotonic()
         try:
-            with wire.translated(url):
-                async with asyncio.timeout(self._deadline):
-                    response = await self._pool.request("GET", url, headers=self._target.headers)
-            answer = asked.read(asked, url, response.status, response.content)
-        except AWAY:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            answer = read(await self._transport.get(request.target(), seconds))
+        except NO_ANSWER as error:
+            # A caller with little patience does not know yet whether pg-status responds.
+            is_early = isinstance(error, DeadlineError) and seconds < self._deadline
+            self._responds = False
+            self._retry_at = 0.0 if is_early else time.monotonic() + RETRY_SECONDS
             raise
-        except NOBODY:
-            self._answers.forget(asked)
+        except WITHDRAWN:
+            self._responds = True
+            self._cache.forget(request)
             raise
-        self._retry_at = 0.0
-        self._answers.store(asked, answer, asked_at)
+        except Exception:
+            self._responds = True
+            raise
+        self._responds = True
+        self._cache.store(request, answer, asked_at)
         return answer

@@ -1,112 +1,186 @@
-"""Which past answer may be used again; pure, ``now`` is an argument in monotonic seconds.
+"""The previous answers, and which of them may be used again. ``now`` is an argument, in seconds.
 
-An answer is *fresh* for ``max_age``, and *usable* when pg-status is away until it is
-``stale_if_error`` old. A replica's answer serves every ``min_lsn`` at or before its position:
-replay only goes forward.
+An answer is *fresh* for ``max_age``, and *usable* for ``stale_if_error`` if pg-status gives none.
+
+A replica's answer also serves every ``min_lsn`` at or before its position, because replay only
+moves forward. pg-status names replicas in turn, so such answers are kept for each host, and used in
+turn: each for a few callers at first, and without limit as soon as every host in turn is known.
 """
 
-from typing import Any, NamedTuple, TypeVar
+import threading
+from typing import Any
 
+from pgstatus.client.errors import WITHDRAWN
+from pgstatus.client.lsn import parse_lsn, parse_position
 from pgstatus.client.model import ChosenHost
-from pgstatus.client.wire import Question
-from pgstatus.errors import (
-    DeadlineError,
-    NoHostError,
-    NotReadyError,
-    SplitBrainError,
-    UnreachableError,
-)
-from pgstatus.lsn import parse_lsn, parse_position
+from pgstatus.client.request import Request
 
-AWAY = (UnreachableError, DeadlineError, NotReadyError)
-"""pg-status gave no answer: an old one is better than none."""
-NOBODY = (NoHostError, SplitBrainError)
-"""pg-status took its last answer back."""
-RETRY_SECONDS = 0.5
-"""While pg-status is away it is asked again this often."""
-
-# Questions differ by path and limits, which a program has a handful of.
+NOBODY = WITHDRAWN  # the former name
+# A program uses a handful of different requests.
 MAX_ENTRIES = 512
+# How many callers an answer serves while it is not known which hosts are in turn.
+USES = 3
+# A replica that was named this long ago, in seconds, is probably still in turn.
+RECENT_SECONDS = 1.0
+
+_ANY_TIMELINE = 0
+_Key = tuple[str, tuple[tuple[str, str], ...], int | None]
+"""Path, parameters, and the timeline of positions; None for requests without ``min_lsn``."""
 
 
-T = TypeVar("T")
+class _Entry:
+    """An answer and the time before its request was sent."""
+
+    __slots__ = ("at", "uses", "value")
+
+    def __init__(self, value: Any, at: float) -> None:
+        self.value = value
+        self.at = at
+        self.uses = 0
+
+    def is_past(self, position: int) -> bool:
+        """Whether it names a replica that has replayed this position."""
+        lsn = _replayed(self.value)
+        return lsn is not None and lsn >= position
 
 
-class _Entry(NamedTuple):
-    value: Any
-    at: float
+class _Turn:
+    """The latest answer of each host, the next to use first."""
+
+    __slots__ = ("complete", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[Any, _Entry] = {}
+        self.complete = False
 
 
-class Answers:
-    """The last answer to each question, ages in seconds."""
+class AnswerCache:
+    """The latest answers. All methods may be called by any thread."""
 
     def __init__(self, max_age: float, stale_if_error: float) -> None:
         self._max_age = max_age
-        self._stale_if_error = stale_if_error
-        self._entries: dict[Question[Any], _Entry] = {}
+        self._stale_if_error = max(stale_if_error, max_age)
+        self._turns: dict[_Key, _Turn] = {}
+        self._lock = threading.Lock()
 
-    def fresh(self, asked: Question[T], now: float) -> T | None:
-        """An answer that may be used without asking."""
-        return self._find(asked, now - self._max_age)
+    def fresh(self, request: Request, now: float) -> Any | None:
+        """An answer that may be used without a request."""
+        with self._lock:
+            return self._find(request, now - self._max_age, limited=True)
 
-    def usable(self, asked: Question[T], now: float) -> T | None:
-        """An answer that is better than none."""
-        return self._find(asked, now - max(self._stale_if_error, self._max_age))
+    def usable(self, request: Request, now: float) -> Any | None:
+        """An answer that may be used while pg-status gives none."""
+        with self._lock:
+            return self._find(request, now - self._stale_if_error, limited=False)
 
-    def store(self, asked: Question[T], value: T, now: float) -> None:
-        """Remember an answer that was asked for at ``now``, the time before the request."""
-        if asked.min_lsn is not None:
-            timeline, position = parse_position(asked.min_lsn)
-            if not (isinstance(value, ChosenHost) and _is_past(value, position)):
-                # The master, as no replica was there yet: true then, soon not true any more.
+    def has_usable(self, request: Request, now: float) -> bool:
+        """Whether there is such an answer. Its turn does not pass."""
+        with self._lock:
+            return (
+                self._find(request, now - self._stale_if_error, limited=False, use=False)
+                is not None
+            )
+
+    def is_shared(self, request: Request, answer: Any) -> bool:
+        """Whether any number of callers may use the answer to one request."""
+        return request.min_lsn is None or self._max_age <= 0 or _replayed(answer) is None
+
+    def store(self, request: Request, answer: Any, asked_at: float) -> None:
+        """Keep an answer. ``asked_at`` is the time before its request was sent."""
+        entry = _Entry(answer, asked_at)
+        with self._lock:
+            if request.min_lsn is None:
+                turn = self._turn(request, None)
+                turn.entries = {None: entry}
                 return
-            asked = _past(asked, timeline)
-        self._entries.pop(asked, None)
-        self._entries[asked] = _Entry(value, now)
-        if len(self._entries) > MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]
+            timeline, position = parse_position(request.min_lsn)
+            if not entry.is_past(position):
+                # The master, because no replica has replayed so far: a replica soon will have.
+                return
+            turn = self._turn(request, timeline or _ANY_TIMELINE)
+            host = (answer.host, answer.port)
+            previous = turn.entries.pop(host, None)
+            recent = {
+                other: entry
+                for other, entry in turn.entries.items()
+                if entry.at > asked_at - RECENT_SECONDS
+            }
+            # pg-status named a host again, and all the others: the turn has come round.
+            turn.complete = (
+                previous is not None
+                and all(each.is_past(position) for each in (previous, *recent.values()))
+                and min(each.at for each in (previous, *recent.values())) > asked_at - self._max_age
+            )
+            turn.entries = {**recent, host: entry}
 
-    def forget(self, asked: Question[Any]) -> None:
-        """The answer is not true any more, whoever is away next."""
-        for key in _keys(asked):
-            self._entries.pop(key, None)
+    def forget(self, request: Request) -> None:
+        """pg-status withdrew the answer: drop it, and the answers that follow from it."""
+        path, params, min_lsn, _ = request
+        with self._lock:
+            if min_lsn is None:
+                for key in [key for key in self._turns if key[:2] == (path, params)]:
+                    del self._turns[key]
+            else:
+                for key in _keys(request, parse_position(min_lsn)[0]):
+                    self._turns.pop(key, None)
+            if path == "/master":
+                # Where no replica matched, the answer was the master, too.
+                for turn in self._turns.values():
+                    turn.entries = {h: e for h, e in turn.entries.items() if not _is_master(e)}
 
-    def _find(self, asked: Question[T], since: float) -> T | None:
-        value: T | None
-        if asked.min_lsn is None:
-            entry = self._entries.get(asked)
-            value = entry.value if entry is not None and entry.at > since else None
-            return value
-        _, position = parse_position(asked.min_lsn)
-        entries = map(self._entries.get, _keys(asked))
-        value = next(
-            (
-                entry.value
-                for entry in entries
-                if entry is not None and entry.at > since and _is_past(entry.value, position)
-            ),
-            None,
-        )
-        return value
+    def _turn(self, request: Request, timeline: int | None) -> _Turn:
+        key = (request.path, request.params, timeline)
+        # The most recently stored answers are the last to be dropped.
+        turn = self._turns.pop(key, None) or _Turn()
+        self._turns[key] = turn
+        if len(self._turns) > MAX_ENTRIES:
+            del self._turns[next(iter(self._turns))]
+        return turn
+
+    def _find(
+        self, request: Request, since: float, *, limited: bool, use: bool = True
+    ) -> Any | None:
+        if request.min_lsn is None:
+            turn = self._turns.get((request.path, request.params, None))
+            entry = turn.entries.get(None) if turn else None
+            return entry.value if entry and entry.at > since else None
+        timeline, position = parse_position(request.min_lsn)
+        for key in _keys(request, timeline):
+            turn = self._turns.get(key)
+            if turn is None:
+                continue
+            for host, entry in turn.entries.items():
+                if entry.at <= since or not entry.is_past(position):
+                    continue
+                if limited and not turn.complete and entry.uses >= USES:
+                    continue
+                if use:
+                    entry.uses += 1
+                    turn.entries[host] = turn.entries.pop(host)
+                return entry.value
+        return None
 
 
-def _keys(asked: Question[T]) -> list[Question[T]]:
-    """Where an answer to it may be kept."""
-    if asked.min_lsn is None:
-        return [asked]
-    timeline, _ = parse_position(asked.min_lsn)
-    keys = [_past(asked, timeline)]
+def _keys(request: Request, timeline: int | None) -> list[_Key]:
+    """Where an answer to a request with a position may be kept."""
+    path, params, _, _ = request
+    keys: list[_Key] = [(path, params, timeline or _ANY_TIMELINE)]
     if timeline is None:
-        # An answer without a position will do if it is past this one; but which timeline it is on,
-        # an answer does not say.
-        keys.append(asked._replace(min_lsn=None, wait_ms=None))
+        # The timeline of an answer is not known, so an answer to a request without a position can
+        # serve only a position without a timeline.
+        keys.append((path, params, None))
     return keys
 
 
-def _past(asked: Question[T], timeline: int | None) -> Question[T]:
-    """The one key for all positions on a timeline."""
-    return asked._replace(min_lsn=f"{timeline}:", wait_ms=None)
+def _is_master(entry: _Entry) -> bool:
+    return isinstance(entry.value, ChosenHost) and entry.value.role == "master"
 
 
-def _is_past(chosen: ChosenHost, position: int) -> bool:
-    return chosen.role == "replica" and chosen.lsn is not None and parse_lsn(chosen.lsn) >= position
+def _replayed(answer: Any) -> int | None:
+    """The position that a replica has replayed."""
+    if not isinstance(answer, ChosenHost) or answer.role != "replica" or answer.lsn is None:
+        return None
+    try:
+        return parse_lsn(answer.lsn)
+    except (ValueError, TypeError):
+        return None

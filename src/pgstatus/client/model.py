@@ -1,6 +1,7 @@
-"""What pg-status answers, as frozen values.
+"""The answers of pg-status, as immutable values.
 
-The names are those of the JSON, so its documentation is the documentation of these.
+The fields are those of the JSON responses and have their names. A field that an older pg-status
+does not send has its default.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ Role = Literal["master", "replica", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class ChosenHost:
-    """The host that fits a question.
+    """The selected host.
 
-    ``lag_ms`` (milliseconds) and ``lag_bytes`` are as last measured, None where not known; ``lsn``
-    is a replica's replayed and a master's written position.
+    ``lag_ms`` (milliseconds) and ``lag_bytes`` are the last measured values, None if unknown.
+    ``lsn`` is the replayed position of a replica, and the written position of the master.
+    ``stale``: no host is within the limits, and ``fallback="stale"`` allows this one nevertheless.
     """
 
     host: str
@@ -24,11 +26,18 @@ class ChosenHost:
     lag_ms: int | None
     lag_bytes: int | None
     lsn: str | None
+    dc: str | None = None
+    geo: str | None = None
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """All that pg-status knows of one host. None: not known, or the host is dead."""
+    """The state of one host. None means unknown, or that the host is dead.
+
+    ``upstream`` is the ``host:port`` from which a replica streams. ``admits`` is false if the host
+    refuses new sessions, for the reason ``refusal``.
+    """
 
     host: str
     port: int
@@ -47,3 +56,6 @@ class HostStatus:
     checked_at: datetime | None
     error: str | None
     reason: str | None
+    upstream: str | None = None
+    admits: bool | None = None
+    refusal: str | None = None

@@ -1,30 +1,41 @@
-"""The client for threads. Concurrent callers with one question share the first one's request."""
+"""The client for threads, generated from `asynchronous`: see ``make unasync``."""
 
-import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
+from functools import partial
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-import httpcore2
-
-from pgstatus.client import wire
-from pgstatus.client.cache import AWAY, NOBODY, RETRY_SECONDS, Answers
+from pgstatus.client.cache import AnswerCache
+from pgstatus.client.endpoint import Endpoint, FilePath, Tls
+from pgstatus.client.errors import NO_ANSWER, WITHDRAWN, DeadlineError
 from pgstatus.client.model import ChosenHost, HostStatus
-from pgstatus.client.wire import Question, Target, all_hosts, one_host, selection
-from pgstatus.errors import UnreachableError
+from pgstatus.client.request import HOSTS, Fallback, Request, selection
+from pgstatus.client.response import Response, find_host, read_chosen, read_hosts
+from pgstatus.client.sharing import Sharing
+from pgstatus.client.transport import Transport
 
 T = TypeVar("T")
+
+# How long a caller waits for a new answer if a previous one is usable, in seconds.
+PATIENCE = 0.03
+# While pg-status does not respond, and answers are usable, it is asked again at this interval.
+RETRY_SECONDS = 0.5
 
 
 class PgStatusClient:
     """Asks the pg-status at ``url``: ``http://host:port``, ``https://…`` or ``unix:/path``.
 
-    All times are in seconds. ``deadline`` bounds one request from connecting to its last byte (the
-    resolution of the name is the system's). Answers are used again for ``max_age`` and, when
-    pg-status does not answer, until they are ``stale_if_error`` old; after that ClientError. One
-    object serves any number of threads; a forked child makes its own.
+    All times are in seconds. ``deadline`` bounds a request from the lookup of the name to the last
+    byte; if pg-status may wait for a replica, ``wait_ms`` is added to it. An answer is used again
+    for ``max_age``; and for ``stale_if_error`` while pg-status gives none, without waiting for it.
+
+    TLS: ``ssl_context``, or ``ca`` (default: that of the system) and, for a client certificate,
+    ``cert`` and ``key`` (PEM files). ``server_name`` is the name in the server's certificate if it
+    is not the host of the URL. A Unix domain socket uses TLS if one of these options is present.
+
+    One object serves any number of concurrent callers.
     """
 
     def __init__(
@@ -34,24 +45,25 @@ class PgStatusClient:
         token: str | None = None,
         deadline: float = 1.0,
         max_age: float = 0.1,
-        stale_if_error: float = 10.0,
+        stale_if_error: float = 600.0,
         max_connections: int = 10,
+        ssl_context: SSLContext | None = None,
+        ca: FilePath | None = None,
+        cert: FilePath | None = None,
+        key: FilePath | None = None,
+        server_name: str | None = None,
     ) -> None:
-        self._target = Target.parse(url, token)
+        endpoint = Endpoint.parse(url, token, Tls(ssl_context, ca, cert, key, server_name))
+        self._transport = Transport(endpoint, max_connections)
         self._deadline = deadline
-        self._answers = Answers(max_age, stale_if_error)
+        self._cache = AnswerCache(max_age, stale_if_error)
+        self._sharing = Sharing()
+        self._responds = True
         self._retry_at = 0.0
-        self._lock = threading.Lock()
-        self._flights: dict[Question[Any], Future[Any]] = {}
-        self._pool = httpcore2.ConnectionPool(
-            uds=self._target.uds,
-            max_connections=max_connections,
-            network_backend=_DeadlineBackend(),
-        )
 
     def master(self) -> ChosenHost:
-        """The master. NoHostError: there is none now; SplitBrainError: none of several is named."""
-        return self._ask(selection("/master"))
+        """The master. NoHostError: there is none. SplitBrainError: several, and none is named."""
+        return self._ask(Request("/master"), read_chosen)
 
     def replica(
         self,
@@ -60,56 +72,83 @@ class PgStatusClient:
         lag_bytes: int | None = None,
         min_lsn: str | None = None,
         wait_ms: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A live replica within the limits, in turn; the master when none fits (see ``role``).
+        """A live replica within the limits, in turn; if there is none, see ``fallback``.
 
-        ``min_lsn``: it has replayed up to there, ``HEX/HEX``, or ``TIMELINE:HEX/HEX`` and follows
-        that timeline. ``wait_ms``: how long pg-status may wait for one, by default as configured.
+        ``min_lsn``: the replica has replayed this position, ``HEX/HEX``; ``TIMELINE:HEX/HEX``: and
+        follows this timeline. ``wait_ms``: how long pg-status may wait for such a replica.
+        ``fallback``: ``master`` (the default of pg-status, unless configured otherwise), ``stale``
+        (the replica with the least lag if the master is down) or ``none``.
         """
-        asked = selection(
-            "/replica", lag_ms=lag_ms, lag_bytes=lag_bytes, min_lsn=min_lsn, wait_ms=wait_ms
+        return self._select(
+            "/replica",
+            lag_ms=lag_ms,
+            lag_bytes=lag_bytes,
+            min_lsn=min_lsn,
+            wait_ms=wait_ms,
+            fallback=fallback,
         )
-        return self._ask(asked)
 
-    def sync_by_time(self, *, lag_ms: int | None = None) -> ChosenHost:
-        """A replica late by at most ``lag_ms``, by default pg-status's own limit; or the master."""
-        return self._ask(selection("/sync_by_time", lag_ms=lag_ms))
+    def sync_by_time(
+        self, *, lag_ms: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """A replica that is at most ``lag_ms`` behind, by default the limit of pg-status."""
+        return self._select("/sync_by_time", lag_ms=lag_ms, fallback=fallback)
 
-    def sync_by_bytes(self, *, lag_bytes: int | None = None) -> ChosenHost:
-        """A replica behind by at most ``lag_bytes``; or the master."""
-        return self._ask(selection("/sync_by_bytes", lag_bytes=lag_bytes))
+    def sync_by_bytes(
+        self, *, lag_bytes: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """A replica that is at most ``lag_bytes`` behind."""
+        return self._select("/sync_by_bytes", lag_bytes=lag_bytes, fallback=fallback)
 
     def sync_by_time_or_bytes(
-        self, *, lag_ms: int | None = None, lag_bytes: int | None = None
+        self,
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A replica within one of the two limits; or the master."""
-        asked = selection("/sync_by_time_or_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes)
-        return self._ask(asked)
+        """A replica within one of the two limits."""
+        return self._select(
+            "/sync_by_time_or_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback
+        )
 
     def sync_by_time_and_bytes(
-        self, *, lag_ms: int | None = None, lag_bytes: int | None = None
+        self,
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
     ) -> ChosenHost:
-        """A replica within both limits; or the master."""
-        asked = selection("/sync_by_time_and_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes)
-        return self._ask(asked)
+        """A replica within both limits."""
+        return self._select(
+            "/sync_by_time_and_bytes", lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback
+        )
 
-    def most_sync_by_bytes(self, *, lag_bytes: int | None = None) -> ChosenHost:
-        """The replica that is the fewest bytes behind; or the master."""
-        return self._ask(selection("/most_sync_by_bytes", lag_bytes=lag_bytes))
+    def most_sync_by_bytes(
+        self, *, lag_bytes: int | None = None, fallback: Fallback | None = None
+    ) -> ChosenHost:
+        """The replica with the least byte lag."""
+        return self._select("/most_sync_by_bytes", lag_bytes=lag_bytes, fallback=fallback)
 
     def hosts(self) -> tuple[HostStatus, ...]:
-        """Every host, in the order of the configuration."""
-        return self._ask(all_hosts())
+        """All hosts, in the order of the configuration."""
+        return self._ask(HOSTS, read_hosts)
 
     def status(self, host: str) -> HostStatus:
-        """One host. NoHostError: pg-status does not know it."""
-        return self._ask(one_host(host))
+        """One host, ``name`` or ``name:port``. NoHostError: pg-status does not know it."""
+        return find_host(self.hosts(), host)
 
     def close(self) -> None:
-        """Close the kept connections. The next question opens new ones."""
-        self._pool.close()
+        """Wait for the requests in progress, and close the connections.
 
-    def __enter__(self) -> Self:
+        Requests in progress end as usual. The next request opens a new connection.
+        """
+        self._sharing.wait()
+        self._transport.close()
+
+    def __enter__(self) -> "PgStatusClient":
         return self
 
     def __exit__(
@@ -120,137 +159,68 @@ class PgStatusClient:
     ) -> None:
         self.close()
 
-    def _ask(self, asked: Question[T]) -> T:
-        now = time.monotonic()
-        with self._lock:
-            answer = self._answers.fresh(asked, now)
-            if answer is None and now < self._retry_at:
-                answer = self._answers.usable(asked, now)
-            if answer is not None:
-                return answer
-            flight: Future[T] | None = self._flights.get(asked)
-            leads = flight is None
-            if flight is None:
-                flight = self._flights[asked] = Future()
-        if leads:
-            self._fly(asked, flight)
-        try:
-            return flight.result()
-        except AWAY:
-            with self._lock:
-                answer = self._answers.usable(asked, time.monotonic())
-            if answer is None:
-                raise
-            return answer
+    def _select(self, path: str, **parameters: Any) -> ChosenHost:
+        return self._ask(selection(path, **parameters), read_chosen)
 
-    def _fly(self, asked: Question[T], flight: Future[T]) -> None:
-        """Fetch the answer in this thread, for it and for those who wait for ``flight``."""
+    def _ask(self, request: Request, read: Callable[[Response], T]) -> T:
+        now = time.monotonic()
+        answer: T | None = self._cache.fresh(request, now)
+        if answer is not None:
+            return answer
+        if self._cache.has_usable(request, now):
+            try:
+                if self._responds:
+                    return self._share(request, read, min(PATIENCE, self._deadline))
+            except NO_ANSWER:
+                pass
+            self._refresh(request, read)
+            previous: T | None = self._cache.usable(request, time.monotonic())
+            if previous is not None:  # it was not withdrawn in the meantime
+                return previous
+        return self._share(request, read, self._deadline + (request.wait_ms or 0) / 1000)
+
+    def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
+        """Send the request, unless the same one is in progress."""
+        until = None
+        work = partial(self._fetch, request, read, seconds)
+        while True:
+            answer: T
+            answer, is_own = self._sharing.run((request, seconds), work)
+            now = time.monotonic()
+            until = until or now + PATIENCE
+            if is_own or now >= until or self._cache.is_shared(request, answer):
+                return answer
+            # Some of the callers take the other replicas, as in the turn of pg-status.
+            other: T | None = self._cache.fresh(request, now)
+            if other is not None:
+                return other
+
+    def _refresh(self, request: Request, read: Callable[[Response], Any]) -> None:
+        """Send the request in the background, if it is time to."""
+        now = time.monotonic()
+        if now >= self._retry_at:
+            self._retry_at = now + self._deadline + RETRY_SECONDS
+            self._sharing.start(
+                (request, self._deadline), partial(self._fetch, request, read, self._deadline)
+            )
+
+    def _fetch(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
         asked_at = time.monotonic()
         try:
-            answer = self._fetch(asked, asked_at + self._deadline)
-        except BaseException as error:
-            with self._lock:
-                del self._flights[asked]
-                if isinstance(error, AWAY):
-                    self._retry_at = time.monotonic() + RETRY_SECONDS
-                elif isinstance(error, NOBODY):
-                    self._answers.forget(asked)
-            if isinstance(error, Exception):
-                flight.set_exception(error)
-                return
-            # An interrupt is for this thread alone.
-            flight.set_exception(UnreachableError("the thread that was asking was interrupted"))
+            answer = read(self._transport.get(request.target(), seconds))
+        except NO_ANSWER as error:
+            # A caller with little patience does not know yet whether pg-status responds.
+            is_early = isinstance(error, DeadlineError) and seconds < self._deadline
+            self._responds = False
+            self._retry_at = 0.0 if is_early else time.monotonic() + RETRY_SECONDS
             raise
-        with self._lock:
-            del self._flights[asked]
-            self._retry_at = 0.0
-            self._answers.store(asked, answer, asked_at)
-        flight.set_result(answer)
-
-    def _fetch(self, asked: Question[T], until: float) -> T:
-        url = self._target.url(asked)
-        with wire.translated(url):
-            response = self._pool.request(
-                "GET",
-                url,
-                headers=self._target.headers,
-                extensions={
-                    "timeout": {
-                        "pool": self._deadline,
-                        "connect": until,
-                        "write": until,
-                        "read": until,
-                    }
-                },
-            )
-        return asked.read(asked, url, response.status, response.content)
-
-
-def _left(until: float | None) -> float | None:
-    if until is None:
-        return None
-    left = until - time.monotonic()
-    if left <= 0:
-        raise httpcore2.ReadTimeout("the deadline has passed")
-    return left
-
-
-class _DeadlineBackend(httpcore2.NetworkBackend):
-    """The library's backend, with its timeouts read as points in time.
-
-    A timeout for each step lets a server that sends a byte a second hold a caller for ever. Given
-    the end of the whole request as every step's timeout, each step takes only what is left.
-    """
-
-    def __init__(self) -> None:
-        self._backend = httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(
-            self._backend.connect_tcp(host, port, _left(timeout), local_address, socket_options)
-        )
-
-    def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(
-            self._backend.connect_unix_socket(path, _left(timeout), socket_options)
-        )
-
-    def sleep(self, seconds: float) -> None:
-        self._backend.sleep(seconds)
-
-
-class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: Any,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout)))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        except WITHDRAWN:
+            self._responds = True
+            self._cache.forget(request)
+            raise
+        except Exception:
+            self._responds = True
+            raise
+        self._responds = True
+        self._cache.store(request, answer, asked_at)
+        return answer

@@ -1,11 +1,13 @@
-"""What is worth telling about the step from one snapshot to the next. Pure: two snapshots in,
-events out; the monitor logs them.
+"""Which changes from one snapshot to the next are reported. Pure: two snapshots in, events out; the
+monitor logs them.
 """
 
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import compress
+from operator import is_not
 
 from pgstatus.core.election import split_brain
 from pgstatus.core.snapshot import HostStatus, Role, Snapshot
@@ -23,12 +25,14 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change; ``text`` is a sentence for the log, ``host`` None where it is about them all."""
+    """One change; ``text`` is a log message, ``host`` is None if it concerns the whole cluster."""
 
     change: Change
     host: str | None
     text: str
     level: int = logging.INFO
+    timeline: int | None = None
+    lag_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +42,41 @@ class Update:
     before: Snapshot
     after: Snapshot
     events: tuple[Event, ...]
-    """What is worth reporting of it; may be empty."""
+    """What is reported of it; may be empty."""
 
 
 def events(before: Snapshot, after: Snapshot) -> Iterator[Event]:
-    """All that changed, the master first. A host that was not there before was unknown."""
+    """All changes, that of the master first. The state of a new host was unknown before."""
     yield from _master(before, after)
-    known = {str(status.host): status for status in before.hosts}
-    for new in after.hosts:
-        yield from _host(known.get(str(new.host), HostStatus(new.host)), new)
+    old, new = before.hosts, after.hosts
+    if len(old) == len(new):
+        # Hosts for which nothing has changed are the same objects.
+        changed = list(compress(range(len(new)), map(is_not, new, old)))
+        if all(old[index].host == new[index].host for index in changed):
+            for index in changed:
+                yield from _host(old[index], new[index])
+            return
+    known = {str(status.host): status for status in old}
+    for status in new:
+        yield from _host(known.get(str(status.host), HostStatus(status.host)), status)
 
 
 def _master(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     old, new = before.master, after.master
     if new is not None and (old is None or old.host != new.host):
-        was = f", before it was {old.host}" if old else ""
+        was = f", previously {old.host}" if old else ""
         yield Event(
-            Change.MASTER, str(new.host), f"master is {new.host} (timeline {new.timeline}{was})"
+            Change.MASTER,
+            str(new.host),
+            f"{new.host} is now the master (timeline {new.timeline}{was})",
+            timeline=new.timeline,
         )
     elif new is None and after.ready and (after.no_master != before.no_master or old is not None):
         yield Event(Change.MASTER, None, f"no master: {after.no_master}", logging.WARNING)
     if len(after.masters) > 1 and _claims(before) != _claims(after):
         yield Event(Change.SPLIT_BRAIN, None, split_brain(_claims(after)), logging.ERROR)
     elif len(before.masters) > 1 and len(after.masters) <= 1:
-        yield Event(Change.SPLIT_BRAIN, None, "split brain is over")
+        yield Event(Change.SPLIT_BRAIN, None, "split brain ended")
 
 
 def _claims(snapshot: Snapshot) -> list[tuple[str, int | None]]:
@@ -79,29 +94,47 @@ def _host(old: HostStatus, new: HostStatus) -> Iterator[Event]:
             f"{name} is {_health(new)}{detail}",
             logging.WARNING if bad else logging.INFO,
         )
+    if new.alive and (old.admits is False) != (new.admits is False):
+        yield _admission(name, new)
     if new.role is not old.role and new.role is not Role.UNKNOWN:
-        yield Event(Change.ROLE, name, f"{name} says it is a {new.role}")
+        yield Event(Change.ROLE, name, f"{name} is a {new.role}", timeline=new.timeline)
     if new.excluded and not old.excluded:
-        yield Event(Change.ROLE, name, f"{name} {new.reason}", logging.ERROR)
-    if old.role is new.role is Role.REPLICA and new.alive:
+        yield Event(Change.ROLE, name, f"{name}: {new.reason}", logging.ERROR)
+    if old.role is new.role is Role.REPLICA and new.alive and old.alive:
         yield from _sync(old, new, name)
+
+
+def _admission(name: str, new: HostStatus) -> Event:
+    if new.admits is False:
+        text = f"{name} does not accept new sessions: {new.refusal}"
+        return Event(Change.HEALTH, name, text, logging.WARNING)
+    return Event(Change.HEALTH, name, f"{name} accepts new sessions")
 
 
 def _sync(old: HostStatus, new: HostStatus, name: str) -> Iterator[Event]:
     if new.reason and old.same_history and not new.same_history:
-        yield Event(Change.SYNC, name, f"{name} {new.reason}", logging.WARNING)
+        yield Event(
+            Change.SYNC, name, f"{name}: {new.reason}", logging.WARNING, timeline=new.timeline
+        )
         return
-    for by, was, sync, lag, unit in (
-        ("time", old.sync_by_time, new.sync_by_time, new.lag_ms, "ms"),
-        ("bytes", old.sync_by_bytes, new.sync_by_bytes, new.lag_bytes, "bytes"),
-    ):
-        if was != sync:
-            word = "in sync" if sync else "late" if lag is not None else "perhaps late"
-            size = "unknown" if lag is None else f"{lag} {unit}"
-            yield Event(Change.SYNC, name, f"{name} is {word} by {by} (lag {size})")
+    was, sync = _in_sync_by_time(old), _in_sync_by_time(new)
+    if was != sync:
+        lag = "unknown" if new.lag_ms is None else f"{new.lag_ms} ms"
+        text = f"{name} is {'in sync' if sync else 'late'} by time (lag {lag})"
+        yield Event(Change.SYNC, name, text, lag_ms=new.lag_ms)
+    if old.sync_by_bytes != new.sync_by_bytes:
+        lag = "unknown" if new.lag_bytes is None else f"{new.lag_bytes} bytes"
+        text = f"{name} is {'in sync' if new.sync_by_bytes else 'late'} by bytes (lag {lag})"
+        yield Event(Change.SYNC, name, text, lag_ms=new.lag_ms)
+
+
+def _in_sync_by_time(status: HostStatus) -> bool:
+    return status.sync_by_time or status.tolerated
 
 
 def _health(status: HostStatus) -> str:
     if not status.alive:
         return "dead" if status.error else "unknown"
+    if status.down:
+        return "down"
     return "possibly dead" if status.possible_dead else "alive"

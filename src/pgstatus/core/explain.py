@@ -1,11 +1,12 @@
-"""Why a question is or is not answered with a host, in words. Pure, and with the same rules as the
-answer itself: `selection` decides, this module only says which of its steps it was.
+"""Why a question is or is not answered with a host, in words. Pure, and with the rules of the
+answer itself: `selection` decides, this module only describes the decisive step.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgstatus.core.selection import (
+    Choice,
+    Fallback,
     Kind,
     Place,
     Question,
@@ -31,38 +32,48 @@ class Verdict:
 
 def explain(snapshot: Snapshot, question: Question, place: Place) -> tuple[Verdict, ...]:
     """A verdict on every host, in list order."""
-    chosen = choose(snapshot, question, place)
+    choice = choose(snapshot, question, place)
     return tuple(
-        Verdict(status, True, _why_chosen(status, question))
-        if any(status is other for other in chosen)
-        else Verdict(status, False, _why_not(status, question, chosen))
+        Verdict(status, True, _why_chosen(status, question, choice))
+        if any(status is other for other in choice.hosts)
+        else Verdict(status, False, _why_not(status, question, choice))
         for status in snapshot.hosts
     )
 
 
-def _why_chosen(status: HostStatus, question: Question) -> str:
-    words = "is the master" if status.master else "fits"
+def _why_chosen(status: HostStatus, question: Question, choice: Choice) -> str:
+    words = "is the master" if status.master else "within the limits"
+    if choice.stale:
+        words = f"stale: {objection(status, question)}; no replica is within the limits"
     if status.possible_dead:
         words += f", {possibly_dead(status)}"
-    if status.master and question.kind is not Kind.MASTER:
-        words += ": no healthy replica fits"
+    if choice.fell_back:
+        words += ": no healthy replica is within the limits"
     return words
 
 
-def _why_not(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
+def _why_not(status: HostStatus, question: Question, choice: Choice) -> str:
     if question.kind is Kind.MASTER:
         return why_not_master(status)
     if status.master:
-        if is_outdated(status, question):
-            return outdated(status, question)
-        return "is the master: named only where no healthy replica fits"
-    return objection(status, question) or _why_not_first(status, question, chosen)
+        return _why_not_the_master(status, question)
+    return objection(status, question) or _why_not_first(status, question, choice)
 
 
-def _why_not_first(status: HostStatus, question: Question, chosen: Sequence[HostStatus]) -> str:
-    if status.possible_dead and not any(other.possible_dead for other in chosen):
-        return f"fits, but {not_first(status)}"
-    named = ", ".join(str(other.host) for other in chosen)
+def _why_not_the_master(master: HostStatus, question: Question) -> str:
+    if is_outdated(master, question):
+        return outdated(master, question)
+    if question.fallback is Fallback.NONE:
+        return "is the master; fallback=none"
+    if master.down:
+        return f"is the master, {possibly_dead(master)}"
+    return "is the master: used only if no healthy replica is within the limits"
+
+
+def _why_not_first(status: HostStatus, question: Question, choice: Choice) -> str:
+    if status.possible_dead and not any(other.possible_dead for other in choice.hosts):
+        return f"within the limits, but {not_first(status)}"
+    chosen = ", ".join(str(other.host) for other in choice.hosts)
     if question.kind is Kind.MOST_SYNC_BY_BYTES:
-        return f"fits, but {named} has less to catch up or comes first in the list"
-    return f"fits, but {named} is nearer"
+        return f"within the limits, but {chosen} has a lower byte lag or is listed first"
+    return f"within the limits, but {chosen} is nearer"

@@ -1,29 +1,35 @@
-"""How far a replica is behind, in milliseconds: an upper bound that can be defended.
+"""How far a replica is behind its master: upper bounds from samples of the master's write position.
 
-We keep a short history of where the master's log ended and when. Two bounds follow from it, and
-the smaller is told:
+The smaller of two bounds is the time lag:
 
-* A replica that has replayed past a sample is no further behind than that sample is old. This
-  needs no clock but ours: the primary may be idle (always the newest sample), out of sight (no
-  new samples: the bound grows), or the replica cut, frozen or paused (never passes a new one).
-* Everything committed before its last replayed transaction is on the replica too, so the age of
-  that transaction is a bound. Its time stamp is from some master's clock; it is converted by what
-  that clock showed at the last sample that the replica passed and at the first that it did not
-  (of the two the earlier counts: the clock may have been set in between), and believed only where
-  it falls between these. A clock that is wrong by minutes falls outside and is ignored; a cut link
-  leaves the bracket behind, so the bound still grows.
+* A replica that has replayed past a sample is no further behind than the sample is old. This uses
+  no clock but our own, whether the master is idle (the replica always passes the newest sample),
+  does not respond (no new samples: the bound grows), or the replica is cut off, frozen or paused
+  (it never passes a new sample).
+* Everything committed before its last replayed transaction is on the replica, too, so the age of
+  that transaction is a bound. Its time stamp is from the clock of a master; it is converted with
+  that clock's readings at the last sample that the replica has passed and at the first that it has
+  not (the earlier result counts: the clock may have been set in between), and it is valid only
+  between these two. A clock that is wrong by minutes falls outside and is ignored.
+
+If the master is known to be down, the time stops at that moment: nothing was committed since.
+
+Samples belong to one history: the server that writes it, and its timeline. After a promotion the
+samples of the former timeline remain valid up to the last moment at which the new master was
+certainly still in recovery.
 
 Sources: PostgreSQL manual, "Recovery Information Functions" (``pg_last_wal_replay_lsn``,
 ``pg_last_xact_replay_timestamp``) and "Backup Control Functions" (``pg_current_wal_lsn``).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from pgstatus.core.snapshot import Observation
 
-# At the usual pause of 5 s this is three quarters of an hour in full detail; thinning then keeps
-# hours more at half, a quarter … of it. A few tens of kilobytes.
+# At an interval of 5 s this is three quarters of an hour in full detail; thinning then keeps hours
+# more at half, a quarter and so on of it. A few tens of kilobytes.
 _MAX_SAMPLES = 512
 
 
@@ -40,26 +46,67 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class WalHistory:
-    """Samples of the master's write position, oldest first."""
+    """Samples of the write position of one history, oldest first."""
 
     samples: tuple[Sample, ...] = ()
+    writer: str | None = None
+    """The server that writes it."""
+    timeline: int | None = None
+    received: int | None = None
+    """The highest position that a replica of this history has reported."""
 
     @property
     def newest(self) -> Sample | None:
         return self.samples[-1] if self.samples else None
 
+    @property
+    def end(self) -> int | None:
+        """The highest position known to any host of this history."""
+        written = None if self.newest is None else self.newest.lsn
+        return max((p for p in (self.received, written) if p is not None), default=None)
+
     def add(self, master: Observation) -> "WalHistory":
-        """The history with what this check of the master saw; itself where that is nothing new."""
+        """The history with the result of a check of its master; unchanged if it is not newer."""
         if master.lsn is None or (self.samples and master.started <= self.samples[-1].taken):
             return self
-        # The LSN was read after the question was sent: at `started` the log ended there or before.
+        # The LSN was read after `started`: at that moment the WAL ended there or before.
         sample = Sample(master.started, master.lsn, master.timeline, master.host_time)
         kept = self.samples
         if len(kept) >= _MAX_SAMPLES:
             half = len(kept) // 2
-            # A dropped sample can only make a bound larger, never wrong.
+            # Without a sample a bound can only be larger, never wrong.
             kept = kept[:half:2] + kept[half:]
-        return WalHistory((*kept, sample))
+        return replace(self, samples=(*kept, sample))
+
+    def goes_back(self, master: Observation) -> bool:
+        """The master's position is lower than before: it was restored from an older copy."""
+        newest = self.newest
+        return (
+            newest is not None
+            and newest.timeline == master.timeline
+            and master.lsn is not None
+            and master.lsn < newest.lsn
+        )
+
+    def with_received(self, replica: Observation) -> "WalHistory":
+        """The history with the positions that a replica of this history reports."""
+        positions = (self.received, replica.lsn, replica.received_lsn, replica.upstream_lsn)
+        received = max((p for p in positions if p is not None), default=None)
+        return self if received == self.received else replace(self, received=received)
+
+    def continued_by(
+        self, writer: str, timeline: int | None, in_recovery_at: float | None
+    ) -> "WalHistory":
+        """The history that this master writes, last known to be in recovery at that moment."""
+        if writer == self.writer and (timeline is None or timeline == self.timeline):
+            return self
+        if writer == self.writer and self.timeline is None:
+            return replace(self, timeline=timeline)
+        samples: tuple[Sample, ...] = ()
+        if timeline is not None and self.timeline is not None and timeline > self.timeline:
+            until = -inf if in_recovery_at is None else in_recovery_at
+            samples = tuple(sample for sample in self.samples if sample.taken <= until)
+        return WalHistory(samples, writer, timeline)
 
     def _comparable(self, timeline: int | None) -> Iterator[Sample]:
         for sample in reversed(self.samples):
@@ -67,21 +114,28 @@ class WalHistory:
                 yield sample
 
 
-def time_lag(history: WalHistory, replica: Observation) -> float | None:
-    """Seconds that the replica is behind at most, as of ``replica.finished``; None is unknown."""
+def time_lag(history: WalHistory, replica: Observation, until: float = inf) -> float | None:
+    """Upper bound of the lag at the end of the check, seconds; None: unknown.
+
+    ``until``: the master is known to have committed nothing since.
+    """
     if replica.lsn is None:
         return None
+    end = min(replica.finished, until)
     not_passed: Sample | None = None
     for sample in history._comparable(replica.timeline):
         if replica.lsn < sample.lsn:
             not_passed = sample
             continue
         passed_at = sample.taken
-        if replica.replayed_at is not None and not_passed is not None:
-            committed = min(_by_our_clock(replica.replayed_at, s) for s in (sample, not_passed))
-            if sample.taken < committed <= min(not_passed.taken, replica.finished):
+        if replica.replayed_at is not None and (not_passed is not None or until < inf):
+            # After the master went down no sample can follow: its end takes the place of one.
+            bounds = [sample] if not_passed is None else [sample, not_passed]
+            committed = min(_by_our_clock(replica.replayed_at, bound) for bound in bounds)
+            limit = end if not_passed is None else min(not_passed.taken, end)
+            if sample.taken < committed <= limit:
                 passed_at = committed
-        return max(0.0, replica.finished - passed_at)
+        return max(0.0, end - passed_at)
     return None
 
 
@@ -89,26 +143,25 @@ def _by_our_clock(stamp: float, sample: Sample) -> float:
     return sample.taken + (stamp - sample.host_time)
 
 
-def byte_lag(history: WalHistory, replica: Observation) -> int | None:
-    """Bytes of log that the master had written and the replica not yet replayed."""
-    newest = history.newest
-    if newest is None or replica.lsn is None:
+def byte_lag(end: int | None, replica: Observation) -> int | None:
+    """Bytes of WAL up to ``end`` that the replica has not replayed."""
+    if end is None or replica.lsn is None:
         return None
-    return max(0, newest.lsn - replica.lsn)
+    return max(0, end - replica.lsn)
 
 
 def over(lag: int | None, limit: int, unit: str) -> str | None:
-    """Why a lag is not within the limit, to continue "host …"; None: it is. Unknown is over all."""
+    """Why a lag is not within the limit; None: it is. An unknown lag exceeds every limit."""
     if lag is None:
-        return f"has an unknown lag in {unit}"
-    return f"is {lag} {unit} behind, more than {limit}" if lag > limit else None
+        return "time lag unknown" if unit == "ms" else "byte lag unknown"
+    return f"{lag} {unit} behind (limit {limit} {unit})" if lag > limit else None
 
 
 def is_conclusive(history: WalHistory, replica: Observation, tolerance: float) -> bool:
-    """Looking again would not show a better figure.
+    """A second check would not result in a lower lag.
 
     Either the bound is within ``tolerance`` seconds, or the replica has replayed all of a sample
-    as recent as its own check, and what is left is the time that the check itself took.
+    that is as recent as its own check, and the remainder is the duration of the check.
     """
     newest = history.newest
     lag = time_lag(history, replica)
@@ -119,11 +172,12 @@ def is_conclusive(history: WalHistory, replica: Observation, tolerance: float) -
 
 
 def is_ahead(history: WalHistory, replica: Observation) -> bool:
-    """The replica replayed log that the master, asked later, had not written: another history."""
+    """The replica has replayed WAL that the master, checked later, had not written."""
     newest = history.newest
     return (
         newest is not None
         and replica.lsn is not None
         and newest.taken >= replica.finished
         and replica.lsn > newest.lsn
+        and (replica.timeline is None or newest.timeline in (None, replica.timeline))
     )

@@ -1,4 +1,4 @@
-"""How an answer looks, in text and JSON. Pure: hosts in, text or plain JSON values out."""
+"""The text and JSON form of answers. Pure: hosts in, text or plain JSON values out."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,9 +11,11 @@ from pgstatus.lsn import format_lsn
 
 Json = Mapping[str, str | int | bool | None]
 
+_SELECTION = ("host", "port", "role", "lag_ms", "lag_bytes", "lsn", "dc", "geo")
+
 
 class HostFormat(StrEnum):
-    """``?format=``: how a text answer names the host."""
+    """``?format=``: the form of the host in a text answer."""
 
     HOST = "host"
     HOSTPORT = "hostport"
@@ -33,19 +35,25 @@ def host_text(status: HostStatus, form: HostFormat) -> str:
             return f"postgresql://{status.host}"
 
 
-def selection(status: HostStatus | None, reason: str | None) -> Json:
-    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; its ``reason`` if nobody's."""
+def selection(status: HostStatus | None, reason: str | None, *, stale: bool = False) -> Json:
+    """The answer of ``/master``, ``/replica`` and ``/sync_by_*``; without a host, the reason.
+
+    ``stale`` marks a host that exceeds the limits of the question (``fallback=stale``).
+    """
     if status is None:
-        nothing = dict.fromkeys(("host", "port", "role", "lag_ms", "lag_bytes", "lsn"))
+        nothing: dict[str, str | None] = dict.fromkeys(_SELECTION)
         return {**nothing, "reason": reason}
-    return {
+    answer: dict[str, str | int | bool | None] = {
         "host": status.host.name,
         "port": status.host.port,
         "role": status.role,
         "lag_ms": status.lag_ms,
         "lag_bytes": status.lag_bytes,
         "lsn": _lsn(status),
+        "dc": status.host.dc,
+        "geo": status.host.geo,
     }
+    return {**answer, "stale": True} if stale else answer
 
 
 def explanation(verdicts: Sequence[Verdict]) -> Sequence[Json]:
@@ -57,12 +65,12 @@ def explanation(verdicts: Sequence[Verdict]) -> Sequence[Json]:
 
 
 def explanation_text(verdicts: Sequence[Verdict]) -> str:
-    """The same, a line for each host."""
+    """The same as text, one line per host."""
     return "".join(f"{'+' if v.chosen else '-'} {v.status.host} {v.why}\n" for v in verdicts)
 
 
 def change_report(snapshot: Snapshot, changes: Sequence[str]) -> Mapping[str, object]:
-    """What the command of ``on_change`` reads: the whole state, and what of it has changed."""
+    """The input of the ``on_change`` command: the whole state, and which facts have changed."""
     return {
         "changes": changes,
         "master": None if snapshot.master is None else host_entry(snapshot.master),
@@ -97,6 +105,9 @@ def host_status(status: HostStatus) -> Json:
         "checked_at": rfc3339(status.checked_at),
         "error": status.error,
         "reason": status.reason,
+        "upstream": status.upstream,
+        "admits": status.admits,
+        "refusal": status.refusal,
     }
 
 

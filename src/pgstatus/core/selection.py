@@ -1,13 +1,15 @@
-"""Who is named for a question. Pure: a snapshot and a question in, the equally good hosts out.
+"""Which hosts answer a question. Pure: a snapshot and a question in, the equally good hosts out.
 
-The order of preference, for every question about replicas:
+The order of preference for a question about replicas:
 
-1. healthy replicas that satisfy the question's limits,
-2. the healthy master,
-3. the same two again among the possibly dead.
+1. healthy replicas within the question's limits,
+2. the healthy master, unless ``fallback`` is ``none``,
+3. the same two again among the possibly dead hosts,
+4. if ``fallback`` is ``stale``: the least late live replica of the master's history, marked stale.
 
-Among replicas of one step those in the asker's data centre (``dc``) come first, else those in its
-region (``geo``), else all. `Turns` then names the equals one after the other.
+A master that is known to be down never answers such a question. Among the replicas of one step
+those in the data centre of this instance (``dc``) come first, then those in its region (``geo``),
+then all others. `Turns` distributes the requests evenly among the hosts of an answer.
 """
 
 from collections import OrderedDict
@@ -22,15 +24,19 @@ from pgstatus.core.snapshot import HostStatus, Role, Snapshot
 from pgstatus.lsn import format_lsn
 
 MAX_WAIT_MS = 10_000
-"""How long a ``min_lsn`` question may wait: it holds a thread."""
+"""Longest time that a ``min_lsn`` question may wait."""
 
-# Questions with limits of their own (`min_lsn` above all) are without number; a turn that is
-# forgotten begins anew, which nobody can notice.
+# Questions with a limit of their own (`min_lsn` above all) are unlimited in number. A turn that was
+# dropped starts again at the next host.
 _MAX_QUESTIONS = 1024
+
+_PAGE = 8192
+# Longest WAL page header (XLogLongPageHeaderData); the usual one has 24 bytes.
+_PAGE_HEADER = 40
 
 
 class Kind(StrEnum):
-    """What is asked for; the value is the endpoint's path without the slash."""
+    """What is requested; the value is the endpoint's path without the slash."""
 
     MASTER = "master"
     REPLICA = "replica"
@@ -41,24 +47,37 @@ class Kind(StrEnum):
     MOST_SYNC_BY_BYTES = "most_sync_by_bytes"
 
 
+class Fallback(StrEnum):
+    """What answers a question about replicas if no replica is within its limits."""
+
+    MASTER = "master"
+    """The master, unless it is down."""
+    STALE = "stale"
+    """The master, unless it is down; otherwise the least late live replica, marked stale."""
+    NONE = "none"
+    """No host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question; a limit that is None does not matter. `Thresholds.question` makes them."""
+    """One question; a limit that is None does not apply. `Thresholds.question` creates them."""
 
     kind: Kind
     lag_ms: int | None = None
     lag_bytes: int | None = None
     min_lsn: int | None = None
     timeline: int | None = None
-    """The one that ``min_lsn`` is on; None: whichever."""
+    """The timeline of ``min_lsn``; None: any."""
+    fallback: Fallback = Fallback.MASTER
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The limits of a ``/sync_by_*`` question that names none."""
+    """The limits of a ``/sync_by_*`` question, and the fallback, if the request contains none."""
 
     lag_ms: int = 1000
     lag_bytes: int = 1_000_000
+    fallback: Fallback = Fallback.MASTER
 
     def question(
         self,
@@ -67,18 +86,23 @@ class Thresholds:
         lag_bytes: int | None = None,
         min_lsn: int | None = None,
         timeline: int | None = None,
+        fallback: Fallback | None = None,
     ) -> Question:
-        """The question with the limits that its kind looks at, and no others."""
+        """The question with the limits that apply to its kind, and no others."""
         if kind is Kind.MASTER:
             return Question(kind)
-        if kind is Kind.REPLICA:
-            return Question(kind, lag_ms, lag_bytes, min_lsn, timeline)
+        if kind is not Kind.REPLICA:
+            lag_ms = self.lag_ms if lag_ms is None else lag_ms
+            lag_bytes = self.lag_bytes if lag_bytes is None else lag_bytes
+            lag_ms = lag_ms if kind in _BY_TIME else None
+            lag_bytes = lag_bytes if kind in _BY_BYTES else None
         return Question(
             kind,
-            (self.lag_ms if lag_ms is None else lag_ms) if kind in _BY_TIME else None,
-            (self.lag_bytes if lag_bytes is None else lag_bytes) if kind in _BY_BYTES else None,
+            lag_ms,
+            lag_bytes,
             min_lsn,
             timeline,
+            self.fallback if fallback is None else fallback,
         )
 
 
@@ -88,31 +112,67 @@ _BY_BYTES = set(Kind) - {Kind.MASTER, Kind.REPLICA, Kind.SYNC_BY_TIME}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this instance stands; None: it does not matter."""
+    """The location of this instance; None: not considered."""
 
     dc: str | None = None
     geo: str | None = None
 
 
-def choose(snapshot: Snapshot, question: Question, place: Place) -> tuple[HostStatus, ...]:
-    """The hosts that answer the question equally well, in list order; empty where none does."""
-    master = [status for status in snapshot.hosts if status.master]
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The answer to a question: hosts that are equally good, in list order; empty: none."""
+
+    hosts: tuple[HostStatus, ...] = ()
+    fell_back: bool = False
+    """A question about replicas is answered with the master."""
+    stale: bool = False
+    """The host exceeds the limits of the question (``fallback=stale``)."""
+
+
+def choose(
+    snapshot: Snapshot, question: Question, place: Place, *, use_master: bool = True
+) -> Choice:
+    """The answer to the question.
+
+    ``use_master=False`` answers a question about replicas as if the master were down; it serves
+    requests in excess of ``fallback_per_s``.
+    """
+    master = snapshot.master
     if question.kind is Kind.MASTER:
-        return tuple(master)
-    if master and is_outdated(master[0], question):
-        master = []
+        return Choice(() if master is None else (master,))
+    if not use_master or (master is not None and not _may_fall_back(master, question)):
+        master = None
     fitting = [s for s in snapshot.hosts if objection(s, question) is None]
     for possible_dead in (False, True):
         replicas = [s for s in fitting if s.possible_dead is possible_dead]
         if replicas:
-            return _nearest(replicas, question, place)
-        if master and master[0].possible_dead is possible_dead:
-            return tuple(master)
-    return ()
+            return Choice(_nearest(replicas, question, place))
+        if master is not None and master.possible_dead is possible_dead:
+            return Choice((master,), fell_back=True)
+    if question.fallback is Fallback.STALE:
+        return _least_late(snapshot, question)
+    return Choice()
+
+
+def _may_fall_back(master: HostStatus, question: Question) -> bool:
+    return not (master.down or question.fallback is Fallback.NONE or is_outdated(master, question))
+
+
+def _least_late(snapshot: Snapshot, question: Question) -> Choice:
+    replicas = [
+        status
+        for status in snapshot.hosts
+        if status.is_live_replica and status.same_history and _behind(status, question) is None
+    ]
+    if not replicas:
+        return Choice()
+    # Within one history the replica with the highest position is the least late one.
+    best = min(replicas, key=lambda s: (s.possible_dead, -1 if s.lsn is None else -s.lsn))
+    return Choice((best,), stale=True)
 
 
 def is_reached(snapshot: Snapshot, question: Question) -> bool:
-    """A healthy replica answers the question: nobody needs to wait for one."""
+    """A healthy replica answers the question; waiting is not necessary."""
     return any(
         not status.possible_dead and objection(status, question) is None
         for status in snapshot.hosts
@@ -120,15 +180,15 @@ def is_reached(snapshot: Snapshot, question: Question) -> bool:
 
 
 def may_be_reached(snapshot: Snapshot) -> bool:
-    """There is a healthy replica to wait for."""
+    """A healthy replica exists; it may answer the question later."""
     return any(s.role is Role.REPLICA and not s.possible_dead for s in snapshot.hosts)
 
 
 def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str | None:
-    """Why a load balancer should not use this one host for the question; None: it should.
+    """Why a load balancer should not use this host for the question; None: it should.
 
-    The same preference as in `choose`, less the master: the possibly dead only where no healthy
-    replica fits.
+    The preference is that of `choose` without the master: possibly dead hosts are used only if no
+    healthy replica is within the limits.
     """
     reason = objection(status, question)
     if reason is None and status.possible_dead and is_reached(snapshot, question):
@@ -137,46 +197,57 @@ def refusal(snapshot: Snapshot, status: HostStatus, question: Question) -> str |
 
 
 def not_first(status: HostStatus) -> str:
-    """Why a possibly dead host that fits is not named, though there is a healthy one."""
-    return f"is {possibly_dead(status)}, and healthy hosts come first"
+    """Why a possibly dead host within the limits is not the answer while a healthy one exists."""
+    return f"{possibly_dead(status)}; healthy hosts are preferred"
 
 
 def possibly_dead(status: HostStatus) -> str:
-    """That it is, and why."""
-    return f"possibly dead ({status.error})"
+    """The health of a possibly dead host, with the cause."""
+    return f"{'down' if status.down else 'possibly dead'} ({status.error})"
 
 
 def why_not_master(status: HostStatus) -> str:
-    """Why ``/master`` does not name this host."""
-    # The reason of a live replica is about its freshness.
-    return (not status.is_live_replica and status.reason) or f"is a {status.role}"
+    """Why this host is not the answer of ``/master``."""
+    # The reason of a live replica refers to its freshness.
+    return (not status.is_live_replica and status.reason) or f"{status.role}, not master"
 
 
-def nobody(snapshot: Snapshot, question: Question) -> str | None:
-    """Why no host at all answers the question."""
+def why_none(snapshot: Snapshot, question: Question) -> str | None:
+    """Why no host answers the question."""
     master = snapshot.master
-    if master is not None and is_outdated(master, question):
-        return f"{master.host} {outdated(master, question)}"
-    return snapshot.no_master
+    if master is None:
+        return snapshot.no_master
+    if is_outdated(master, question):
+        return f"{master.host}: {outdated(master, question)}"
+    if question.kind is Kind.MASTER:
+        return None
+    if master.down:
+        return (
+            f"no replica is within the limits; the master {master.host} is {possibly_dead(master)}"
+        )
+    if question.fallback is Fallback.NONE:
+        return "no replica is within the limits (fallback=none)"
+    return "no replica is within the limits; the limit of requests to the master is reached"
 
 
 def outdated(master: HostStatus, question: Question) -> str:
     """`is_outdated` in words."""
-    return f"is the master, but on timeline {master.timeline}, not {question.timeline}"
+    return f"master on timeline {master.timeline}, timeline {question.timeline} is required"
 
 
 def is_outdated(master: HostStatus, question: Question) -> bool:
-    """The asker has written on a newer timeline: this master was replaced, we are the last to know.
+    """The client has written on a newer timeline than the master's.
 
-    To name it would be to lose sight of what they wrote.
+    The master was replaced and this instance has not detected it yet: the client's own write is
+    missing there.
     """
     return (master.timeline or 0) < (question.timeline or 0)
 
 
 def objection(status: HostStatus, question: Question) -> str | None:
-    """Why this host is no answer to a question about replicas, in words; None: it is one."""
+    """Why this host does not answer a question about replicas; None: it does."""
     if not status.is_live_replica:
-        return status.reason or "is not a live replica"
+        return status.reason or "not a live replica"
     by_time = _over(status, status.lag_ms, question.lag_ms, "ms")
     by_bytes = _over(status, status.lag_bytes, question.lag_bytes, "bytes")
     if question.kind is Kind.SYNC_BY_TIME_OR_BYTES:
@@ -190,7 +261,7 @@ def _over(status: HostStatus, lag: int | None, limit: int | None, unit: str) -> 
     if limit is None:
         return None
     if not status.same_history:
-        return status.reason or "follows another history"
+        return status.reason or "different history"
     return over(lag, limit, unit)
 
 
@@ -198,13 +269,25 @@ def _behind(status: HostStatus, question: Question) -> str | None:
     if question.min_lsn is None:
         return None
     if not status.same_history:
-        return status.reason or "follows another history"
+        return status.reason or "different history"
     if question.timeline is not None and question.timeline != status.history:
-        return f"follows timeline {status.history}, not {question.timeline}"
-    if status.lsn is None or status.lsn < question.min_lsn:
-        reached = "nothing" if status.lsn is None else format_lsn(status.lsn)
-        return f"has replayed {reached}, not {format_lsn(question.min_lsn)}"
+        return f"timeline {status.history}, timeline {question.timeline} is required"
+    if status.lsn is None or status.lsn < _end_of_records(question.min_lsn):
+        reached = "none" if status.lsn is None else format_lsn(status.lsn)
+        return f"replayed position {reached}, {format_lsn(question.min_lsn)} is required"
     return None
+
+
+def _end_of_records(lsn: int) -> int:
+    """The lowest replay position at which every record that ends at or before ``lsn`` is replayed.
+
+    An insert position just after a page header is reported past the header, while the replay
+    position ends before it. The shortest record has 24 bytes: one that ends within the first 47
+    bytes of a page has begun on the page before, so that a replay position at the start of this
+    page includes it. This holds for the short and the long header, whatever the segment size.
+    """
+    offset = lsn % _PAGE
+    return lsn - offset if offset <= _PAGE_HEADER else lsn
 
 
 def _nearest(
@@ -212,17 +295,17 @@ def _nearest(
 ) -> tuple[HostStatus, ...]:
     if question.kind is Kind.MOST_SYNC_BY_BYTES:
         return (min(replicas, key=lambda s: s.lag_bytes or 0),)
-    for mine, theirs in (
+    for here, near in (
         (place.dc, [s for s in replicas if s.host.dc == place.dc]),
         (place.geo, [s for s in replicas if s.host.geo == place.geo]),
     ):
-        if mine is not None and theirs:
-            return tuple(theirs)
+        if here is not None and near:
+            return tuple(near)
     return tuple(replicas)
 
 
 class Turns:
-    """Round robin: each distinct question keeps its own even turn. Safe to use from any thread."""
+    """Round robin: each distinct question has its own turn. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -230,10 +313,10 @@ class Turns:
         self._begin = count()
 
     def of(self, question: Question) -> Iterator[int]:
-        """The question's turn: whoever answers takes its next number, modulo the number of hosts.
+        """The question's turn; an answer takes its next number, modulo the number of hosts.
 
-        New questions begin at different hosts: where every request is a new question (a fresh
-        ``min_lsn``), the hosts still share the load.
+        New questions start at different hosts: if every request is a new question (a fresh
+        ``min_lsn``), the load is still distributed evenly.
         """
         with self._lock:
             turn = self._turns.get(question)

@@ -1,25 +1,25 @@
-"""What a command that follows the cluster needs to know, and whether it has changed.
+"""The facts that an ``on_change`` command reacts to, and whether they have changed. Pure.
 
-Lags and positions change all the time; these are the few facts that somebody acts upon. Pure.
+Lags and positions change all the time and are not among them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from pgstatus.core.snapshot import Snapshot
+from pgstatus.core.snapshot import HostStatus, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The facts; two that are equal need no action. Hosts are ``name:port``."""
+    """The facts; between two equal situations no action is required. Hosts are ``name:port``."""
 
     master: str | None
     replicas: tuple[str, ...]
     """The live ones."""
     sync: tuple[str, ...]
-    """Those of them that are in sync."""
+    """Those of them that are in sync, or late by less than the interval of the checks explains."""
     split_brain: tuple[str, ...]
-    """Who says it is the master, where that is more than one."""
+    """The masters, if there are several."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Situation":
@@ -28,12 +28,12 @@ class Situation:
         return cls(
             master=str(snapshot.master.host) if snapshot.master else None,
             replicas=tuple(str(status.host) for status in replicas),
-            sync=tuple(str(status.host) for status in replicas if status.in_sync),
+            sync=tuple(str(status.host) for status in replicas if _is_synced(status)),
             split_brain=claims if len(claims) > 1 else (),
         )
 
     def differences(self, before: "Situation | None") -> tuple[str, ...]:
-        """The names of the facts that are other than ``before``; all of them after None."""
+        """The names of the facts that differ from ``before``; after None, all of them."""
         names = tuple(field.name for field in fields(self))
         return tuple(n for n in names if before is None or getattr(self, n) != getattr(before, n))
 
@@ -48,3 +48,8 @@ class Situation:
             "PG_STATUS_SPLIT_BRAIN": " ".join(self.split_brain),
             "PG_STATUS_CHANGES": " ".join(changes),
         }
+
+
+def _is_synced(status: HostStatus) -> bool:
+    in_time = status.sync_by_time or status.tolerated
+    return in_time and (status.sync_by_bytes or status.lag_bytes is None)

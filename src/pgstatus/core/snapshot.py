@@ -1,18 +1,19 @@
-"""The frozen values that travel between the layers: what one check saw, and what is served.
+"""The immutable values that pass between the layers: the result of a check, and what is served.
 
-Nothing here can change after it was made, so any thread may keep and read it without a lock.
-Moments called ``started``, ``finished`` or ``now`` are seconds of one monotonic clock of ours.
+Any thread may keep and read them without a lock. ``started``, ``finished`` and ``now`` are seconds
+of one monotonic clock of this process.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from pgstatus.errors import Cause
 
 
 class Role(StrEnum):
-    """What a host says of itself (``pg_is_in_recovery()``)."""
+    """The role of a host (``pg_is_in_recovery()``)."""
 
     MASTER = "master"
     REPLICA = "replica"
@@ -21,7 +22,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A configured host: its name and port as clients shall hear them, and where it stands."""
+    """A configured host: name and port as reported to clients, and its location."""
 
     name: str
     port: int
@@ -30,7 +31,7 @@ class Host:
 
     @property
     def address(self) -> tuple[str, int]:
-        """What tells it from the others."""
+        """Its identity among the configured hosts."""
         return self.name, self.port
 
     def __str__(self) -> str:
@@ -40,14 +41,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A check that succeeded: one row that the host returned in one round trip."""
+    """The result of a successful check: one row that the host returned in one round trip."""
 
     in_recovery: bool
     lsn: int | None
-    """Replica: replayed up to here. Master: written up to here. Bytes; None before any replay."""
+    """Replica: replay position. Master: write position. Bytes; None: nothing replayed yet."""
     timeline: int | None
-    """Master: the timeline it writes. Replica: the one it receives, or, without a receiver, that
-    of its last restart point; None where it may not be read."""
+    """Master: the timeline that it writes. Replica: the timeline that it receives; without a WAL
+    receiver, that of its last restartpoint; None: not readable."""
     receiving: bool
     """Replica: its WAL receiver is running."""
     system_identifier: int | None
@@ -97,7 +98,7 @@ class Standby:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What ``pg_control_checkpoint()`` returns of the last checkpoint."""
+    """The last checkpoint, from ``pg_control_checkpoint()``."""
 
     lsn: int
     time: float
@@ -107,7 +108,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position check that succeeded: how far a replica has replayed, and nothing else."""
+    """The result of a successful position check: the replay position of a replica, nothing else."""
 
     in_recovery: bool
     lsn: int | None
@@ -117,7 +118,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A check that failed, or is overdue; ``message`` is for people."""
+    """A check that failed, or is overdue; ``message`` is readable text."""
 
     cause: Cause
     message: str
@@ -135,35 +136,47 @@ class HostStatus:
     host: Host
     role: Role = Role.UNKNOWN
     master: bool = False
-    """It is the host that ``/master`` names."""
+    """The elected master, the answer of ``/master``."""
     alive: bool = False
     possible_dead: bool = False
+    down: bool = False
+    """The master is known to be down: it cannot commit anything. Its connections are refused and no
+    live replica streams from it."""
     timeline: int | None = None
     lsn: int | None = None
     lag_ms: int | None = None
-    """Upper bound of how far behind the master, milliseconds; None is unknown."""
+    """Upper bound of the time lag, milliseconds; None: unknown."""
     lag_bytes: int | None = None
     sync_by_time: bool = False
     sync_by_bytes: bool = False
+    tolerated: bool = False
+    """Not in sync, but by no more than the interval between two checks may explain, and in sync
+    before. Events and the ``on_change`` command treat it as in sync; requests do not."""
     same_history: bool = False
-    """Its LSN can be compared with the master's."""
+    """Its LSN is comparable with the master's."""
     history: int | None = None
-    """The timeline that its LSN counts on: ``timeline``, or where that may not be read and nothing
-    speaks against it, the master's."""
+    """The timeline that its LSN refers to: ``timeline``; if that is not readable and nothing
+    contradicts it, the master's."""
+    upstream: str | None = None
+    """The server that its WAL receiver streams from, ``host:port``."""
+    admits: bool | None = None
+    """New sessions are accepted; None: unknown."""
+    refusal: str | None = None
+    """Why new sessions are not accepted."""
     checked_at: datetime | None = None
-    """End of the check that all this is from, UTC."""
+    """End of the check that these values are from, UTC."""
     seen: float | None = None
-    """When the last good check began, which all the rest is from; None: nothing is believed."""
+    """When the last successful check began; None: no valid observation."""
     error: str | None = None
     """Why the last check failed."""
     reason: str | None = None
-    """Why it is not eligible, or not eligible where freshness is asked for."""
+    """Why it is not eligible, or not eligible for questions with limits."""
     excluded: bool = False
-    """Never to be named, whatever is asked: it belongs to another cluster or history."""
+    """Never part of an answer: it belongs to another cluster."""
 
     @property
     def in_sync(self) -> bool:
-        """By time, and by bytes where the master can be asked where it ends."""
+        """By time, and by bytes if the byte lag is known."""
         return self.sync_by_time and (self.sync_by_bytes or self.lag_bytes is None)
 
     @property
@@ -171,24 +184,26 @@ class HostStatus:
         return self.alive and self.role is Role.REPLICA and not self.excluded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
-    """All that is known at one moment; answers are made from it alone."""
+    """All that is known at one moment; responses depend on it alone."""
 
     hosts: tuple[HostStatus, ...]
     ready: bool = False
-    """Every host was asked, with or without an answer; before that no master is named."""
+    """Every host was checked, successfully or not; before that no master is reported."""
     masters: tuple[HostStatus, ...] = ()
-    """The healthy hosts of this cluster that say they are master; two or more: split brain."""
+    """The healthy hosts of this cluster that are not in recovery; two or more: split brain."""
     no_master: str | None = None
-    """Why there is no master to name, in words."""
+    """Why no master is reported."""
     split_brain: bool = False
-    """No master is named *because* several claim to be it."""
+    """No master is reported *because* several servers are not in recovery."""
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""
+    basis: object = field(default=None, repr=False, compare=False)
+    """What `view` created it from, so that the next snapshot can reuse unchanged parts."""
 
     def names_the_same(self, other: "Snapshot") -> bool:
-        """The same master as the other, or none like it."""
+        """Both report the same master, or none."""
         mine, its = self.master, other.master
         return (mine and mine.host.address) == (its and its.host.address)
 
@@ -201,6 +216,6 @@ class Snapshot:
         """It is too old to be served."""
         return now > self.stale_after
 
-    @property
+    @cached_property
     def master(self) -> HostStatus | None:
         return next((status for status in self.hosts if status.master), None)

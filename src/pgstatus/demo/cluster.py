@@ -1,4 +1,4 @@
-"""A primary and its streaming replicas, each a real PostgreSQL server on an address of its own."""
+"""A primary and its streaming replicas: real PostgreSQL servers, each with its own address."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ import psycopg
 from pgstatus.demo.binaries import Binaries, children_of
 from pgstatus.errors import StartError
 
-PASSWORD = "postgres"  # noqa: S105  # pg-status's own default, on loopback
+PASSWORD = "postgres"  # noqa: S105  # the default of pg-status; only reachable on loopback
 _PATIENCE = 30.0
 
-# Durability is of no use to a cluster that is thrown away; the short intervals let a replica
-# follow a new primary at once instead of after five seconds.
+# The cluster is temporary and needs no durability; with the short interval a replica follows a new
+# primary immediately instead of after five seconds.
 _CONFIGURATION = """
 port = {port}
 listen_addresses = '{address}'
@@ -61,7 +61,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the postmaster."""
+        """The process ID of the postmaster."""
         if self._process is None:
             raise StartError(f"{self.address} was not started")
         return self._process.pid
@@ -71,7 +71,7 @@ class Server:
         return self._process is not None
 
     def initialize(self) -> None:
-        """Make a new cluster's first server."""
+        """Create a new cluster."""
         password_file = self.data.with_suffix(".password")
         password_file.write_text(PASSWORD)
         password_file.chmod(0o644)
@@ -83,13 +83,25 @@ class Server:
         self._configure()
 
     def clone(self, primary: "Server") -> None:
-        """Become a streaming replica of ``primary``; what was here before is thrown away."""
-        shutil.rmtree(self.data, ignore_errors=True)  # a mount point stays, empty
+        """Become a streaming replica of ``primary``; the previous data is removed."""
+        shutil.rmtree(self.data, ignore_errors=True)  # an empty mount point remains
         self._binaries.run(
             "pg_basebackup", "-D", self.data, "-R", "--no-sync", "-c", "fast", "-X", "stream",
             "-d", primary.conninfo,
         )  # fmt: skip
         self._configure()
+
+    def backup(self, directory: Path) -> None:
+        """Copy the data of the running server."""
+        self._binaries.run(
+            "pg_basebackup", "-D", directory, "--no-sync", "-c", "fast", "-X", "stream",
+            "-d", self.conninfo,
+        )  # fmt: skip
+
+    def restore(self, directory: Path) -> None:
+        """Replace the data of the stopped server by a copy, which is moved."""
+        shutil.rmtree(self.data)
+        directory.rename(self.data)
 
     def start(self) -> None:
         """Start and wait until it answers queries."""
@@ -97,7 +109,7 @@ class Server:
         self.wait_until_answering()
 
     def launch(self) -> None:
-        """Start, without waiting."""
+        """Start without waiting."""
         with self.data.with_suffix(".log").open("ab") as log:
             self._process = self._binaries.start("postgres", "-D", self.data, log=log)
 
@@ -105,7 +117,7 @@ class Server:
         self.wait_for(self._answers, "does not answer")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop and wait: SIGINT fast, SIGQUIT at once, as in a crash."""
+        """Stop and wait: SIGTERM smart, SIGINT fast, SIGQUIT immediate, as in a crash."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -119,11 +131,11 @@ class Server:
             process.wait()
 
     def crash(self) -> None:
-        """Lose it without warning to anybody."""
+        """Stop without a shutdown."""
         self.stop(signal.SIGQUIT)
 
     def freeze(self) -> None:
-        """Every process of it stands still: connections stay open, nothing answers."""
+        """Suspend all processes: connections stay open, and there is no response."""
         for pid in (self.pid, *children_of(self.pid)):
             os.kill(pid, signal.SIGSTOP)
 
@@ -133,23 +145,23 @@ class Server:
                 os.kill(pid, signal.SIGCONT)
 
     def promote(self) -> None:
-        """``pg_ctl promote``: it returns when the server accepts writes."""
+        """``pg_ctl promote``; returns when the server accepts writes."""
         self._binaries.run("pg_ctl", "promote", "-D", self.data, "-w")
 
     def follow(self, primary: "Server") -> None:
-        """Stream from ``primary`` from now on."""
+        """Stream from ``primary``."""
         escaped = primary.conninfo.replace("'", "''")
         self._append("postgresql.auto.conf", f"\nprimary_conninfo = '{escaped}'\n")
         self.sql("SELECT pg_reload_conf()")
 
     def sql(self, query: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Run one statement in a connection of its own; its rows."""
+        """Execute one statement in a new connection; returns its rows."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
 
     def lsn(self) -> int:
-        """Replica: replayed up to here; primary: written up to here. Bytes."""
+        """The WAL position in bytes: replayed by a replica, written by a primary."""
         [(lsn,)] = self.sql(
             "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() "
             "ELSE pg_current_wal_lsn() END - '0/0')::bigint"
@@ -181,7 +193,7 @@ class Server:
 
 
 class Cluster:
-    """``addresses[0]`` begins as the primary, the others as its replicas."""
+    """``addresses[0]`` is the first primary, the others are its replicas."""
 
     def __init__(self, bindir: Path, directory: Path, addresses: Sequence[str], port: int) -> None:
         binaries = Binaries.prepare(bindir, directory)
@@ -196,7 +208,7 @@ class Cluster:
         return tuple(server for server in self.servers if server is not self.primary)
 
     def start(self, stopping: threading.Event | None = None) -> None:
-        """Make and start all servers; ``stopping`` ends it before the next one."""
+        """Create and start all servers; ``stopping`` ends it before the next server."""
         self.primary.initialize()
         self.primary.start()
         for replica in self.replicas:
@@ -212,12 +224,12 @@ class Cluster:
             server.crash()
 
     def promote(self, heir: Server) -> None:
-        """Make ``heir`` the primary; what becomes of the old one is the caller's business."""
+        """Promote ``heir``; the old primary is not changed."""
         heir.promote()
         self.primary = heir
 
     def fail_over(self) -> Server:
-        """The primary crashes, the replica that has most takes its place, the rest follows it."""
+        """Crash the primary and promote the most advanced replica; the others follow it."""
         lost = self.primary
         lost.crash()
         self.promote(max(self.replicas_without(lost), key=Server.lsn))
@@ -226,7 +238,7 @@ class Cluster:
         return lost
 
     def rebuild(self, server: Server) -> None:
-        """Make a server a replica of the primary again."""
+        """Make a server a replica of the current primary."""
         server.stop()
         server.clone(self.primary)
         server.start()

@@ -1,7 +1,7 @@
 """Loopback addresses that no other demo or test run on this machine uses at the same time.
 
-Every host of a cluster gets an address of its own and all have the same port, as on real machines.
-Linux answers on all of 127.0.0.0/8 without further ado.
+Every host of a cluster has a separate address and all have the same port, as on real machines.
+Linux accepts all addresses of 127.0.0.0/8 without configuration.
 """
 
 import fcntl
@@ -16,27 +16,27 @@ _NETWORKS = 250
 
 
 class Network:
-    """One 127.99.N.0/24, claimed by a locked file until `release` or the end of the process."""
+    """One network 127.99.N.0/24; a locked file reserves it until `release`."""
 
     def __init__(self) -> None:
         for number in range(1, _NETWORKS):
             path = Path(tempfile.gettempdir()) / f"pg-status-127.99.{number}.lock"
             try:
                 self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError:  # another account's
+            except OSError:  # it belongs to another account
                 continue
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(self._lock)
                 continue
-            if not _is_still(path, self._lock):  # released, and unlinked, a moment ago
+            if not _is_still(path, self._lock):  # it was released and removed meanwhile
                 os.close(self._lock)
                 continue
             self._number = number
             self._path = path
             return
-        raise StartError("all loopback networks 127.99.1.0 to 127.99.249.0 are taken")
+        raise StartError("all loopback networks 127.99.1.0 to 127.99.249.0 are in use")
 
     def address(self, last: int) -> str:
         """``127.99.N.last``."""
@@ -55,11 +55,11 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def free_port(addresses: list[str], first: int) -> int:
-    """The first port from ``first`` on that is free on all of the addresses."""
+    """The first port, starting with ``first``, that is free on all addresses."""
     for port in range(first, 65536):
         if all(_is_free(address, port) for address in addresses):
             return port
-    raise StartError(f"no free port from {first} on {', '.join(addresses)}")
+    raise StartError(f"no free port above {first} on {', '.join(addresses)}")
 
 
 def _is_free(address: str, port: int) -> bool:

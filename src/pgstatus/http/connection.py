@@ -1,7 +1,15 @@
-"""One client's connection: what it sent, what it has yet to take, and until when it may wait.
+"""The connection of one client.
 
-The socket never blocks. Requests that the memo knows are answered with its bytes, others through
-`exchange`; always in their order, and no client gets more than its share of a turn of the loop.
+The socket never blocks. Requests in the response cache are answered from there, others by the
+backend, always in their order. A client that sends many requests at once gets a limited number of
+responses before other clients have their turn.
+
+::
+
+    HANDSHAKE ──► READING ◄──► WRITING ──► DRAINING ──► CLOSED
+                    │  ▲          ▲
+                    ▼  └──────────┤
+                  WAITING ────────┘        REFUSING ──► DRAINING
 """
 
 import contextlib
@@ -9,208 +17,322 @@ import logging
 import math
 import socket
 import ssl
-from concurrent.futures import Future
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
 
-from pgstatus.core.note import OTHER, MustWait, Note
-from pgstatus.http.poller import READ, WRITE
+from pgstatus.api.exchange import OTHER, Exchange, Response, Slow, Waiting
+from pgstatus.http.loop import READ, WRITE, Timer
+from pgstatus.http.reply import Reply, malformed, refusal, reply
+from pgstatus.http.shared import MAX_HANDSHAKES, Shared
 from pgstatus.http.tls import TlsSocket
-from pgstatus.http.wsgi import Exchange, exchange, last_words
-from pgstatus.telemetry.counters import RequestKind, Tally
-
-if TYPE_CHECKING:
-    from pgstatus.http.worker import FastLaneWorker
+from pgstatus.http.wsgi import HEAD_END, MAX_HEAD, Malformed, Request, parse
+from pgstatus.monitor.waiters import Waiter
+from pgstatus.telemetry.counters import RequestKind
 
 log = logging.getLogger(__name__)
 
-_HEAD_END = b"\r\n\r\n"
 _RECEIVE = 16 * 1024
-# A client that sends many requests at once gets this many answers, or bytes, before it is others'
-# turn, and no more before it has taken those.
+# Responses, or bytes of them, that a client gets before the others' turn, and at most before it has
+# taken them.
 _BURST = 16
 _BURST_BYTES = 64 * 1024
-# Seconds that a client has for the head of a request once it has begun it, for taking any part of
-# its answer, and for closing its end after our last answer.
+# Seconds that a client has for the head of a request once it has begun, for taking any part of a
+# response, and for closing its end after the last response.
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
-_REFUSAL = last_words("503 Service Unavailable", "too many connections", "Retry-After: 1")
+# Seconds after which a handshake may be given up in favour of a new one.
+_HANDSHAKE_SECONDS = 1.0
+_TOO_MANY = refusal("503 Service Unavailable", "too many connections", ["Retry-After: 1"])
+_NO_MEMORY = refusal("503 Service Unavailable", "too much unread data", ["Retry-After: 1"])
 _REFUSED = RequestKind(OTHER, "503", fell_back=False)
+_DEFECT = Response(
+    status="500 Internal Server Error",
+    headers=[("Content-Length", "0"), ("Cache-Control", "no-store")],
+    body=b"",
+    endpoint=OTHER,
+    cacheable=False,
+    fell_back=False,
+    turns=None,
+    choices=1,
+    index=0,
+)
+_FAILED = Malformed("500 Internal Server Error", "Internal Server Error")
+
+
+class State(Enum):
+    """What a connection waits for."""
+
+    HANDSHAKE = auto()
+    """The TLS handshake, or its turn to begin it."""
+    READING = auto()
+    """A request, or the rest of one."""
+    WAITING = auto()
+    """The response to a request; the client is not read meanwhile."""
+    WRITING = auto()
+    """The client, to take a response; or its turn, with more requests received."""
+    REFUSING = auto()
+    """The first bytes, which are answered with 503."""
+    DRAINING = auto()
+    """The end of the client's data, after the last response: to close a socket with unread data
+    would reset the connection, and the client might lose the response."""
+    CLOSED = auto()
 
 
 class Connection:
-    """Made with a socket that does not block; `start` or `refuse` comes next."""
+    """Made with a non-blocking socket; `start` or `refuse` comes next."""
 
     __slots__ = (
-        "_client",
-        "_closing",
-        "_inbox",
-        "_memo",
-        "_outbox",
-        "_retry_at",
-        "_server",
-        "_sock",
-        "_unread",
-        "_watched",
-        "_worker",
-        "deadline",
-    )
+        "_buffered", "_cache", "_client", "_closing", "_inbox", "_outbox", "_retry_at", "_server",
+        "_shared", "_sock", "_timer", "_unread", "_waiter", "_watched", "deadline", "state",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        worker: "FastLaneWorker",
-        sock: socket.socket | TlsSocket,
-        client: Any,
-        server: Any,
+        self, shared: Shared, sock: socket.socket | TlsSocket, client: Any, server: Any
     ) -> None:
-        self._worker = worker
-        self._memo = worker.memo
-        self._sock = sock
+        self._shared = shared
+        self._cache = shared.cache
+        self._sock: Any = sock
         self._client = client
         self._server = server
-        self.deadline = worker.now + worker.keepalive
-        """Without progress until then it is to be closed."""
+        self.state = State.READING
+        self.deadline = shared.loop.now + shared.keepalive
+        """The connection is closed if nothing happens until then."""
         self._inbox = b""
-        """Received, not yet answered."""
+        """Received, not answered."""
         self._retry_at = 0
-        """The length of an incomplete inbox that is worth another look."""
+        """The length of an incomplete inbox that is worth parsing again."""
         self._outbox: bytes | memoryview = b""
-        """Answered, not yet taken by the client."""
+        """Answered, not taken by the client."""
+        self._buffered = 0
+        """Bytes of both that are accounted for."""
         self._watched = 0
-        """What the poller watches it for; 0: it is not registered."""
+        """The events that the loop watches; 0: none."""
         self._closing = False
-        """What is in the outbox ends the connection."""
+        """The connection ends after the outbox."""
         self._unread = False
-        """The client may be sending what nobody will read."""
+        """The client may be sending data that is not read."""
+        self._waiter: Waiter | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered: it may be closed in favour of another connection."""
+        return self.state is State.READING or self.state is State.HANDSHAKE
+
+    def owns(self, fileobj: object) -> bool:
+        """``fileobj`` is the socket of this connection."""
+        return fileobj is self._sock
 
     def start(self) -> None:
-        """Look at once whether the first request is here already."""
+        """Read the first request if it has been received."""
         self._readable(self._sock)
 
     def refuse(self) -> None:
-        """Answer whatever it asks with 503."""
-        self.deadline = self._worker.now + _LINGER_SECONDS
-        self._watch(READ, self._refused)
+        """Answer the first request with 503."""
+        self.deadline = self._shared.loop.now + _LINGER_SECONDS
+        self._enter(State.REFUSING, READ, self._refused)
 
     def close(self) -> None:
-        """Close it without a word."""
+        """Close the connection without a response."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._stop_waiting()
+        shared = self._shared
         if self._watched:
-            self._worker.poller.unregister(self._sock)
+            shared.loop.forget(self._sock)
             self._watched = 0
         self._sock.close()
-        self._worker.connections.discard(self)
+        if self._buffered:
+            shared.buffer(-self._buffered)
+            self._buffered = 0
+        shared.connections.discard(self)
+
+    def _enter(self, state: State, events: int, callback: Callable[[Any], object]) -> None:
+        self.state = state
+        loop = self._shared.loop
+        try:
+            (loop.modify if self._watched else loop.register)(self._sock, events, callback)
+        except OSError as error:  # the kernel has no memory for one more file
+            log.error("cannot watch a connection: %s", error.strerror)
+            self.close()
+            return
+        self._watched = events
 
     def _refused(self, sock: Any) -> None:
         self._closing = self._unread = True
-        self._worker.requests.of(_REFUSED).count += 1
-        self._send(_REFUSAL)
+        self._shared.requests.of(_REFUSED).count += 1
+        self._send(_TOO_MANY)
 
     def _readable(self, sock: Any) -> None:
         try:
             data = sock.recv(_RECEIVE)
         except BlockingIOError:
             if self._watched != READ:
-                self._watch(READ, self._readable)
+                self._enter(State.READING, READ, self._readable)
             return
         except OSError:
             data = b""
-        worker = self._worker
         if not data:
             self.close()
-        elif not self._inbox and (answer := self._memo.find(data, worker.now)) is not None:
-            answer.tally.count += 1
-            self._closing = answer.close
-            self._send(answer.data)
-        else:
-            self._inbox += data
-            self._advance()
+            return
+        if not self._inbox:
+            found = self._cache.find(data, self._shared.loop.now)
+            if found is not None:
+                found.tally.count += 1
+                self._closing = found.closes
+                self._send(found.data)
+                return
+        self._inbox += data
+        self._advance()
 
     def _advance(self) -> None:
-        """Answer what is complete in the inbox, in order, as far as it is this client's turn."""
-        answers: list[bytes] = []
+        """Answer the complete requests of the inbox, in order, while it is this client's turn."""
+        parts: list[bytes] = []
         size = 0
-        while self._inbox and not self._closing and len(answers) < _BURST and size < _BURST_BYTES:
-            try:
-                answer = self._next()
-            except MustWait:
-                if not answers:
-                    self._wait()
+        while self._inbox and not self._closing and len(parts) < _BURST and size < _BURST_BYTES:
+            found = self._next(may_wait=not parts)
+            if not isinstance(found, bytes):
+                if found is State.WAITING and not parts:
                     return
                 break
-            if answer is None:
-                break
-            answers.append(answer)
-            size += len(answer)
-        if answers:
-            self._send(b"".join(answers))
-        elif self._watched != READ:
-            self._watch(READ, self._readable)
+            parts.append(found)
+            size += len(found)
+        if parts:
+            self._send(b"".join(parts))
+        elif self._account() and (self._watched != READ or self.state is not State.READING):
+            self._enter(State.READING, READ, self._readable)
 
-    def _next(self) -> bytes | None:
-        """The answer to the first request in the inbox; None while that is not complete."""
-        worker, inbox = self._worker, self._inbox
-        end = inbox.find(_HEAD_END) + len(_HEAD_END)
-        if end < len(_HEAD_END) and len(inbox) < self._retry_at:
+    def _next(self, *, may_wait: bool) -> bytes | State | None:
+        """The response to the first request of the inbox; None: it is not complete.
+
+        WAITING: it has to wait. If the connection may not do so now, because responses before it
+        are to be sent first, nothing has happened.
+        """
+        shared, inbox = self._shared, self._inbox
+        end = inbox.find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END) and len(inbox) < self._retry_at:
             return None
         head = inbox[:end]
-        kept = self._memo.find(head, worker.now)
-        if kept is not None:
-            kept.tally.count += 1
-            return self._taken(Exchange(kept.data, end, close=kept.close))
-        note = self._memo.note(head)
-        made = exchange(worker, inbox, self._client, self._server, note, close=not worker.alive)
-        if made is None:
+        found = self._cache.find(head, shared.loop.now)
+        if found is not None:
+            return self._taken(found, end)
+        request = self._parse(inbox)
+        if request is None:
             if not self._retry_at:
-                self.deadline = worker.now + _HEAD_SECONDS
-            # So that a client that sends byte by byte is not parsed byte by byte.
-            self._retry_at = 2 * len(inbox)
+                self.deadline = shared.loop.now + _HEAD_SECONDS
+            # A client that sends byte by byte is not parsed byte by byte.
+            self._retry_at = min(2 * len(inbox), MAX_HEAD + 1)
             return None
-        tally = self._count(made)
-        if made.used == end and not made.unread and worker.alive:
-            self._memo.keep(head, made.answer, note, tally, close=made.close)
-        return self._taken(made)
+        if isinstance(request, Malformed):
+            return self._taken(self._reject(request), len(inbox))
+        return self._answer(request, head, may_wait=may_wait)
 
-    def _count(self, made: Exchange) -> Tally:
-        tally = self._worker.requests.of(made.kind)
-        tally.count += 1
-        return tally
-
-    def _taken(self, done: Exchange) -> bytes:
-        self._inbox = self._inbox[done.used :]
-        self._retry_at = 0
-        self._closing = done.close
-        self._unread = done.unread
-        return done.answer
-
-    def _wait(self) -> None:
-        """Have a thread make the answer; until then this client is not listened to."""
-        worker = self._worker
-        if self._watched:
-            worker.poller.unregister(self._sock)
-            self._watched = 0
-        self.deadline = math.inf
-        future = worker.tpool.submit(
-            exchange,
-            worker,
-            self._inbox,
-            self._client,
-            self._server,
-            Note(stranger=self._memo.stranger),
-            close=not worker.alive,
+    def _answer(self, request: Request, head: bytes, *, may_wait: bool) -> bytes | State:
+        exchange = Exchange(
+            may_defer=True,
+            certificate_missing=self._cache.certificate_missing,
+            turn=self._cache.turn(head),
         )
-        future.add_done_callback(partial(worker.method_queue.defer, self._waited))
+        response = self._respond(request, exchange)
+        if isinstance(response, Waiting | Slow):
+            if not may_wait or self._defer(request, response):
+                return State.WAITING
+            response = self._respond(request, self._without_deferring())
+        made = self._reply(request, response)
+        if request.size == len(head) and not made.unread and not self._shared.is_stopping:
+            self._cache.store(head, response, made)
+        return self._taken(made, request.size)
 
-    def _waited(self, future: "Future[Exchange | None]") -> None:
-        done = future.result()
-        if done is None or self not in self._worker.connections:
-            self.close()
+    def _parse(self, data: bytes) -> Request | Malformed | None:
+        try:
+            return parse(data, self._client, self._server)
+        except Exception:
+            log.exception("the parser failed")
+            return _FAILED
+
+    def _respond(self, request: Request, exchange: Exchange) -> Any:
+        """Response, Waiting or Slow; without ``may_defer`` always a response."""
+        try:
+            return self._shared.backend.respond(request.environ, exchange)
+        except Exception:
+            log.exception("the response to a request failed")
+            return _DEFECT
+
+    def _without_deferring(self) -> Exchange:
+        return Exchange(certificate_missing=self._cache.certificate_missing)
+
+    def _reply(self, request: Request, response: Response) -> Reply:
+        kind = RequestKind(response.endpoint, response.status[:3], response.fell_back)
+        tally = self._shared.requests.of(kind)
+        made = reply(request, response, tally, last=self._shared.is_stopping)
+        made.dated(self._cache.date)
+        return made
+
+    def _reject(self, found: Malformed) -> Reply:
+        tally = self._shared.requests.of(RequestKind(OTHER, found.status[:3], fell_back=False))
+        made = malformed(found, tally)
+        made.dated(b"")
+        return made
+
+    def _taken(self, made: Reply, size: int) -> bytes:
+        """The bytes of a response that is sent next, to a request of ``size`` bytes."""
+        made.tally.count += 1
+        self._inbox = self._inbox[size:]
+        self._retry_at = 0
+        self._closing = made.closes
+        self._unread = made.unread
+        return made.data
+
+    def _defer(self, request: Request, how: Waiting | Slow) -> bool:
+        """Answer later; False: there is no thread, or too many requests wait."""
+        shared = self._shared
+        if isinstance(how, Slow):
+
+            def work() -> Callable[[], object]:
+                response = self._respond(request, self._without_deferring())
+                return lambda: self._responded(request, response)
+
+            if not shared.run_in_thread(work):
+                return False
         else:
-            self._count(done)
-            self._send(self._taken(done))
+            self._waiter = shared.backend.wait(
+                how.question, lambda: shared.loop.call(lambda: self._resume(request))
+            )
+            if self._waiter is None:
+                return False
+            self._timer = shared.loop.call_at(
+                shared.loop.now + how.seconds, lambda: self._resume(request)
+            )
+        self.state = State.WAITING
+        self.deadline = math.inf
+        if self._watched:
+            shared.loop.unregister(self._sock)
+            self._watched = 0
+        return True
+
+    def _resume(self, request: Request) -> None:
+        """The question is answered, or the time is over."""
+        if self.state is State.WAITING and self._waiter is not None:
+            self._stop_waiting()
+            self._responded(request, self._respond(request, self._without_deferring()))
+
+    def _stop_waiting(self) -> None:
+        if self._waiter is not None:
+            self._shared.backend.discard(self._waiter)
+            self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _responded(self, request: Request, response: Response) -> None:
+        if self.state is State.WAITING:
+            self._send(self._taken(self._reply(request, response), request.size))
 
     def _send(self, data: bytes | memoryview) -> None:
-        """Send what the client takes now, and see to what comes after."""
+        """Send what the client takes now, and wait for what comes next."""
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
@@ -218,22 +340,31 @@ class Connection:
         except OSError:
             self.close()
             return
-        worker = self._worker
+        shared = self._shared
         if sent < len(data):
             self._outbox = memoryview(data)[sent:]
             if sent or self._watched != WRITE:
-                self.deadline = worker.now + _SEND_SECONDS
-            wanted = WRITE
+                self.deadline = shared.loop.now + _SEND_SECONDS
+            if not self._account():
+                return
         elif self._closing:
             self._finish()
             return
         else:
-            # Of an incomplete head only so much more can be waited for.
-            self.deadline = worker.now + (_HEAD_SECONDS if self._retry_at else worker.keepalive)
-            # Others first; the socket is writable, so the loop comes back to this one.
-            wanted = WRITE if self._inbox else READ
-        if self._watched != wanted:
-            self._watch(wanted, self._writable if wanted == WRITE else self._readable)
+            # The rest of a head has its own deadline.
+            self.deadline = shared.loop.now + (
+                _HEAD_SECONDS if self._retry_at else shared.keepalive
+            )
+            if not self._inbox:
+                if self._buffered:
+                    self._account()
+                if self._watched != READ:
+                    self._enter(State.READING, READ, self._readable)
+                return
+        # With requests left, the others' turn comes first: the socket is writable, so the loop
+        # returns to this one.
+        if self._watched != WRITE:
+            self._enter(State.WRITING, WRITE, self._writable)
 
     def _writable(self, sock: Any) -> None:
         outbox, self._outbox = self._outbox, b""
@@ -242,20 +373,31 @@ class Connection:
         else:
             self._advance()
 
+    def _account(self) -> bool:
+        """Report what is buffered; False: it is too much, and the connection is closed."""
+        held = len(self._inbox) + len(self._outbox)
+        more, self._buffered = held - self._buffered, held
+        if self._shared.buffer(more) or more <= 0:
+            return True
+        self._shared.requests.of(_REFUSED).count += 1
+        with contextlib.suppress(OSError):
+            self._sock.send(_NO_MEMORY)
+        self.close()
+        return False
+
     def _finish(self) -> None:
-        """The client has its last answer, or the kernel has."""
+        """The client, or the kernel, has the last response."""
         if not self._unread and not self._inbox:
             self.close()
             return
-        # To close with something unread would reset the connection, and the client might lose the
-        # answer with it.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
         self._inbox = b""
-        self.deadline = self._worker.now + _LINGER_SECONDS
-        self._watch(READ, self._discard)
+        self._account()
+        self.deadline = self._shared.loop.now + _LINGER_SECONDS
+        self._enter(State.DRAINING, READ, self._drain)
 
-    def _discard(self, sock: Any) -> None:
+    def _drain(self, sock: Any) -> None:
         try:
             data = sock.recv(_RECEIVE)
         except BlockingIOError:
@@ -265,54 +407,67 @@ class Connection:
         if not data:
             self.close()
 
-    def _watch(self, events: int, callback: Any) -> None:
-        poller = self._worker.poller
-        call = poller.modify if self._watched else poller.register
-        call(self._sock, events, callback)
-        self._watched = events
-
 
 class TlsConnection(Connection):
     """The same, encrypted."""
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_context", "_plain")
 
     def __init__(
-        self,
-        worker: "FastLaneWorker",
-        sock: socket.socket,
-        client: Any,
-        server: Any,
-        context: ssl.SSLContext,
+        self, shared: Shared, sock: socket.socket, client: Any, server: Any, context: ssl.SSLContext
     ) -> None:
-        self._tls = TlsSocket(sock, context)
-        super().__init__(worker, self._tls, client, server)
+        super().__init__(shared, sock, client, server)
+        self._plain = sock
+        self._context = context
         if context.verify_mode != ssl.CERT_NONE:
-            self._memo = worker.memo_of_strangers
+            self._cache = shared.cache_without_certificate
 
     def start(self) -> None:
-        """Shake hands first."""
-        self.deadline = self._worker.now + _HEAD_SECONDS
+        """Begin the handshake, or wait for a place: each handshake in progress takes memory."""
+        self.state = State.HANDSHAKE
+        self.deadline = self._shared.loop.now + _HEAD_SECONDS
+        self._begin_handshake()
+
+    def _begin_handshake(self) -> None:
+        if self.state is not State.HANDSHAKE:
+            return
+        shared, now = self._shared, self._shared.loop.now
+        if len(shared.handshakes) >= MAX_HANDSHAKES:
+            oldest, began = next(iter(shared.handshakes.items()))
+            if now - began < _HANDSHAKE_SECONDS:
+                shared.loop.call_at(now + _HANDSHAKE_SECONDS / 4, self._begin_handshake)
+                return
+            oldest.close()
+        shared.handshakes[self] = now
+        self.deadline = now + _HEAD_SECONDS
+        self._sock = TlsSocket(self._plain, self._context)
         self._shake_hands()
 
     def refuse(self) -> None:
-        # To say why would take a handshake.
-        self._worker.requests.of(_REFUSED).count += 1
+        """Close it: a response would take a handshake."""
+        self._shared.requests.of(_REFUSED).count += 1
         self.close()
+
+    def close(self) -> None:
+        self._shared.handshakes.pop(self, None)
+        super().close()
 
     def _shake_hands(self, sock: Any = None) -> None:
         try:
-            wanted = self._tls.shake_hands()
+            wanted = self._sock.shake_hands()
         except OSError as error:
-            log.debug("TLS with %s failed: %s", self._client, error)
+            log.debug("TLS handshake with %s failed: %s", self._client, error)
             self.close()
             return
         if wanted:
-            self._watch(wanted, self._shake_hands)
+            self._enter(State.HANDSHAKE, wanted, self._shake_hands)
             return
-        if self._tls.has_certificate:
-            self._memo = self._worker.memo
-        self.deadline = self._worker.now + self._worker.keepalive
-        self._watch(READ, self._readable)
-        # The first request may have come with the end of the handshake.
-        self._readable(self._tls)
+        shared = self._shared
+        shared.handshakes.pop(self, None)
+        if self._sock.has_certificate:
+            self._cache = shared.cache
+        self.deadline = shared.loop.now + shared.keepalive
+        self._enter(State.READING, READ, self._readable)
+        # The first request may have been received with the end of the handshake.
+        if self.state is State.READING:
+            self._readable(self._sock)

@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from pgstatus.http.poller import READ, WRITE
+from pgstatus.http.loop import READ, WRITE
 
 # A record holds no more; received is about as much at a time.
 _RECORD = _RECEIVE = 16 * 1024

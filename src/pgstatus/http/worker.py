@@ -1,37 +1,52 @@
-"""The worker: gunicorn's thread worker, with an event loop that answers from memory.
+"""The gunicorn worker: accepts connections and runs the event loop, in the calling thread.
 
-A request known by its exact bytes costs a recv, a look into a dictionary and a send. Every other
-is parsed by gunicorn and answered by the app on the spot, which takes less time than handing it to
-a thread; a thread is taken only for an answer that has to wait. Whatever a client does slowly, it
-does to its own connection: all sockets belong to the loop and none of them ever blocks.
+A request in the response cache costs a `recv`, a dictionary lookup and a `send`. Others are parsed
+by gunicorn and answered by the Falcon application in the loop, which takes less time than handing
+them to a thread. All sockets belong to the loop and none of them blocks, so a slow client delays
+only itself.
 """
 
 import errno
 import logging
 import resource
+import socket
 import ssl
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker
 
-from pgstatus import clock
-from pgstatus.http.cache import ResponseCache
 from pgstatus.http.connection import Connection, TlsConnection
-from pgstatus.http.poller import READ, Poller
+from pgstatus.http.loop import READ
+from pgstatus.http.shared import Backend, Shared
 from pgstatus.telemetry.counters import Requests
 
 log = logging.getLogger(__name__)
 
-# So many new clients at once, then others' turn.
+KEEPALIVE = 75.0
+"""Seconds that an idle connection stays open."""
+CONNECTIONS = 4096
+"""Connections at most, as far as the limit of open files allows."""
+
+# New connections in one turn of the loop.
 _ACCEPTS = 64
-# Connections beyond the limit that are told so; more than these wait in the backlog.
+# Connections beyond the limit that are answered with 503; further ones wait in the backlog.
 _REFUSALS = 100
-# Files that are not connections: hosts under watch, logs, pipes.
+# Idle connections that are closed at a time in favour of new ones.
+_EVICTIONS = 64
+# Files that are not connections of clients: of hosts, logs, wake-ups.
 _OTHER_FILES = 200
-# Seconds that connections have for their last requests when the worker stops: of the two in which
-# it must be gone, with its command and its monitor.
+# Seconds that connections have for their last requests when the worker stops.
 _FAREWELL = 0.7
 _NO_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# Errors of one pending connection; the next one may be good. Source: accept(2), "Error handling".
+_CONNECTION_ERRORS = frozenset(
+    (
+        errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+        errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ENETDOWN,
+    )
+)  # fmt: skip
+# At most one such message a minute: the cause usually persists.
+_LOG_EVERY = 60.0
 
 
 def connection_limit(wanted: int) -> int:
@@ -39,126 +54,183 @@ def connection_limit(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = wanted + _REFUSALS + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < need:
-        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+        except (OSError, ValueError) as error:
+            log.warning("cannot raise the limit of open files from %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
         return wanted
     return max(1, min(wanted, soft - _REFUSALS - _OTHER_FILES))
 
 
-def _asks_for_certificates(context: ssl.SSLContext | None) -> bool:
-    return context is not None and context.verify_mode != ssl.CERT_NONE
+class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
+    """One worker without an arbiter. `run` serves until `stop`."""
 
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        backend: Backend,
+        requests: Requests,
+        tls: Callable[[], ssl.SSLContext | None],
+        *,
+        keepalive: float = KEEPALIVE,
+        connections: int = CONNECTIONS,
+        on_turn: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``tls`` returns the context for new connections, or None; ``on_turn`` is called in the
+        loop about once a second, and after `Shared.loop.wake`.
+        """
+        # Not the base class's: it opens the heartbeat file that an arbiter watches.
+        self.sockets = listeners
+        self.alive = True
+        self.shared = Shared(backend, requests, keepalive=keepalive)
+        self.shared.loop.on_error = self._failed
+        self._tls = tls
+        self._on_turn = on_turn
+        self._limit = connection_limit(connections)
+        self._accepting = False
+        self._logged_at = float("-inf")
+        self._requested_certificates = _requests_certificates(tls())
+        self._next_sweep = self.shared.loop.now
 
-class FastLaneWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Needs of the application object: ``read``, which returns the newest snapshot, ``tls``, which
-    returns the context for new connections or None, ``requests``, where answers are counted, and
-    ``hurry``, after which no answer waits any more.
-    """
+    def init_process(self) -> None:
+        """Serve. The process is set up by `daemon.process`, not by an arbiter."""
+        self.run()
 
-    memo: ResponseCache
-    memo_of_strangers: ResponseCache
-    """For those who have shown no certificate where one is asked for."""
-    requests: Requests
-    poller: Poller
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.connections: set[Connection] = set()
-        self.keepalive = float(self.cfg.keepalive)
-        self.now = clock.now()
-        """When this turn of the loop began."""
-        self._limit = 0
-        self._asked = False
-        """Client certificates were asked for at the last sweep."""
-        self._next_sweep = self.now
-
-    def load_wsgi(self) -> None:
-        """Load the app, and what the fast lane needs of it."""
-        super().load_wsgi()
-        self.memo = ResponseCache(self.app.read, self.now)
-        self.memo_of_strangers = ResponseCache(self.app.read, self.now, stranger=True)
-        self.requests = self.app.requests
-        self._limit = connection_limit(self.worker_connections)
-        self._asked = _asks_for_certificates(self.app.tls())
+    def stop(self) -> None:
+        """End `run`. Safe in any thread and in signal handlers."""
+        self.alive = False
+        self.shared.loop.wake()
 
     def run(self) -> None:
-        """Serve until told to stop, then give open connections a moment to finish."""
-        self.poller.close()
-        self.poller = Poller()
-        self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
-        self.set_accept_enabled(True)
+        """Serve until `stop`, then give open connections a moment to finish."""
+        shared = self.shared
+        for listener in self.sockets:
+            listener.setblocking(False)
+        self._accept(True)
         while self.alive:
             self._turn(1.0)
-        self.set_accept_enabled(False)
-        self.app.hurry()
-        # From here on every answer says that it is the last: none of the old ones will do.
-        self.memo.forget()
-        self.memo_of_strangers.forget()
-        end = clock.now() + _FAREWELL
-        while self.connections and (left := end - clock.now()) > 0:
+        self._accept(False)
+        shared.is_stopping = True
+        # From here on every response says that the connection ends.
+        shared.cache.clear()
+        shared.cache_without_certificate.clear()
+        end = shared.loop.now + _FAREWELL
+        while shared.connections and (left := end - shared.loop.now) > 0:
             self._turn(left)
-        for connection in list(self.connections):
-            connection.close()
-        self.tpool.shutdown(wait=False)
-        self.poller.close()
-        self.method_queue.close()
+        self._close_connections()
+        shared.loop.close()
         for listener in self.sockets:
             listener.close()
 
     def _turn(self, timeout: float) -> None:
-        ready = self.poller.wait(timeout)
-        self.now = clock.now()
-        self.poller.dispatch(ready)
-        if self.now >= self._next_sweep:
-            self._next_sweep = self.now + 1.0
-            self._sweep()
+        shared = self.shared
+        shared.loop.turn(timeout)
+        try:
+            self._on_turn()
+            if shared.loop.now >= self._next_sweep:
+                self._next_sweep = shared.loop.now + 1.0
+                self._sweep()
+        except Exception:
+            self._failed(None)
 
     def _sweep(self) -> None:
-        """Once a second: a sign of life for the arbiter, and the end of whoever is too slow."""
-        self.notify()
-        if not self.is_parent_alive():
-            self.alive = False
-        asks = _asks_for_certificates(self.app.tls())
-        for connection in [c for c in self.connections if c.deadline < self.now]:
+        """Once a second: close the connections that are too slow."""
+        now = self.shared.loop.now
+        for connection in [c for c in self.shared.connections if c.deadline < now]:
             connection.close()
-        if asks and not self._asked:
-            # Nobody has shown one yet.
-            for connection in list(self.connections):
-                connection.close()
-        self._asked = asks
+        requests_certificates = _requests_certificates(self._tls())
+        if requests_certificates and not self._requested_certificates:
+            # After a reload: no client has presented one.
+            self._close_connections()
+        self._requested_certificates = requests_certificates
         if self.alive:
-            self.set_accept_enabled(len(self.connections) < self._limit + _REFUSALS)
+            self._accept(True)
 
-    def accept(self, listener: Any) -> None:
+    def _close_connections(self) -> None:
+        for connection in list(self.shared.connections):
+            connection.close()
+
+    def _accept(self, enabled: bool) -> None:
+        if enabled == self._accepting:
+            return
+        for number, listener in enumerate(self.sockets):
+            if not enabled:
+                self.shared.loop.unregister(listener)
+                continue
+            try:
+                self.shared.loop.register(listener, READ, self._accept_from)
+            except OSError as error:  # the kernel has no memory for it now
+                self._log_failure(error)
+                for registered in self.sockets[:number]:
+                    self.shared.loop.unregister(registered)
+                return
+        self._accepting = enabled
+
+    def _accept_from(self, listener: socket.socket) -> None:
         """Take the connections that wait."""
+        shared = self.shared
         server = listener.getsockname()
-        tls = self.app.tls()
+        tls = self._tls()
         for _ in range(_ACCEPTS):
-            if len(self.connections) >= self._limit + _REFUSALS:
-                self.set_accept_enabled(False)
+            if len(shared.connections) >= self._limit + _REFUSALS:
+                self._accept(False)
                 return
             try:
                 sock, client = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _NO_RESOURCES:
-                    raise
-                log.error("cannot accept connections: %s", error.strerror)
-                # Until the next sweep; meanwhile they wait in the backlog.
-                self.set_accept_enabled(False)
+                if error.errno in _CONNECTION_ERRORS:
+                    continue
+                self._log_failure(error)
+                if error.errno in _NO_RESOURCES:
+                    self._evict(at_least=0)
+                # Until the next sweep; meanwhile connections wait in the backlog.
+                self._accept(False)
                 return
             sock.setblocking(False)
             if isinstance(server, str):
-                client = ""  # a path, if it has one at all, says nothing
+                client = ""  # the path of a client's socket, if it has one, identifies nothing
             connection = (
-                Connection(self, sock, client, server)
+                Connection(shared, sock, client, server)
                 if tls is None
-                else TlsConnection(self, sock, client, server, tls)
+                else TlsConnection(shared, sock, client, server, tls)
             )
-            self.connections.add(connection)
-            if len(self.connections) > self._limit:
+            if len(shared.connections) >= self._limit:
+                self._evict(at_least=1)
+            shared.connections.add(connection)
+            if len(shared.connections) > self._limit:
                 connection.refuse()
             else:
                 connection.start()
+
+    def _evict(self, at_least: int) -> None:
+        """Close connections that have been idle longest, so that new ones, of probes, get in."""
+        connections = self.shared.connections
+        idle = sorted((c for c in connections if c.is_idle), key=lambda c: c.deadline)
+        for connection in idle[: max(at_least, min(_EVICTIONS, len(connections) // 4))]:
+            connection.close()
+
+    def _failed(self, fileobj: object) -> None:
+        """A callback has raised: a defect, or no memory. Its connection ends; the others go on."""
+        now = self.shared.loop.now
+        if now - self._logged_at >= _LOG_EVERY:
+            self._logged_at = now
+            log.exception("the HTTP server failed unexpectedly")
+        for connection in [c for c in self.shared.connections if c.owns(fileobj)]:
+            connection.close()
+        if self._accepting and fileobj in self.sockets:
+            self._accept(False)
+
+    def _log_failure(self, error: OSError) -> None:
+        now = self.shared.loop.now
+        if now - self._logged_at >= _LOG_EVERY:
+            self._logged_at = now
+            log.error("cannot accept connections: %s", error.strerror)
+
+
+def _requests_certificates(context: ssl.SSLContext | None) -> bool:
+    return context is not None and context.verify_mode != ssl.CERT_NONE

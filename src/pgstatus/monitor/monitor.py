@@ -1,8 +1,8 @@
-"""The one thread that watches: starts the checks, folds their results, publishes snapshots.
+"""The monitoring thread: starts the checks, folds their results into the state, publishes changes.
 
-Inside the thread runs an asyncio loop, so that the checks of all hosts run at once and a dead
-host delays no other. All decisions are pure functions of `tracker`, `view` and `schedule`; this
-module only says when.
+An asyncio loop runs inside the thread, so that all hosts are checked at once and a dead host
+delays no other. The decisions are pure functions of `tracker`, `view` and `schedule`; this module
+decides only when they are applied.
 """
 
 import asyncio
@@ -15,65 +15,76 @@ from math import inf
 from typing import Protocol
 
 from pgstatus import clock
-from pgstatus.core.changes import Event, events
 from pgstatus.core.schedule import Schedule
-from pgstatus.core.snapshot import Failure, Host, Observation, Role, Snapshot
+from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import expire, fold, is_too_old, suspect
-from pgstatus.core.view import view
-from pgstatus.errors import CheckError
+from pgstatus.core.tracker import (
+    expire,
+    fold,
+    fold_position,
+    is_too_old,
+    overdue_after,
+    suspect,
+)
+from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.latest import Latest
+from pgstatus.monitor.lost import LostConnections
+from pgstatus.monitor.positions import PositionChecks
+from pgstatus.monitor.publisher import Publisher, Sink
+from pgstatus.monitor.running import RunningChecks
 from pgstatus.monitor.waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-# After a round in which a replica looked late: long enough for log written just before the round
-# to arrive, short enough that nobody waits for the answer.
-_LOOK_AGAIN_AFTER = 0.05
-# The monitor gives a sign of life at least this often, however long its pauses are.
-_BEAT = 1.0
-# A master that has not answered for this long is treated as missing when the pause is chosen, and
-# any other replica is preferred to one: a frozen host says nothing, and its deadline is seconds
-# away.
-_OVERDUE = 0.5
-# Where it was we who slept, what has come meanwhile is read first.
-_SECOND_THOUGHT = 0.05
-# Between two glances at a replica for whose position somebody waits. It replays within a
-# millisecond or two on a network that is in order.
-_GLANCE_EVERY = 0.001
-# Who has not got it by then has a replica that is late; asking more often would not help.
-_GLANCE_AT_LEAST_EVERY = 0.02
+# A replica that looked late in a round is checked again after this pause: long enough for WAL that
+# was written just before the round to arrive.
+_RECHECK_AFTER = 0.05
+_HEARTBEAT = 1.0
+# After a publication: the heartbeat follows soon, but not once per response.
+_HEARTBEAT_SOON = 0.1
 
 
 class Prober(Protocol):
     """What the monitor needs of a probe; see `probe.Probe`."""
 
     async def check(self) -> Observation:
-        """One check within its own deadline; CheckError when it failed."""
+        """One check within its own deadline; CheckError if it failed."""
+
+    async def position(self) -> Position:
+        """One position check; CheckError if it failed."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 ProbeFactory = Callable[[int, Callable[[], None]], Prober]
-"""(index of the host, called on the loop when its connection breaks) → probe."""
+"""(index of the host, function to call on the loop when its connection breaks) → probe."""
 
 
 async def outcome(prober: Prober) -> Observation | Failure:
-    """One check, as a value whatever comes of it."""
+    """The result of one check as a value, whatever happens."""
     started = clock.now()
     try:
         return await prober.check()
-    except CheckError as error:
-        return Failure(error.cause, str(error), started, clock.now())
+    except Exception as error:  # a host can only harm itself
+        return _failure(error, started)
+
+
+def _failure(error: Exception, started: float) -> Failure:
+    if isinstance(error, CheckError):
+        return Failure(error.cause, str(error), started, clock.now(), down=error.down)
+    log.debug("a check failed unexpectedly", exc_info=error)
+    message = f"unexpected {type(error).__name__} during the check: {error}"
+    return Failure(Cause.PROTOCOL, str(CheckError(Cause.PROTOCOL, message)), started, clock.now())
 
 
 class Monitor:
-    """The monitoring thread; it goes on from ``before``, where there was something before it.
+    """The monitoring thread of one configuration.
 
-    In the thread are called: ``on_result`` with the result of each check, ``on_events`` with what
-    has changed since which snapshot, ``on_beat`` after each result and at least every second,
-    ``on_death`` if a defect ends it.
+    It continues from ``before``, the state of a previous monitor, or from ``memory``, what the
+    state file holds; neither makes it ready before every host was checked. In the thread are
+    called: ``sink``, ``heartbeat`` at least every second, and ``on_failure`` if a defect ended it;
+    its connections are closed then, and another monitor may take its place.
     """
 
     def __init__(
@@ -81,94 +92,89 @@ class Monitor:
         *,
         hosts: Sequence[Host],
         probes: ProbeFactory,
-        board: Latest,
+        latest: Latest,
         waiters: Waiters,
         rules: Rules,
         schedule: Schedule,
-        on_death: Callable[[], None],
-        on_beat: Callable[[], None] = lambda: None,
-        on_result: Callable[[Host, Observation | Failure], None] = lambda host, result: None,
-        on_events: Callable[[Snapshot, Sequence[Event]], None] = lambda before, events: None,
+        sink: Sink,
+        on_failure: Callable[[BaseException], None],
+        heartbeat: Callable[[], None] = lambda: None,
         before: State | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        self._state = before.among(hosts) if before else State.of(hosts)
-        board.publish(view(self._state, rules))
-        self._board = board
-        self._parking = waiters
-        waiters.look = self._glance_from_any_thread
+        if before is not None:
+            self._state = before.among(hosts)
+        else:
+            self._state = State.of(hosts)
+            if memory is not None:
+                self._state = self._state.restore(memory)
         self._rules = rules
         self._schedule = schedule
-        self._on_death = on_death
-        self._on_beat = on_beat
-        self._on_result = on_result
-        self._on_events = on_events
+        self._sink = sink
+        self._on_failure = on_failure
+        self._heartbeat = heartbeat
+        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
+        waiters.look = self._request_waits
+        self._positions = PositionChecks(self._check_position, lambda: not waiters.is_empty)
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
-        self._shown = board.read()
-        self._glancing: set[int] = set()
-        self._glanced_at: set[int] = set()
-        """Whose running check is a glance."""
-        self._owed: set[int] = set()
-        """Whose check of the round has to wait for a glance to end."""
-        self._alarms: dict[int, tuple[int, float]] = {}
-        """How often in a row a host's connection broke, and when we looked because of the last."""
-        self._running: dict[int, float] = {}
-        """When the check under way of a host began."""
-        self._restless_since: float | None = None
-        """Since when a failover has been under way, or somebody has not been asked yet."""
-        self._look_at = inf
-        """When to look at everybody because a connection broke."""
+        self._lost = LostConnections(schedule.patience, schedule.sleep)
+        self._locks = [asyncio.Lock() for _ in hosts]
+        """A connection carries one query at a time."""
+        self._in_round: set[int] = set()
+        """The hosts whose check of a round runs, or waits for a position check to end."""
+        # A frozen host would otherwise be noticed only at its deadline.
+        self._running = RunningChecks(lambda index: overdue_after(self._state, index))
+        self._transition_since: float | None = None
+        """Since when a failover has been in progress, or a host has not been checked yet."""
+        self._beat_at = -inf
+        self._published = False
+        """Since the last heartbeat."""
+        self._position_only = True
+        """Nothing but positions changed since the last publication."""
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
 
     @property
     def state(self) -> State:
-        """What it remembers at this moment; from any thread."""
+        """The present state; from any thread."""
         return self._state
 
-    def start(self, memory: Memory | None = None) -> None:
-        """Begin, with what was known before a restart."""
-        if memory is not None:
-            self._keep(self._state.recall(memory))
-        # Made no earlier: from Python 3.13 on, a thread made before a fork cannot start after it.
-        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+    def start(self) -> None:
+        """Start the thread; RuntimeError if the system has none left."""
         self._thread.start()
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End the thread and its connections; waits ``timeout`` seconds for it at the most."""
+        """End the thread and its connections; wait for it for at most ``timeout`` seconds.
+
+        May be called from any thread, more than once, and whether or not it was started.
+        """
         self._stopping.set()
         loop = self._loop
         if loop is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
                 loop.call_soon_threadsafe(self._nudge.set)
-            except RuntimeError:
-                log.debug("the monitor's loop was closed already")
-        if self._thread is not None:
+        if timeout and self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def _main(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException:
-            log.critical("the monitor died of a defect", exc_info=True)
-            self._on_death()
+        except BaseException as error:
+            log.critical("the monitoring thread failed", exc_info=True)
+            self._on_failure(error)
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         try:
-            async with asyncio.TaskGroup() as checks:
+            async with asyncio.TaskGroup() as self._checks:
                 while not self._stopping.is_set():
                     began = clock.now()
-                    self._look_at = inf
-                    self._checks = checks
                     for index in range(len(self._probes)):
-                        if index not in self._running:
-                            self._begin_check(index)
-                        elif index in self._glanced_at:
-                            self._owed.add(index)
+                        self._begin_check(index)
                     await self._pause(began)
                 raise _Stop
         except* _Stop:
@@ -178,143 +184,152 @@ class Monitor:
                 probe.close()
 
     def _begin_check(self, index: int) -> None:
-        # Marked here and not in the task, which begins later: a glance might slip in.
-        self._running[index] = clock.now()
-        self._checks.create_task(self._check(index))
+        if index not in self._in_round:
+            self._in_round.add(index)
+            self._lost.begun(index, clock.now())
+            self._checks.create_task(self._check(index))
 
     async def _check(self, index: int) -> None:
-        await self._ask(index, Look.ROUND)
-        if index not in self._state.unsettled:
+        try:
+            async with self._locks[index]:
+                await self._observe(index, Look.ROUND)
+        finally:
+            self._in_round.discard(index)
+        if not self._state.records[index].unsettled:
             return
-        # Meanwhile the master's check may settle it, and somebody may wait for its position.
-        await asyncio.sleep(_LOOK_AGAIN_AFTER)
-        while index in self._running:  # noqa: ASYNC110  # a glance, which is short, or a round
-            await asyncio.sleep(_GLANCE_EVERY)
-        if index in self._state.unsettled:
-            await self._ask(index, Look.RECHECK)
+        # Meanwhile the check of the master may settle it.
+        await asyncio.sleep(_RECHECK_AFTER)
+        async with self._locks[index]:
+            if self._state.records[index].unsettled:
+                await self._observe(index, Look.RECHECK)
 
-    async def _ask(self, index: int, look: Look) -> None:
-        asked = self._running[index] = clock.now()
-        loop = asyncio.get_running_loop()
-        overdue = loop.call_later(
-            _OVERDUE, loop.call_later, _SECOND_THOUGHT, self._suspect, index, asked
-        )
+    async def _observe(self, index: int, look: Look) -> None:
+        started = clock.now()
+        self._running.begin(index, started)
         try:
             result = await outcome(self._probes[index])
         finally:
-            del self._running[index]
-            overdue.cancel()
+            self._ended(index)
         log.debug("%s: %s", self._state.hosts[index], result)
         if isinstance(result, Failure):
-            self._alarms.pop(index, None)  # it was no false alarm
-        self._on_result(self._state.hosts[index], result)
-        # We may have slept meanwhile: what was known, or what was answered, is old then.
+            self._lost.failed(index)
+        self._sink.checked(self._state.hosts[index], result, clock.now() - started)
+        self._fold(index, result, look)
+
+    def _fold(self, index: int, result: Observation | Failure, look: Look) -> None:
+        # This process may have been paused meanwhile: what was known, or the response, is old then.
         now = clock.now()
         state = expire(self._state, now, self._rules)
         if not is_too_old(result.started, now, self._rules):
-            state = fold(state, index, result, clock.wall(), self._rules, look)
-        self._keep(state, look)
+            state = self._folded(state, index, result, look)
+        self._keep(state)
+
+    def _folded(self, state: State, index: int, result: Observation | Failure, look: Look) -> State:
+        try:
+            return fold(state, index, result, clock.wall(), self._rules, look)
+        except Exception as error:
+            if isinstance(result, Failure):
+                raise
+            log.exception("%s: the result of a check cannot be evaluated", state.hosts[index])
+            failure = _failure(error, result.started)
+            return fold(state, index, failure, clock.wall(), self._rules, look)
+
+    def _ended(self, index: int) -> None:
+        self._running.end(index)
         self._nudge.set()
 
-    def _suspect(self, index: int, asked: float) -> None:
-        if self._running.get(index) == asked:
-            self._keep(suspect(self._state, index, asked, clock.now()))
+    def _keep(self, state: State, *, position_only: bool = False) -> None:
+        """The state from now on; it is published in the next iteration of the loop."""
+        if state is not self._state:
+            self._state = state
+            self._position_only = self._position_only and position_only
+            self._nudge.set()
 
-    def _keep(self, state: State, look: Look = Look.ROUND) -> None:
-        if state is self._state:
-            return
-        self._state = state
-        after = view(state, self._rules)
-        told = list(events(self._shown, after))
-        # Every new snapshot has its answers made anew; a position that nobody waits for is not
-        # worth that.
-        if look is Look.POSITION and not told and not self._parking.is_awaited(after):
-            return
-        before, self._shown = self._shown, after
-        self._board.publish(after)
-        self._parking.release(after)
-        if told:
-            self._on_events(before, told)
-        for event in told:
-            log.log(event.level, "%s", event.text)
+    def _publish(self, now: float) -> None:
+        if self._publisher.publish(self._state, now, position_only=self._position_only):
+            self._position_only = True
+            self._published = True
 
-    def _glance_from_any_thread(self) -> None:
+    def _request_waits(self) -> None:
+        """A request begins to wait for a position; called from any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: we are stopping
-                self._loop.call_soon_threadsafe(self._begin_glances)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
+                self._loop.call_soon_threadsafe(self._begin_position_checks)
 
-    def _begin_glances(self) -> None:
-        for index, status in enumerate(self._shown.hosts):
-            if index not in self._glancing and status.role is Role.REPLICA:
-                self._glancing.add(index)
-                self._checks.create_task(self._glance(index))
+    def _begin_position_checks(self) -> None:
+        self._publisher.reconsider()
+        self._nudge.set()
+        for index, status in enumerate(self._publisher.snapshot.hosts):
+            is_healthy_replica = status.role is Role.REPLICA and not status.possible_dead
+            if is_healthy_replica and self._positions.begin(index):
+                self._checks.create_task(self._positions.repeat(index))
 
-    async def _glance(self, index: int) -> None:
-        """Ask one replica again and again while somebody waits for what it replays."""
-        pause = _GLANCE_EVERY
-        try:
-            while not self._parking.is_empty and self._shown.hosts[index].role is Role.REPLICA:
-                if index not in self._running:
-                    await self._glance_once(index)
-                    if self._shown.hosts[index].error is not None:
-                        return
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _GLANCE_AT_LEAST_EVERY)
-        finally:
-            self._glancing.discard(index)
-
-    async def _glance_once(self, index: int) -> None:
-        self._glanced_at.add(index)
-        try:
-            await self._ask(index, Look.POSITION)
-        finally:
-            self._glanced_at.discard(index)
-        if index in self._owed:
-            self._owed.discard(index)
+    async def _check_position(self, index: int) -> bool:
+        """Check how far a replica has replayed; False: not to be repeated."""
+        if self._locks[index].locked():
+            return True  # the check that runs reports its position
+        async with self._locks[index]:
+            started = clock.now()
+            self._running.begin(index, started)
+            try:
+                position = await self._probes[index].position()
+            except Exception as error:  # a host can only harm itself
+                self._fold(index, _failure(error, started), Look.POSITION)
+                return False
+            finally:
+                self._ended(index)
+        if not position.in_recovery:
             self._begin_check(index)
+            return False
+        seen = self._state.records[index].seen
+        if seen is not None and position.lsn != seen.lsn:
+            state = fold_position(self._state, index, position, self._rules)
+            self._keep(state, position_only=True)
+        return True
 
     async def _pause(self, began: float) -> None:
-        """Wait until the next round is due; what happens meanwhile can bring it forward."""
+        """Wait until the next round is due; a change of the state can bring it forward."""
+        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            self._on_beat()
             now = clock.now()
+            self._beat(now)
+            for index in self._lost.due(now):
+                self._begin_check(index)
+            for index, started in self._running.overdue(now):
+                self._keep(suspect(self._state, index, started, now))
             self._keep(expire(self._state, now, self._rules))
+            self._publish(now)
+            summary_due = self._publisher.summarise(now)
             due = began + self._pause_now(now)
-            left = min(due, max(self._look_at, began + self._schedule.failover_sleep)) - now
-            if left <= 0:
+            if due <= now:
                 return
-            asked = self._master_asked
-            if asked is not None and asked + _OVERDUE > now:
-                left = min(left, asked + _OVERDUE - now)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _BEAT)):
-                    await self._nudge.wait()
+            until = min(due, self._lost.next, self._running.next, self._beat_due, summary_due)
+            timer = loop.call_later(max(0.0, until - now), self._nudge.set)
+            await self._nudge.wait()
             self._nudge.clear()
+            timer.cancel()
 
     @property
-    def _master_asked(self) -> float | None:
-        """When the master's check under way began."""
-        return None if self._state.master is None else self._running.get(self._state.master)
+    def _beat_due(self) -> float:
+        return self._beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT)
+
+    def _beat(self, now: float) -> None:
+        if now >= self._beat_due:
+            self._beat_at, self._published = now, False
+            self._heartbeat()
 
     def _pause_now(self, now: float) -> float:
-        asked = self._master_asked
-        overdue = asked is not None and now - asked >= _OVERDUE
+        # A master whose check is overdue is treated as missing.
+        overdue = self._running.is_overdue(self._state.master, now)
         if not self._state.in_transition and not overdue:
-            self._restless_since = None
-        elif self._restless_since is None:
-            self._restless_since = now
-        since = self._restless_since
+            self._transition_since = None
+        elif self._transition_since is None:
+            self._transition_since = now
+        since = self._transition_since
         return self._schedule.pause(None if since is None else now - since)
 
     def _connection_lost(self, index: int) -> None:
-        """A connection broke: look at all hosts, now where this is not one of many times."""
-        now = clock.now()
-        alarms, looked_at = self._alarms.get(index, (0, -inf))
-        if now - looked_at > self._schedule.sleep:
-            alarms = 0
-        look_at = max(now, looked_at + self._schedule.patience(alarms))
-        self._alarms[index] = alarms + 1, look_at
-        self._look_at = min(self._look_at, look_at)
+        self._lost.lost(index, clock.now())
         self._nudge.set()
 
 

@@ -1,73 +1,36 @@
-"""One host, asked with psycopg: a kept connection, one round trip a check, one hard deadline.
+"""Checks of one host: a kept connection, one round trip per check, one deadline.
 
-Everything that PostgreSQL's client library can say is translated here into an `Observation` or a
-`CheckError`. PgBouncer and Odyssey are hosts too, so: no start-up ``options``, no prepared
-statements, no transaction around the query.
+Whatever a host or libpq does is translated here into an `Observation`, a `Position` or a
+`CheckError`. PgBouncer and Odyssey are hosts too, so there are no start-up ``options``, no prepared
+statements and no session state.
 """
 
 import asyncio
-import contextlib
 import logging
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import isfinite
-from types import NoneType
-from typing import Any, TypeVar
-
-import psycopg
-from psycopg import waiting
-from psycopg.abc import PQGen
-from psycopg.conninfo import make_conninfo
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TypeVar
 
 from pgstatus.clock import now
-from pgstatus.core.snapshot import Observation
-from pgstatus.errors import Cause, CheckError, in_a_line
-from pgstatus.lsn import parse_lsn
-from pgstatus.monitor.resolver import Resolver
+from pgstatus.core.snapshot import Observation, Position
+from pgstatus.errors import Cause, CheckError
+from pgstatus.monitor import facts, row
+from pgstatus.monitor.facts import AURORA, FACTS, REPLAYED, ROLE, UNAVAILABLE, WRITTEN, Fact
+from pgstatus.monitor.login import DOWN, Login
+from pgstatus.monitor.resolver import PeerWatch, Resolver
+from pgstatus.monitor.session import ConnectionLostError, QueryError, Session, Values
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
-# One row, for any role and both kinds of host, PostgreSQL 10 and newer. The sub-select with OFFSET
-# keeps pg_is_in_recovery() from being asked twice, with a promotion between the two answers.
-# pg_walfile_name() carries the timeline that is being written from the moment of a promotion,
-# while the control file's is that of the last checkpoint.
-_QUERY = """
-SELECT in_recovery,
-       CASE WHEN in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
-       CASE WHEN NOT in_recovery THEN pg_walfile_name(pg_current_wal_lsn()) END,
-       (SELECT count(*) FROM pg_stat_wal_receiver),
-       (SELECT received_tli FROM pg_stat_wal_receiver),
-       extract(epoch FROM clock_timestamp())::float8,
-       extract(epoch FROM pg_last_xact_replay_timestamp())::float8,
-       {control}
-  FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS role
-"""
-_FULL = _QUERY.format(
-    control="""(SELECT system_identifier FROM pg_control_system()),
-       CASE WHEN in_recovery THEN (
-         SELECT greatest(r.min_recovery_end_timeline, c.timeline_id)
-           FROM pg_control_recovery() AS r, pg_control_checkpoint() AS c) END"""
-)
-# What each column is; where it may be null, None as well.
-_TYPES: tuple[tuple[type, ...], ...] = (
-    (bool,),
-    (str, NoneType),
-    (str, NoneType),
-    (int,),
-    (int, NoneType),
-    (float,),
-    (float, NoneType),
-    (int, NoneType),
-    (int, NoneType),
-)
-# Where an administrator has revoked the control functions from PUBLIC.
-_REDUCED = _QUERY.format(control="NULL::bigint, NULL::integer")
+# The replacement of a kept connection begins at this share of its maximum age.
+_RENEW = 0.7
+# After a rejected login, while the kept connection works, seconds.
+_RETRY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +41,8 @@ class Shortcoming:
     remedy: str
 
 
-_PREFIX = re.compile(
-    r"^(connection failed: |connection is bad: )?(connection to server [^\n]*? failed: )?",
-    re.DOTALL,
-)
-
-
-class _Connection(psycopg.AsyncConnection[Row]):
-    async def wait(  # type: ignore[override]  # the timeout of the original is not used here
-        self, gen: PQGen[T], interval: float = 1.0
-    ) -> T:
-        """Give a connection up on which a deadline passed.
-
-        The original sends a cancel request first and waits for it: on a host that does not
-        answer, that is another hang.
-        """
-        try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval)
-        except asyncio.CancelledError:
-            self.pgconn.finish()
-            raise
-
-
 class Probe:
-    """Checks one host; not to be called again while a check is under way.
+    """Checks one host; one check at a time.
 
     ``on_lost`` is called, on the event loop, when the kept connection breaks between two checks.
     """
@@ -109,155 +50,267 @@ class Probe:
     def __init__(self, target: Target, on_lost: Callable[[], None]) -> None:
         self._target = target
         self._on_lost = on_lost
-        self._resolver = Resolver(target.params["host"])
-        self._connection: _Connection | None = None
-        self._connected = 0.0
-        self._watched: int | None = None
-        self._query = _FULL
+        self._port = int(target.params.get("port", "5432"))
+        self._resolver = Resolver(target.params.get("hostaddr") or target.params["host"])
+        self._peer = PeerWatch(self._resolver)
+        self._login = Login(str(target))
+        self._logging_in: asyncio.Task[CheckError | None] | None = None
+        self._session: Session | None = None
+        self._next: Session | None = None
+        """Replaces the kept session before the next query."""
+        self._renew_at = inf
+        """When to log in anew, although the kept connection works."""
+        self._admits: bool | None = None
+        self._refusal: str | None = None
+        self._leaving = False
+        """The host announced a shutdown to a new session while the kept one works."""
+        self._in_transaction = True
+        """False: a pooler in statement mode, which rejects transactions."""
+        self._missing: set[Fact] = set()
+        self._extra: tuple[Fact, ...] = ()
+        self._retry_missing = False
+        """On a new connection: a privilege may have been granted meanwhile."""
         self.shortcomings: tuple[Shortcoming, ...] = ()
-        """All that were met with so far."""
+        """All that were found so far."""
 
     async def check(self) -> Observation:
-        """Ask the host. CheckError says in words what went wrong, within the deadline."""
-        self._unwatch()
+        """Query the host; CheckError if that fails or takes too long."""
+        self._renew()
+        observation = await self._within_deadline(self._observe)
+        addresses = {*self._peer.known, self._session.address if self._session else ""}
+        if not self._target.max_age:
+            self._drop()
+        return replace(
+            observation,
+            addresses=frozenset(a for a in addresses if a and not a.startswith("/")),
+            admits=self._admits,
+            refusal=self._refusal,
+        )
+
+    async def position(self) -> Position:
+        """Query the position alone; CheckError if that fails or takes too long."""
+        return await self._within_deadline(self._observe_position)
+
+    def close(self) -> None:
+        """Close the connection and abandon a login in progress."""
+        if self._logging_in is not None:
+            self._logging_in.cancel()
+        self._drop()
+        if self._next is not None:
+            self._next.close()
+
+    async def _within_deadline(self, observe: Callable[[Session], Awaitable[T]]) -> T:
+        limit = self._target.query_timeout
         try:
-            async with asyncio.timeout(self._target.query_timeout):
-                observation = await self._ask()
+            async with asyncio.timeout(limit):
+                return await self._with_session(observe)
         except TimeoutError:
+            if self._session is None:
+                raise CheckError(Cause.TIMEOUT, self._no_connection(limit)) from None
             self._drop()
-            limit = self._target.query_timeout
             raise CheckError(Cause.TIMEOUT, f"no answer to the query within {limit:g} s") from None
-        except psycopg.Error as error:
+        except (QueryError, ConnectionLostError, ValueError) as error:
             self._drop()
-            cause = Cause.QUERY if error.sqlstate else Cause.CONNECT
-            raise CheckError(cause, _words(error)) from None
+            if isinstance(error, ValueError):
+                raise CheckError(Cause.PROTOCOL, f"invalid response: {error}") from None
+            cause = Cause.QUERY if isinstance(error, QueryError) else Cause.CONNECT
+            raise CheckError(cause, str(error)) from None
         except BaseException:
             self._drop()
             raise
-        if self._target.max_age:
-            self._watch()
-        else:
-            self._drop()
-        return observation
 
-    def close(self) -> None:
-        """Give the connection back. The probe may be used again."""
-        self._unwatch()
-        self._drop()
-
-    async def _ask(self) -> Observation:
-        kept = self._connection
-        if kept is not None and now() - self._connected < self._target.max_age:
+    async def _with_session(self, observe: Callable[[Session], Awaitable[T]]) -> T:
+        has_logged_in = False
+        while True:
+            is_new = self._take_next()
+            if self._session is None or self._session.closed:
+                self._drop()
+                if has_logged_in:
+                    raise ConnectionLostError("the server closed the connection after the login")
+                has_logged_in = True
+                error = await asyncio.shield(self._log_in())
+                if error is not None:
+                    raise error
+                continue
+            in_transaction = self._in_transaction
             try:
-                return await self._observe(kept)
-            except psycopg.OperationalError:
-                if not kept.closed:
+                return await observe(self._session)
+            except ConnectionLostError:
+                self._drop()
+                if self._in_transaction != in_transaction:
+                    has_logged_in = False
+                elif is_new:
                     raise
-                # It broke since the last check; whether the host did too, a new one will show.
-        self._drop()
-        self._connection = await self._connect()
-        self._connected = now()
-        return await self._observe(self._connection)
+                # Otherwise it may have broken since the last check; a new login shows whether the
+                # host failed.
 
-    async def _connect(self) -> _Connection:
-        target = self._target
+    def _renew(self) -> None:
+        """Log in anew in the background if the kept connection is old."""
+        session = self._session
+        if session is None:
+            return
+        if self._leaving or self._peer.has_moved(session.address, now()):
+            self._drop()
+        elif now() >= self._renew_at:
+            self._renew_at = inf
+            self._log_in()
+
+    def _log_in(self) -> "asyncio.Task[CheckError | None]":
+        """The login in progress, or a new one: afterwards there is a next session, or an error."""
+        if self._logging_in is None or self._logging_in.done():
+            self._logging_in = asyncio.get_running_loop().create_task(self._new_session())
+        return self._logging_in
+
+    async def _new_session(self) -> CheckError | None:
+        limit = self._target.connect_timeout
         try:
-            async with asyncio.timeout(target.connect_timeout) as deadline:
+            async with asyncio.timeout(limit):
                 addresses = await self._addresses()
-                for position, address in enumerate(addresses, 1):
-                    if position == len(addresses):
-                        return await self._connect_to(address)
-                    # An address that swallows packets (IPv6 without a route, say) leaves the
-                    # others their share of the time.
-                    now = asyncio.get_running_loop().time()
-                    share = ((deadline.when() or now) - now) / (len(addresses) - position + 1)
-                    with contextlib.suppress(TimeoutError, psycopg.Error):
-                        async with asyncio.timeout(share):
-                            return await self._connect_to(address)
-                raise CheckError(Cause.RESOLVE, f"{target.params['host']} has no address")
+                # Less than the limit, so that the errors of all addresses are reported.
+                connected = await self._login.connect(
+                    addresses, self._port, self._params, 0.95 * limit
+                )
+            self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            limit = target.connect_timeout
-            raise CheckError(Cause.TIMEOUT, f"no connection within {limit:g} s") from None
-        except psycopg.Error as error:
-            words = _words(error)
-            # A host that answers at all, if only to refuse, does so with a severity.
-            raise CheckError(Cause.REJECTED if "FATAL" in words else Cause.CONNECT, words) from None
+            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection(limit)))
+        except CheckError as error:
+            return self._rejected(error)
+        except Exception as error:
+            return self._rejected(CheckError(Cause.CONNECT, f"login failed: {error!r}"))
+        self._peer.connected(addresses, now())
+        self._admits, self._refusal, self._leaving = True, None, False
+        self._renew_at = now() + (_RENEW * self._target.max_age or inf)
+        self._retry_missing = bool(self._missing)
+        return None
+
+    def _rejected(self, error: CheckError) -> CheckError:
+        self._admits, self._refusal = False, str(error)
+        self._renew_at = now() + min(_RETRY, self._target.max_age or inf)
+        if error.down and error.cause is Cause.REJECTED and self._session is not None:
+            # The kept session would delay the shutdown.
+            self._leaving = True
+            self._on_lost()
+        return error
+
+    def _no_connection(self, limit: float) -> str:
+        blocked = self._login.blocked_for
+        is_blocked = blocked is not None and blocked > limit + 1
+        reason = f": libpq has not returned for {blocked:.0f} s" if is_blocked else ""
+        return f"no connection within {limit:g} s{reason}"
 
     async def _addresses(self) -> tuple[str, ...]:
-        given = self._target.params.get("hostaddr")
-        if given is not None:
-            return (given,)
         try:
             return await self._resolver.addresses()
         except OSError as error:
             name = self._target.params["host"]
             raise CheckError(Cause.RESOLVE, f"cannot resolve {name}: {error}") from None
 
-    async def _connect_to(self, address: str) -> _Connection:
-        params = {"application_name": "pg-status", **self._target.params}
-        # Text is read as UTF-8, whatever the database or PGCLIENTENCODING says.
-        params["client_encoding"] = "UTF8"
-        if not address.startswith("/"):
-            params["hostaddr"] = address
+    def _params(self) -> Mapping[str, str]:
+        """The connection parameters; called in the thread of the login."""
+        params = {
+            "application_name": "pg-status",
+            # Without one, OpenSSL would ask on the terminal for that of an encrypted key.
+            "sslpassword": "none",
+            **self._target.params,
+            # Text is read as UTF-8, whatever the database or PGCLIENTENCODING says.
+            "client_encoding": "UTF8",
+        }
         if self._target.password_file is not None:
             try:
                 params["password"] = read_secret(self._target.password_file)
             except (OSError, ValueError) as error:
-                raise CheckError(
-                    Cause.PASSWORD, f"cannot read the password file: {error}"
-                ) from None
-        return await _Connection.connect(
-            make_conninfo("", **params), autocommit=True, prepare_threshold=None
-        )
+                message = f"cannot read the password file: {error}"
+                raise CheckError(Cause.PASSWORD, message) from None
+        return params
 
-    async def _observe(self, connection: _Connection) -> Observation:
+    async def _observe(self, session: Session) -> Observation:
+        if self._retry_missing:
+            self._retry_missing = False
+            await self._find_missing(session, self._missing)
         while True:
+            wanted = [*(fact for fact in FACTS if fact not in self._missing), *self._extra]
             started = now()
             try:
-                row = await (await connection.execute(self._query)).fetchone()
-                return self._read(row, started)
-            except (TypeError, ValueError) as error:
-                raise CheckError(
-                    Cause.PROTOCOL, f"answered something unexpected: {error}"
-                ) from None
-            except psycopg.errors.InsufficientPrivilege as error:
-                if self._query is _REDUCED:
+                values = await self._query(session, facts.select(wanted))
+            except QueryError as error:
+                known = set(self._missing)
+                if error.sqlstate not in UNAVAILABLE:
                     raise
-                self._query = _REDUCED
-                self._miss(
-                    f"{_words(error)}; hosts of another cluster cannot be told apart",
-                    "GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_recovery(), "
-                    f"pg_control_checkpoint() TO {self._role}",
-                )
+                await self._find_missing(session, FACTS)
+                if self._missing == known:
+                    raise
+                continue
+            observation, is_hidden = row.read(values, wanted, started, now())
+            if is_hidden:
+                self._hidden(observation)
+            return observation
 
-    def _read(self, row: Row | None, started: float) -> Observation:
-        (
-            in_recovery, lsn, wal_file, receivers, received, host_time, replayed_at,
-            system_identifier, restart_timeline,
-        ) = _checked(row or ())  # fmt: skip
-        if in_recovery:
-            # A receiver whose details are hidden leaves the timeline unknown, not wrong.
-            timeline = received if receivers else restart_timeline
-            if receivers and received is None:
-                self._miss(
-                    "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown",
-                    f"GRANT pg_monitor TO {self._role}",
-                )
+    async def _observe_position(self, session: Session) -> Position:
+        if REPLAYED not in self._missing:
+            started = now()
+            try:
+                values = await self._query(session, facts.POSITION)
+                return row.read_position(values, started, now())
+            except QueryError as error:
+                if error.sqlstate not in UNAVAILABLE:
+                    raise
+        seen = await self._observe(session)
+        return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
+
+    async def _query(self, session: Session, statement: str) -> Values:
+        if self._in_transaction:
+            statement = facts.in_transaction(statement)
+        try:
+            return await session.query(statement)
+        except (QueryError, ConnectionLostError) as error:
+            if self._in_transaction and "statement pooling" in str(error):
+                self._in_transaction = False
+                raise ConnectionLostError(str(error)) from None
+            if isinstance(error, QueryError) and error.sqlstate in DOWN:
+                raise ConnectionLostError(str(error)) from None
+            raise
+
+    async def _find_missing(self, session: Session, suspects: Collection[Fact]) -> None:
+        """Query the facts one by one; note which are unavailable, and why."""
+        unsupported = False
+        for fact in tuple(suspects):
+            error = await self._error_of(session, fact)
+            if error is None:
+                self._missing.discard(fact)
+                continue
+            if fact is ROLE:
+                self._report(fact, error)
+                raise error
+            if fact not in self._missing:
+                self._report(fact, error)
+                self._missing.add(fact)
+            unsupported |= fact in {REPLAYED, WRITTEN} and error.sqlstate != "42501"
+        if unsupported:
+            self._extra = () if await self._error_of(session, AURORA) else (AURORA,)
+
+    async def _error_of(self, session: Session, fact: Fact) -> QueryError | None:
+        try:
+            await self._query(session, facts.select((fact,)))
+        except QueryError as error:
+            if error.sqlstate not in UNAVAILABLE:
+                raise
+            return error
+        return None
+
+    def _report(self, fact: Fact, error: QueryError) -> None:
+        text = f"{error}: {fact.name} is not available"
+        if error.sqlstate == "42501":
+            self._miss(text, " ".join(facts.grants(fact, str(error), self._role)))
         else:
-            if wal_file is None:
-                raise ValueError("expected the name of a WAL file")
-            timeline = int(wal_file[:8], 16)
-        return Observation(
-            in_recovery=in_recovery,
-            lsn=None if lsn is None else parse_lsn(lsn),
-            timeline=timeline or None,
-            receiving=bool(receivers),
-            system_identifier=system_identifier,
-            host_time=host_time,
-            replayed_at=replayed_at,
-            started=started,
-            finished=now(),
+            log.info("%s: %s", self._target, text)
+
+    def _hidden(self, observation: Observation) -> None:
+        text = (
+            "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown"
+            if observation.in_recovery
+            else "may not read pg_stat_replication, so the standbys of a master are unknown"
         )
+        self._miss(text, f"GRANT pg_monitor TO {self._role};")
 
     @property
     def _role(self) -> str:
@@ -265,55 +318,21 @@ class Probe:
         return '"' + name.replace('"', '""') + '"'
 
     def _miss(self, text: str, remedy: str) -> None:
-        shortcoming = Shortcoming(text, f"{remedy};")
+        shortcoming = Shortcoming(text, remedy)
         if shortcoming not in self.shortcomings:
             self.shortcomings += (shortcoming,)
-            log.warning("%s: %s; %s", self._target, text, shortcoming.remedy)
+            log.warning("%s: %s; %s", self._target, text, remedy)
+
+    def _take_next(self) -> bool:
+        """Use the session of the last login from now on; False: there is no new one."""
+        if self._next is None:
+            return False
+        self._drop()
+        self._session, self._next = self._next, None
+        return True
 
     def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.pgconn.finish()
-            self._connection = None
-
-    def _watch(self) -> None:
-        if self._connection is not None:
-            self._watched = self._connection.pgconn.socket
-            asyncio.get_running_loop().add_reader(self._watched, self._readable)
-
-    def _unwatch(self) -> None:
-        if self._watched is not None:
-            asyncio.get_running_loop().remove_reader(self._watched)
-            self._watched = None
-
-    def _readable(self) -> None:
-        """The host said something unasked: a changed parameter, or that it is going away."""
-        if self._connection is None:
-            return
-        pgconn = self._connection.pgconn
-        try:
-            pgconn.consume_input()
-            lost = pgconn.status == psycopg.pq.ConnStatus.BAD
-        except psycopg.OperationalError:
-            lost = True
-        if lost:
-            self._unwatch()
-            self._drop()
-            self._on_lost()
-
-
-def _checked(row: Row) -> Row:
-    """The row that was asked for; ValueError: it is none. What listens there may be anything."""
-    if len(row) != len(_TYPES):
-        raise ValueError(f"expected {len(_TYPES)} columns, got {len(row)}")
-    for value, types in zip(row, _TYPES, strict=True):
-        if not isinstance(value, types):
-            raise ValueError(f"expected {types[0].__name__}, got {value!r}")
-        if isinstance(value, float) and not isfinite(value):
-            raise ValueError(f"expected a finite number, got {value}")
-    return row
-
-
-def _words(error: psycopg.Error) -> str:
-    """libpq's first line, without the address that the reader knows already and without advice."""
-    text = _PREFIX.sub("", str(error).strip())
-    return in_a_line(text.partition("\n")[0].strip()) or type(error).__name__
+        self._leaving = False
+        if self._session is not None:
+            self._session.close()
+            self._session = None

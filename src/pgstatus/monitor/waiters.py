@@ -1,7 +1,7 @@
-"""Requests that wait for a replica to replay what they have written.
+"""Requests that wait for a replica to replay a position.
 
-All of them share the looks that the monitor takes; each is woken when a snapshot answers it. Only
-so many may wait: the threads that are left answer everybody else.
+All of them share the position checks of the monitor. A waiting request holds no thread: its `wake`
+function is called once, in the monitoring thread, when a snapshot answers its question.
 """
 
 import threading
@@ -11,56 +11,71 @@ from pgstatus.core.selection import Question, is_reached
 from pgstatus.core.snapshot import Snapshot
 
 
-class Waiters:
-    """Places for ``capacity`` waiting requests. Safe to use from any thread.
+class Waiter:
+    """One waiting request; ``wake`` returns at once and may be called from any thread."""
 
-    ``look`` is called when somebody begins to wait; the monitor sets it.
+    __slots__ = ("question", "wake")
+
+    def __init__(self, question: Question, wake: Callable[[], None]) -> None:
+        self.question = question
+        self.wake = wake
+
+
+class Waiters:
+    """At most ``capacity`` waiting requests. Safe to use from any thread.
+
+    ``look`` is called when a request begins to wait; the monitor sets it.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._waiting: dict[threading.Event, Question] = {}
-        self.look: Callable[[], None] = lambda: None
+        self._waiting: set[Waiter] = set()
         self._closed = False
+        self.look: Callable[[], None] = lambda: None
 
-    def wait(self, question: Question, timeout: float) -> None:
-        """Return when a snapshot answers the question, or after ``timeout`` seconds.
-
-        At once where all places are taken, or it was closed.
-        """
-        reached = threading.Event()
+    def add(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
+        """Begin to wait; None: not possible, because the limit is reached or it was closed."""
+        waiter = Waiter(question, wake)
         with self._lock:
             if self._closed or len(self._waiting) >= self._capacity:
-                return
-            self._waiting[reached] = question
-        try:
-            self.look()
-            reached.wait(timeout)
-        finally:
-            with self._lock:
-                self._waiting.pop(reached, None)
+                return None
+            self._waiting.add(waiter)
+        self.look()
+        return waiter
+
+    def discard(self, waiter: Waiter) -> None:
+        """Stop waiting; ``wake`` may just have been called."""
+        with self._lock:
+            self._waiting.discard(waiter)
 
     @property
     def is_empty(self) -> bool:
         return not self._waiting
 
     def is_awaited(self, snapshot: Snapshot) -> bool:
-        """The snapshot answers somebody who waits."""
+        """The snapshot answers at least one waiting request."""
         with self._lock:
-            questions = set(self._waiting.values())
+            questions = {waiter.question for waiter in self._waiting}
         return any(is_reached(snapshot, question) for question in questions)
 
     def release(self, snapshot: Snapshot) -> None:
-        """Wake all whom the snapshot answers; it must be published already."""
+        """Wake the requests that the snapshot answers; it must be published already."""
         with self._lock:
-            for reached, question in self._waiting.items():
-                if is_reached(snapshot, question):
-                    reached.set()
+            reached = {
+                question
+                for question in {waiter.question for waiter in self._waiting}
+                if is_reached(snapshot, question)
+            }
+            woken = {waiter for waiter in self._waiting if waiter.question in reached}
+            self._waiting -= woken
+        for waiter in woken:
+            waiter.wake()
 
     def close(self) -> None:
-        """Wake everybody: nobody waits here any more."""
+        """Wake all; no request waits here from now on."""
         with self._lock:
             self._closed = True
-            for reached in self._waiting:
-                reached.set()
+            woken, self._waiting = self._waiting, set()
+        for waiter in woken:
+            waiter.wake()

@@ -1,1 +1,1 @@
-"""Where changes of the cluster are reported to: a command, a file, the service manager."""
+"""Outputs for changes of the cluster: a command, a file, the service manager."""

@@ -1,51 +1,39 @@
-"""A file of variables, and its way into the environment, where libpq, too, looks for its own.
+"""The file of variables that ``pg_status__env_file`` names."""
 
-Nothing of the environment is missing in between: another thread may be looking for it.
-"""
-
-import os
+import re
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
 from pgstatus.errors import ConfigError
+from pgstatus.settings.files import read_text
+
+_MAX_SIZE = 64 * 1024
 
 
-def read_env_file(path: Path, environment: dict[str, str]) -> list[str]:
-    """Put what the file says into ``environment``; returns what is wrong with its lines.
-
-    ConfigError: it cannot be read. Without it, whatever else is found is no finding.
-    """
+def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """``(variables, problems)``. ConfigError if the file cannot be read at all."""
     try:
-        with path.open(encoding="utf-8") as file:
-            lines = list(parse_stream(file))
+        text = read_text(path, _MAX_SIZE)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        problem = f"pg_status__env_file={str(path)!r}: expected a readable file ({reason})"
-        raise ConfigError([problem]) from None
-    problems = []
-    for line in lines:
+        raise ConfigError([f"pg_status__env_file: expected a readable file ({error})"]) from None
+    variables, problems = {}, []
+    # Not Env.read_env(), which ignores lines that it cannot parse.
+    for line in parse_stream(StringIO(text)):
         if line.key is not None and line.value is not None:
-            # Not Env.read_env(), which lets the environment win over the file and passes over
-            # what it cannot read. libpq, too, shall find its PG* variables.
-            if "\0" in line.value:
-                problems.append(
-                    f"{path}, line {line.original.line}: holds a zero byte; expected text"
-                )
-                continue
-            environment[line.key] = line.value
+            variables[line.key] = line.value
         elif line.error or line.key is not None:
-            # The line itself is not shown: it may hold a password.
+            # The line itself is not shown: it may contain a password.
             problems.append(f"{path}, line {line.original.line}: expected NAME=value")
-    return problems
+    return variables, problems
 
 
-def become(environment: Mapping[str, str]) -> None:
-    """Make ``os.environ`` what it says."""
-    # Only what differs is written: libpq may be reading the rest in another thread.
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    for name, value in environment.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+def has_password(variables: Mapping[str, str]) -> bool:
+    """The variables contain a password, as far as can be seen without parsing them."""
+    if variables.get("pg_status__pg_password") or variables.get("PGPASSWORD"):
+        return True
+    return (
+        re.search(r"://[^/,]*:[^/,]*@|password=", variables.get("pg_status__hosts", "")) is not None
+    )

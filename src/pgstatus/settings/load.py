@@ -1,43 +1,45 @@
-"""The configuration: environment variables in, one frozen `Settings` out.
+"""The configuration: an environment in, one frozen `Settings` out.
 
-All mistakes are reported together. Beside libpq, and systemd's and on_change's own variables,
-nothing else in the daemon reads the environment.
+`load` is a function of its argument and of the files that the variables name. It neither reads nor
+changes the environment of the process, and reports all problems together.
 """
 
 import ipaddress
-import os
 import re
-import shlex
-import shutil
 import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pgstatus.core.election import SplitBrain
-from pgstatus.core.selection import Place, Thresholds
+from pgstatus.core.selection import Fallback, Place, Thresholds
 from pgstatus.core.snapshot import Host
 from pgstatus.core.state import Rules
 from pgstatus.errors import ConfigError
-from pgstatus.settings.command import Command
-from pgstatus.settings.envfile import become, read_env_file
-from pgstatus.settings.hosts import Params, parse_hosts, split_list, split_positions
+from pgstatus.settings import variables as v
+from pgstatus.settings.command import Command, parse_command
+from pgstatus.settings.dimensions import read_dimension
+from pgstatus.settings.envfile import has_password, read_env_file
+from pgstatus.settings.files import writable_file_problem
+from pgstatus.settings.reader import Reader
 from pgstatus.settings.secrets import read_tokens
 from pgstatus.settings.target import Target
+from pgstatus.settings.targets import Libpq, read_hosts, read_libpq, read_targets
 from pgstatus.settings.tls import server_context
-from pgstatus.settings.variables import BY_NAME, PREFIX, VARIABLES, Reader
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration, checked. Times in seconds."""
+    """The whole configuration, validated. Times are in seconds."""
 
     hosts: tuple[Host, ...]
     targets: tuple[Target, ...] = field(repr=False)
-    """How to reach each of ``hosts``, in the same order."""
+    """How to connect to each of ``hosts``, in the same order."""
     rules: Rules
     thresholds: Thresholds
+    """The default limits and fallback of questions about replicas."""
+    fallback_per_s: int | None
+    """Maximum number of questions per second that fall back to the master; None: no limit."""
     place: Place
     failover_sleep: float
     min_lsn_wait: float
@@ -46,19 +48,20 @@ class Settings:
     listen_port: int
     socket_mode: int
     tokens: tuple[bytes, ...] = field(repr=False)
+    """Accepted bearer tokens; empty: requests need none."""
     tls: ssl.SSLContext | None
-    """How connections are encrypted; None: they are not."""
+    """None: plain HTTP."""
     tls_certificate: Path | None
     log_level: str
     log_format: str
     on_change: Command | None
     state_file: Path | None
-    warnings: tuple[str, ...]
-    """What to tell at the start: it works, but perhaps not as it was meant."""
+    warnings: tuple[str, ...] = ()
+    """The configuration is valid, but these points may be mistakes."""
 
     @property
     def url(self) -> str:
-        """Where it listens: ``http://host:port``, ``https://…`` or ``unix:/path``."""
+        """Where it listens: ``http://host:port``, ``https://host:port`` or ``unix:/path``."""
         address = self.listen_address
         if address.startswith("unix:"):
             return address
@@ -66,189 +69,115 @@ class Settings:
         return f"{scheme}://{Host(address, self.listen_port)}"
 
 
-def load_settings(inherited: Mapping[str, str] | None = None) -> Settings:
-    """Read ``os.environ`` (and ``pg_status__env_file`` into it). ConfigError: all that is wrong.
-
-    ``inherited``, of a reload, is the environment as it was before the first call: what the file
-    said then and does not say now is forgotten. A ConfigError leaves the environment as it was.
-    """
-    before = dict(os.environ)
-    environment = dict(before if inherited is None else inherited)
-    path = environment.get(f"{PREFIX}env_file")
-    problems = read_env_file(Path(path), environment) if path else []
-    become(environment)
-    try:
-        return _read_settings(problems)
-    except ConfigError:
-        become(before)
-        raise
+# The fields of the variables that a reload does not apply.
+_FIXED = {
+    v.HTTP_LISTEN_ADDRESS: "listen_address",
+    v.HTTP_PORT: "listen_port",
+    v.HTTP_SOCKET_MODE: "socket_mode",
+    v.LOG_FORMAT: "log_format",
+}
 
 
-def _read_settings(problems: list[str]) -> Settings:
-    reader = Reader(problems)
-    raw = {variable.name: reader.read(variable) for variable in VARIABLES}
-    problems = reader.problems()
-    entries = split_list(raw["hosts"], raw["delimiter"])
-    if not entries:
-        problems.append(
-            f"{PREFIX}hosts is not set: name the PostgreSQL hosts, as in {PREFIX}hosts=pg1,pg2,pg3"
-        )
-    found, wrong = parse_hosts(
-        entries, split_positions(raw["pg_port"], raw["hosts"], raw["delimiter"])
+def needs_restart(before: Settings, after: Settings) -> tuple[str, ...]:
+    """The names of changed variables that only a restart applies."""
+    return tuple(
+        variable.full_name
+        for variable, field_name in _FIXED.items()
+        if getattr(before, field_name) != getattr(after, field_name)
     )
-    problems += [PREFIX + problem for problem in wrong]
-    dc = _dimension(raw, "dc", len(entries), reader.warnings)
-    geo = _dimension(raw, "geo", len(entries), reader.warnings)
-    address = _listen_address(raw["http_listen_address"], problems)
-    tokens = _tokens(raw["http_token_file"], problems)
-    tls = _tls(raw, problems)
-    on_change = _command(raw["on_change"], raw["on_change_timeout_ms"], problems)
-    state_file = raw["state_file"]
-    if state_file is not None and not state_file.parent.is_dir():
-        problems.append(f"{PREFIX}state_file: there is no directory {state_file.parent}")
-    elif state_file is not None and state_file.exists() and not state_file.is_file():
-        problems.append(f"{PREFIX}state_file: {state_file}: expected a regular file, or none yet")
-    round_ms = raw["sleep_ms"] + raw["query_timeout_ms"]
-    staleness = raw["max_staleness_ms"]
-    if staleness is None:
-        staleness = max(3, raw["max_fails"]) * round_ms
-    elif 0 < staleness < round_ms:
-        problems.append(
-            f"{PREFIX}max_staleness_ms={staleness}: expected 0, or no less than one pause and one "
-            f"check may take: sleep_ms + query_timeout_ms = {round_ms}"
-        )
-    if problems:
-        raise ConfigError(problems, reader.warnings)
-    sleep = raw["sleep_ms"] / 1000
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings of an environment and of its env file, whose variables take precedence.
+
+    ConfigError contains all problems, and the warnings.
+    """
+    path = environ.get(v.ENV_FILE.full_name)
+    file, problems = read_env_file(Path(path)) if path else ({}, [])
+    reader = Reader({**environ, **file}, problems)
+    if path and has_password(file):
+        reader.warn_if_world_readable(v.ENV_FILE, Path(path))
+    settings = _read(reader, read_libpq(reader, environ, file))
+    reader.finish()
+    if reader.problems:
+        raise ConfigError(reader.problems, reader.warnings)
+    return replace(settings, warnings=tuple(reader.warnings))
+
+
+def _read(reader: Reader, libpq: Libpq) -> Settings:
+    """The settings; invalid if the reader has found problems."""
+    hosts = read_hosts(reader, libpq)
+    query_timeout_ms, sleep_ms = _query_timeout_ms(reader), reader.read_sleep_ms()
+    dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
+    geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
+    thresholds = Thresholds(
+        reader.read(v.SYNC_MAX_LAG_MS),
+        reader.read(v.SYNC_MAX_LAG_BYTES),
+        Fallback(reader.read(v.FALLBACK)),
+    )
+    tls = _tls(reader)
+    max_fails = max(1, reader.read(v.MAX_FAILS))
     return Settings(
         hosts=tuple(
             Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])
-            for i, params in enumerate(found)
+            for i, params in enumerate(hosts)
         ),
-        targets=tuple(_target(params, raw) for params in found),
+        targets=read_targets(reader, hosts, libpq, query_timeout_ms / 1000),
         rules=Rules(
-            sleep=sleep,
-            max_fails=raw["max_fails"],
-            sync_max_lag_ms=raw["sync_max_lag_ms"],
-            sync_max_lag_bytes=raw["sync_max_lag_bytes"],
-            split_brain=SplitBrain(raw["split_brain"]),
-            max_staleness=staleness / 1000,
+            sleep=sleep_ms / 1000,
+            max_fails=max_fails,
+            sync_max_lag_ms=thresholds.lag_ms,
+            sync_max_lag_bytes=thresholds.lag_bytes,
+            split_brain=SplitBrain(reader.read(v.SPLIT_BRAIN)),
+            max_staleness=_staleness_ms(reader, sleep_ms + query_timeout_ms, max_fails) / 1000,
         ),
-        thresholds=Thresholds(raw["sync_max_lag_ms"], raw["sync_max_lag_bytes"]),
+        thresholds=thresholds,
+        fallback_per_s=reader.read(v.FALLBACK_PER_S),
         place=Place(dc.current, geo.current),
-        failover_sleep=min(raw["failover_sleep_ms"] / 1000, sleep),
-        min_lsn_wait=raw["min_lsn_wait_ms"] / 1000,
-        listen_address=address,
-        listen_port=raw["http_port"],
-        socket_mode=int(raw["http_socket_mode"], 8),
-        tokens=tokens,
+        failover_sleep=min(reader.read(v.FAILOVER_SLEEP_MS), sleep_ms) / 1000,
+        min_lsn_wait=reader.read(v.MIN_LSN_WAIT_MS) / 1000,
+        listen_address=_listen_address(reader),
+        listen_port=reader.read(v.HTTP_PORT),
+        socket_mode=int(reader.read(v.HTTP_SOCKET_MODE), 8),
+        tokens=_tokens(reader),
         tls=tls,
-        tls_certificate=raw["http_tls_cert"] if tls else None,
-        log_level=raw["log_level"],
-        log_format=raw["log_format"],
-        on_change=on_change,
-        state_file=state_file,
-        warnings=tuple(reader.warnings),
+        tls_certificate=reader.read(v.HTTP_TLS_CERT) if tls else None,
+        log_level=reader.read(v.LOG_LEVEL),
+        log_format=reader.read(v.LOG_FORMAT),
+        on_change=_command(reader),
+        state_file=_state_file(reader),
     )
 
 
-def _target(params: Params, raw: dict[str, Any]) -> Target:
-    common = {"user": raw["pg_user"], "dbname": raw["pg_database"]}
-    # libpq looks into PGPASSFILE only where it was given no password.
-    has_passfile = "passfile" in params or os.environ.get("PGPASSFILE")
-    if os.environ.get(f"{PREFIX}pg_password") or not has_passfile:
-        common["password"] = raw["pg_password"]
-    return Target(
-        common | params,
-        connect_timeout=raw["connect_timeout"],
-        query_timeout=raw["query_timeout_ms"] / 1000,
-        max_age=raw["conn_max_age_ms"] / 1000,
-        password_file=None if "password" in params else raw["pg_password_file"],
-    )
+def _query_timeout_ms(reader: Reader) -> int:
+    timeout = reader.read(v.QUERY_TIMEOUT_MS)
+    if reader.is_set(v.QUERY_TIMEOUT_MS):
+        return timeout
+    # A time that is configured for logins must not be cut off by a default.
+    connect = reader.read(v.CONNECT_TIMEOUT) if reader.is_set(v.CONNECT_TIMEOUT) else 0
+    return max(timeout, round(connect * 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class _Dimension:
-    """Data centre or region: this instance's, and each host's. All None where it is off."""
-
-    current: str | None
-    hosts: Sequence[str | None]
-
-
-def _dimension(raw: dict[str, Any], name: str, hosts: int, warnings: list[str]) -> _Dimension:
-    values = split_positions(raw[f"hosts_{name}"], raw["hosts"], raw["delimiter"])
-    other = raw[f"current_{name}_env"]
-    current = raw[f"current_{name}"] or (os.environ.get(other) if other else None)
-    if current and len(values) == hosts:
-        return _Dimension(current, [value or None for value in values])
-    if current:
-        warnings.append(
-            f"{PREFIX}current_{name} is ignored: {PREFIX}hosts_{name} has {len(values)} values "
-            f"for {hosts} hosts"
+def _staleness_ms(reader: Reader, round_ms: int, max_fails: int) -> int:
+    staleness = reader.read(v.MAX_STALENESS_MS)
+    if staleness is None:
+        return max(3, max_fails) * round_ms
+    if 0 < staleness < round_ms:
+        reader.refuse(
+            v.MAX_STALENESS_MS,
+            f"expected 0, or at least one interval and one check: "
+            f"sleep_ms + query_timeout_ms = {round_ms}",
         )
-    elif values or other:
-        where = f", {other} is not set" if other else ""
-        warnings.append(f"{PREFIX}hosts_{name} is ignored: no {PREFIX}current_{name}{where}")
-    return _Dimension(None, [None] * hosts)
+    return staleness
 
 
-def _tokens(file: Path | None, problems: list[str]) -> tuple[bytes, ...]:
-    if file is None:
-        return ()
-    try:
-        return read_tokens(file)
-    except (OSError, ValueError) as error:
-        problems.append(f"{PREFIX}http_token_file: {error}")
-        return ()
-
-
-def _tls(raw: dict[str, Any], problems: list[str]) -> ssl.SSLContext | None:
-    certificate, key, client_ca = (raw[f"http_tls_{name}"] for name in ("cert", "key", "client_ca"))
-    if certificate is None and key is None and client_ca is None:
-        return None
-    if certificate is None or key is None:
-        problems.append(
-            f"{PREFIX}http_tls_cert and {PREFIX}http_tls_key: expected both or none, and both with "
-            f"{PREFIX}http_tls_client_ca"
-        )
-        return None
-    for name, file in (("cert", certificate), ("key", key), ("client_ca", client_ca)):
-        if file is not None and not file.is_file():
-            problems.append(f"{PREFIX}http_tls_{name}: {file} is no regular file, or not there")
-            return None
-    try:
-        return server_context(certificate, key, client_ca)
-    except OSError as error:  # ssl.SSLError among them
-        problems.append(f"{PREFIX}http_tls_*: the files cannot be used: {error}")
-        return None
-
-
-def _command(text: str | None, limit_ms: int, problems: list[str]) -> Command | None:
-    if not text:
-        return None
-    try:
-        words = shlex.split(text)
-    except ValueError as error:  # "No closing quotation"
-        problems.append(f"{PREFIX}on_change: {error}: expected {BY_NAME['on_change'].expected}")
-        return None
-    if not words or shutil.which(words[0]) is None:
-        problems.append(
-            f"{PREFIX}on_change: {words[0] if words else text!r} cannot be found or may not be "
-            "executed; for a line of shell write sh -c '…'"
-        )
-        return None
-    # Without our own configuration, which holds passwords.
-    environment = {k: v for k, v in os.environ.items() if not k.lower().startswith(PREFIX)}
-    return Command(tuple(words), limit_ms / 1000, environment)
-
-
-def _listen_address(text: str, problems: list[str]) -> str:
+def _listen_address(reader: Reader) -> str:
+    text = reader.read(v.HTTP_LISTEN_ADDRESS)
     if text.startswith("unix:"):
-        # The kernel has 108 bytes for it, one of them for the end.
+        # The kernel provides 108 bytes, one of them for the terminator.
         if not text.startswith("unix:/") or len(text.encode()) > len("unix:") + 107:
-            problems.append(
-                f"{PREFIX}http_listen_address={text!r}: expected unix: and an absolute path of at "
-                "most 107 bytes"
+            reader.refuse(
+                v.HTTP_LISTEN_ADDRESS, "expected unix: and an absolute path of at most 107 bytes"
             )
         return text
     bracketed = re.fullmatch(r"\[([^\[\]]+:[^\[\]]*)\]", text)
@@ -257,8 +186,56 @@ def _listen_address(text: str, problems: list[str]) -> str:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            problems.append(
-                f"{PREFIX}http_listen_address={text!r}: expected "
-                f"{BY_NAME['http_listen_address'].expected}"
+            reader.refuse(
+                v.HTTP_LISTEN_ADDRESS, f"expected {v.HTTP_LISTEN_ADDRESS.parser.expected}"
             )
     return address
+
+
+def _tokens(reader: Reader) -> tuple[bytes, ...]:
+    file = reader.read(v.HTTP_TOKEN_FILE)
+    if file is None:
+        return ()
+    reader.warn_if_world_readable(v.HTTP_TOKEN_FILE, file)
+    try:
+        return read_tokens(file)
+    except (OSError, ValueError) as error:
+        reader.refuse_file(v.HTTP_TOKEN_FILE, error)
+        return ()
+
+
+def _tls(reader: Reader) -> ssl.SSLContext | None:
+    certificate, key = reader.read(v.HTTP_TLS_CERT), reader.read(v.HTTP_TLS_KEY)
+    client_ca = reader.read(v.HTTP_TLS_CLIENT_CA)
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        missing = v.HTTP_TLS_CERT if certificate is None else v.HTTP_TLS_KEY
+        reader.problems.append(
+            f"{missing.full_name}: expected a file; HTTPS requires http_tls_cert and http_tls_key"
+        )
+        return None
+    reader.warn_if_world_readable(v.HTTP_TLS_KEY, key)
+    try:
+        return server_context(certificate, key, client_ca)
+    except OSError as error:  # ssl.SSLError is one
+        reader.problems.append(f"{v.PREFIX}http_tls_*: cannot use the files: {error}")
+        return None
+
+
+def _command(reader: Reader) -> Command | None:
+    text, limit_ms = reader.read(v.ON_CHANGE), reader.read(v.ON_CHANGE_TIMEOUT_MS)
+    if text is None:
+        return None
+    try:
+        return parse_command(text, limit_ms / 1000, reader.environ)
+    except ValueError as error:
+        reader.refuse_file(v.ON_CHANGE, error)
+        return None
+
+
+def _state_file(reader: Reader) -> Path | None:
+    path = reader.read(v.STATE_FILE)
+    if path is not None and (problem := writable_file_problem(path)):
+        reader.refuse_file(v.STATE_FILE, ValueError(problem))
+    return path

@@ -1,4 +1,4 @@
-"""How to reach one host: what the configuration says and the probe does."""
+"""How to connect to one host."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from pgstatus.core.snapshot import Host
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to reach one host.
+    """How to connect to one host.
 
-    ``params`` are libpq connection parameters; what they leave out libpq takes from its own
-    ``PG*`` variables. ``password_file`` is read at every connect and wins over ``params``.
+    ``params`` are libpq connection parameters, including those of ``PG*`` variables and services.
+    ``password_file`` is read at every login and takes precedence over the password in ``params``.
     """
 
     params: Mapping[str, str] = field(repr=False)
     connect_timeout: float
-    """Seconds for resolve, connect and authenticate."""
+    """Seconds for name resolution, connection and login together."""
     query_timeout: float
     """Seconds for the whole check."""
     max_age: float
-    """Seconds after which a kept connection is replaced; 0: a fresh one for every check."""
+    """Seconds after which a connection is replaced; 0: a new one for every check."""
     password_file: Path | None = None
 
     def __str__(self) -> str:

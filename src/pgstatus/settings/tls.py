@@ -3,21 +3,25 @@
 import ssl
 from pathlib import Path
 
+from pgstatus.settings.files import read_file
+
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
-    """How we encrypt. OSError (``ssl.SSLError`` is one): the files are of no use, and why.
+    """The context of a server. OSError (of which ``ssl.SSLError`` is one) with the reason.
 
-    All three are PEM: our certificate and the intermediate ones behind it, its key, and those who
-    sign the certificates of clients (None: they need none).
+    All files are PEM: the certificate of this service followed by intermediate certificates, its
+    key, and the authorities of client certificates (None: clients need no certificate).
     """
+    for file in filter(None, (certificate, key, client_ca)):
+        read_file(file)  # OpenSSL would block on a FIFO
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
 
-    def no_password() -> str:
-        raise OSError("the key is protected by a password, which nobody is here to type")
+    def no_passphrase() -> str:
+        raise OSError("the key has a passphrase; expected a key without one")
 
-    context.load_cert_chain(certificate, key, no_password)
+    context.load_cert_chain(certificate, key, no_passphrase)
     context.options |= ssl.OP_NO_RENEGOTIATION
     if client_ca is not None:
-        # Not CERT_REQUIRED: the probes are open to all (see `api.access`).
+        # Not CERT_REQUIRED: health probes need no certificate (see `api.access`).
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -1,178 +1,355 @@
-"""Every variable of the configuration, declared once, and how one is read.
+"""Every variable of the configuration, declared once.
 
-``docs/configuration.md`` and the package's file are checked against `VARIABLES`.
+The tables of ``docs/configuration.md`` are generated from `VARIABLES`
+(``python -m tests.support.variables_table``); tests compare them and the file of the Debian
+package with it.
 """
 
-import difflib
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from environs import Env, EnvValidationError, validate
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from pgstatus.core.election import SplitBrain
-from pgstatus.core.selection import MAX_WAIT_MS
+from pgstatus.core.selection import MAX_WAIT_MS, Fallback
+from pgstatus.settings.parsers import Parser, milliseconds, one_of, path, seconds, text, whole
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 PREFIX = "pg_status__"
-_U64 = 2**64 - 1
-_DAY = 86_400
-_UP_TO_A_DAY = validate.Range(min=0, min_inclusive=False, max=_DAY)
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """One variable. ``kind`` names the environs parser; ``expected`` ends an error's sentence."""
+class Variable(Generic[T_co]):
+    """One variable."""
 
+    group: str
+    """The section of the documentation."""
     name: str
-    kind: str
-    default: Any
-    expected: str
-    check: Callable[[Any], Any] | None = None
-    alias: str | None = None
-    """The name that 1.0 gave it."""
+    """Without the prefix."""
+    parser: Parser[T_co]
+    default: T_co
+    description: str
+    """Markdown."""
+    older: str | None = None
+    """Its name in 1.0, with the same values."""
+    restart: bool = False
+    """A reload does not apply a change."""
+    shown_default: str | None = None
+    """The default in the documentation where it is computed."""
+
+    @property
+    def full_name(self) -> str:
+        return PREFIX + self.name
 
 
-def _words(*words: str) -> dict[str, Any]:
-    return {"expected": f"one of {', '.join(words)}", "check": validate.OneOf(words)}
+_declared: list[Variable[object]] = []
 
 
-def _whole(minimum: int, maximum: int = _U64) -> dict[str, Any]:
-    upper = f" up to {maximum}" if maximum != _U64 else ""
-    return {
-        "expected": f"a whole number from {minimum}{upper}",
-        "check": validate.Range(minimum, maximum),
-    }
+def _declare(
+    group: str,
+    name: str,
+    parser: Parser[T],
+    default: T,
+    description: str,
+    *,
+    older: str | None = None,
+    restart: bool = False,
+    shown_default: str | None = None,
+) -> Variable[T]:
+    variable = Variable(group, name, parser, default, description, older, restart, shown_default)
+    _declared.append(variable)
+    return variable
 
 
-_TEXT = "text"
-
-VARIABLES = (
-    Variable("hosts", "str", None, "host, host:port, [v6]:port or postgresql:// URIs"),
-    Variable("delimiter", "str", ",", _TEXT),
-    Variable("pg_user", "str", "postgres", _TEXT),
-    Variable("pg_password", "str", "postgres", _TEXT),
-    Variable("pg_password_file", "path", None, "the path of a file"),
-    Variable("pg_database", "str", "postgres", _TEXT),
-    Variable("pg_port", "str", "5432", "ports, one for all hosts or one for each", alias="port"),
-    Variable("sleep_ms", "int", 5000, **_whole(1, 1000 * _DAY)),
-    Variable("sleep", "float", None, "seconds, more than 0, at most a day", _UP_TO_A_DAY),
-    Variable("connect_timeout", "float", 2.0, "seconds, more than 0, at most a day", _UP_TO_A_DAY),
-    Variable("query_timeout_ms", "int", 5000, **_whole(1, 1000 * _DAY)),
-    Variable("conn_max_age_ms", "int", 300_000, **_whole(0)),
-    Variable("max_fails", "int", 3, **_whole(1)),
-    Variable("sync_max_lag_ms", "int", 1000, **_whole(0)),
-    Variable("sync_max_lag_bytes", "int", 1_000_000, **_whole(0)),
-    Variable("hosts_dc", "str", None, _TEXT),
-    Variable("hosts_geo", "str", None, _TEXT),
-    Variable("current_dc", "str", None, _TEXT),
-    Variable("current_dc_env", "str", None, "the name of a variable"),
-    Variable("current_geo", "str", None, _TEXT),
-    Variable("current_geo_env", "str", None, "the name of a variable"),
-    Variable(
-        "http_listen_address",
-        "str",
-        "0.0.0.0",  # noqa: S104
-        "an IPv4 or IPv6 address, localhost, * or unix:/path",
-    ),
-    Variable("http_port", "int", 8000, **_whole(1, 65535)),
-    Variable(
-        "http_socket_mode",
-        "str",
-        "660",
-        "three octal digits, as in 660",
-        validate.Regexp(r"[0-7]{3}\Z"),
-    ),
-    Variable("http_token_file", "path", None, "the path of a file"),
-    Variable("http_tls_cert", "path", None, "the path of a file"),
-    Variable("http_tls_key", "path", None, "the path of a file"),
-    Variable("http_tls_client_ca", "path", None, "the path of a file"),
-    Variable("log_level", "str", "info", **_words("debug", "info", "warning", "error", "fatal")),
-    Variable("log_format", "str", "text", **_words("text", "json")),
-    Variable("failover_sleep_ms", "int", 100, **_whole(1, 1000 * _DAY)),
-    Variable("split_brain", "str", "newest_timeline", **_words(*SplitBrain)),
-    Variable("min_lsn_wait_ms", "int", 20, **_whole(0, MAX_WAIT_MS)),
-    Variable("max_staleness_ms", "int", None, **_whole(0)),
-    Variable("state_file", "path", None, "the path of a file"),
-    Variable("on_change", "str", None, "a command and its arguments"),
-    Variable("on_change_timeout_ms", "int", 30_000, **_whole(1, 1000 * _DAY)),
-    Variable("env_file", "str", None, "the path of a file"),
+HOSTS: Variable[str | None] = _declare(
+    "hosts",
+    "hosts",
+    text("host, host:port, [v6]:port or postgresql:// URIs"),
+    None,
+    "The PostgreSQL hosts, comma-separated. Each is `host`, `host:port`, `[v6]:port`, a directory "
+    "of Unix-domain sockets (`/run/postgresql`) or a `postgresql://` URI with one host. The "
+    "parameters of a URI (user, password, database, any libpq parameter) take precedence over the "
+    "variables below. An empty item is an error.",
+    shown_default="required",
 )
-BY_NAME = {variable.name: variable for variable in VARIABLES}
+DELIMITER = _declare(
+    "hosts", "delimiter", text(), ",", "The separator of the items of every list variable."
+)
+PG_PORT = _declare(
+    "hosts",
+    "pg_port",
+    text("ports, one for all hosts or one for each"),
+    "5432",
+    "One port for all hosts, or one per host in order. A port in the host entry takes precedence. "
+    "If the list is too short or ends with empty items, its last port applies to the remaining "
+    "hosts.",
+    older="port",
+)
+PG_USER = _declare(
+    "hosts",
+    "pg_user",
+    text(),
+    "postgres",
+    "The monitoring role. It requires LOGIN and nothing else; with `pg_monitor` the timeline of "
+    "replicas is available in more situations (see [failover.md](failover.md)).",
+)
+PG_PASSWORD = _declare(
+    "hosts",
+    "pg_password",
+    text(),
+    "postgres",
+    "Its password. The default applies only if no other password is configured: no password file, "
+    "none in the URI, and no `PGPASSWORD`, `PGPASSFILE` or `~/.pgpass`.",
+)
+PG_PASSWORD_FILE: Variable[Path | None] = _declare(
+    "hosts",
+    "pg_password_file",
+    path(),
+    None,
+    "A file that contains the password. It is read at every login, so a changed password requires "
+    "no restart. Takes precedence over `pg_password`, not over a password in a URI.",
+)
+PG_DATABASE = _declare("hosts", "pg_database", text(), "postgres", "The database to connect to.")
 
 
-def _is_unicode(text: str) -> bool:
-    """Bytes of the environment that are no UTF-8 come as surrogates, which nothing can encode."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+SLEEP_MS = _declare(
+    "schedule",
+    "sleep_ms",
+    milliseconds(),
+    1000,
+    "Interval between two checks of a host, milliseconds.",
+)
+SLEEP: Variable[float | None] = _declare(
+    "schedule",
+    "sleep",
+    seconds(),
+    None,
+    "The name of `sleep_ms` in 1.0: seconds, may have a fraction.",
+)
+FAILOVER_SLEEP_MS = _declare(
+    "schedule",
+    "failover_sleep_ms",
+    milliseconds(),
+    100,
+    "The interval while there is no healthy master, a replica does not yet follow the new master, "
+    "or a host has not been checked yet, milliseconds. After a minute it increases gradually to "
+    "`sleep_ms`.",
+)
+CONNECT_TIMEOUT = _declare(
+    "schedule",
+    "connect_timeout",
+    seconds(zero=True),
+    2.0,
+    "Limit for name resolution, connection and login together, seconds, may have a fraction. `0`: "
+    "no limit of its own; `query_timeout_ms` applies.",
+)
+QUERY_TIMEOUT_MS = _declare(
+    "schedule",
+    "query_timeout_ms",
+    milliseconds(),
+    1000,
+    "Limit for one whole check, including a login, milliseconds.",
+    shown_default="`1000`, or `connect_timeout` if that is set to more",
+)
+CONN_MAX_AGE_MS = _declare(
+    "schedule",
+    "conn_max_age_ms",
+    whole(0),
+    15_000,
+    "A connection to a host is replaced after this time, milliseconds, which also shows whether "
+    "the host accepts new sessions. `0`: a new connection for every check.",
+)
+MAX_FAILS = _declare(
+    "schedule",
+    "max_fails",
+    whole(0),
+    3,
+    "Number of consecutive failed checks after which a host is dead. While checks run at "
+    "`failover_sleep_ms`, one failure per `sleep_ms` counts. `0` is taken as `1`.",
+)
+MAX_STALENESS_MS: Variable[int | None] = _declare(
+    "schedule",
+    "max_staleness_ms",
+    whole(0),
+    None,
+    "The state of a host whose last successful check is older is unknown, even before "
+    "`max_fails`, milliseconds. If no check at all has ended within this time, responses are 503. "
+    "Minimum: `sleep_ms` + `query_timeout_ms`. `0`: no limit.",
+    shown_default="`sleep_ms` + `query_timeout_ms`, times 3 or `max_fails`, whichever is more",
+)
 
 
-class Reader:
-    """Reads variables and gathers what is wrong with them."""
+SYNC_MAX_LAG_MS = _declare(
+    "responses",
+    "sync_max_lag_ms",
+    whole(0),
+    1000,
+    "The limit of `/sync_by_time` if the request contains none, milliseconds.",
+)
+SYNC_MAX_LAG_BYTES = _declare(
+    "responses",
+    "sync_max_lag_bytes",
+    whole(0),
+    1_000_000,
+    "The limit of `/sync_by_bytes` if the request contains none, bytes.",
+)
+MIN_LSN_WAIT_MS = _declare(
+    "responses",
+    "min_lsn_wait_ms",
+    whole(0, MAX_WAIT_MS),
+    20,
+    "How long a request with `min_lsn` waits for a replica to reach the position before the "
+    "`fallback` applies, milliseconds. `0`: it does not wait.",
+)
+FALLBACK = _declare(
+    "responses",
+    "fallback",
+    one_of(*Fallback),
+    "master",
+    "The response to a question about replicas if no replica is within the limits. `master`: the "
+    "master, or 404 if it is down. `stale`: the master, or if it is down the live replica of its "
+    "history with the least lag, marked as stale. `none`: 404. The parameter `fallback=` of a "
+    "request takes precedence.",
+)
+FALLBACK_PER_S: Variable[int | None] = _declare(
+    "responses",
+    "fallback_per_s",
+    whole(1),
+    None,
+    "Maximum number of questions per second that fall back to the master. For further ones the "
+    "response is as if the master were down.",
+    shown_default="no limit",
+)
+SPLIT_BRAIN = _declare(
+    "responses",
+    "split_brain",
+    one_of(*SplitBrain),
+    "newest_timeline",
+    "The response of `/master` if several hosts are masters: the one on the `newest_timeline`; the "
+    "`first` in the list (as in 2.2); `none`, a 503 that lists them.",
+)
+HOSTS_DC: Variable[str | None] = _declare(
+    "responses",
+    "hosts_dc",
+    text(),
+    None,
+    "The data centre of each host, in order. An empty item: the host has none.",
+)
+HOSTS_GEO: Variable[str | None] = _declare(
+    "responses", "hosts_geo", text(), None, "The region of each host, in order."
+)
+CURRENT_DC: Variable[str | None] = _declare(
+    "responses",
+    "current_dc",
+    text(),
+    None,
+    "The data centre of this instance: replicas in the same `dc` are preferred, then those in the "
+    "same `geo`.",
+)
+CURRENT_DC_ENV: Variable[str | None] = _declare(
+    "responses",
+    "current_dc_env",
+    text("the name of a variable"),
+    None,
+    "The name of another variable that contains `current_dc`.",
+)
+CURRENT_GEO: Variable[str | None] = _declare(
+    "responses", "current_geo", text(), None, "The region of this instance."
+)
+CURRENT_GEO_ENV: Variable[str | None] = _declare(
+    "responses",
+    "current_geo_env",
+    text("the name of a variable"),
+    None,
+    "The name of another variable that contains `current_geo`.",
+)
 
-    def __init__(self, problems: list[str]) -> None:
-        # Not eager: environs keeps every mistake until seal().
-        self._env = Env(eager=False)
-        self._problems = problems
-        self.warnings: list[str] = []
 
-    def read(self, variable: Variable) -> Any:
-        """The value, or the default where the variable is unset, empty or wrong."""
-        name = PREFIX + variable.name
-        if variable.alias is not None:
-            name = self._older(name, PREFIX + variable.alias)
-        elif variable.name == "sleep_ms":
-            return self._sleep_ms(variable, name)
-        if not os.environ.get(name):
-            return variable.default
-        if not _is_unicode(os.environ[name]):
-            self._problems.append(f"{name}: expected text in UTF-8")
-            return variable.default
-        value = self._parse(variable, name)
-        return variable.default if value is None else value
+HTTP_LISTEN_ADDRESS = _declare(
+    "process",
+    "http_listen_address",
+    text("an IPv4 or IPv6 address, localhost, * or unix:/path"),
+    "0.0.0.0",  # noqa: S104
+    "An IPv4 or IPv6 address, `localhost`, `*` for all IPv4 and IPv6 addresses, or `unix:/path` "
+    "for a Unix-domain socket.",
+    restart=True,
+)
+HTTP_PORT = _declare("process", "http_port", whole(1, 65535), 8000, "The TCP port.", restart=True)
+HTTP_SOCKET_MODE = _declare(
+    "process",
+    "http_socket_mode",
+    text("three octal digits, for example 660", "[0-7]{3}"),
+    "660",
+    "The file mode of the Unix-domain socket, octal.",
+    restart=True,
+)
+HTTP_TOKEN_FILE: Variable[Path | None] = _declare(
+    "process",
+    "http_token_file",
+    path("a readable file with one token per line"),
+    None,
+    "A file of bearer tokens, one per line. Requests must contain one of them (see "
+    "[security.md](security.md)).",
+)
+HTTP_TLS_CERT: Variable[Path | None] = _declare(
+    "process",
+    "http_tls_cert",
+    path(),
+    None,
+    "HTTPS: the certificate of this service, followed by intermediate certificates (PEM).",
+)
+HTTP_TLS_KEY: Variable[Path | None] = _declare(
+    "process", "http_tls_key", path(), None, "HTTPS: its private key (PEM, without a passphrase)."
+)
+HTTP_TLS_CLIENT_CA: Variable[Path | None] = _declare(
+    "process",
+    "http_tls_client_ca",
+    path(),
+    None,
+    "HTTPS: the certificate authorities of clients (PEM). Clients must present a certificate.",
+)
+LOG_LEVEL = _declare(
+    "process",
+    "log_level",
+    one_of("debug", "info", "warning", "error", "fatal", warn="warning"),
+    "info",
+    "`debug`, `info`, `warning` (or `warn`), `error`, `fatal`, in any letter case.",
+)
+LOG_FORMAT = _declare(
+    "process",
+    "log_format",
+    one_of("text", "json"),
+    "text",
+    "`text` or `json`, one line per message, on standard error.",
+    restart=True,
+)
+STATE_FILE: Variable[Path | None] = _declare(
+    "process",
+    "state_file",
+    path("a regular file in an existing directory"),
+    None,
+    "A file that keeps the newest timeline, so that an outdated master is not returned after a "
+    "restart of pg-status either (see [failover.md](failover.md)). Its directory must exist. The "
+    "Debian package sets it.",
+)
+ON_CHANGE: Variable[str | None] = _declare(
+    "process",
+    "on_change",
+    text("a command and its arguments"),
+    None,
+    "A command that runs when the cluster has changed (see [hooks.md](hooks.md)). It is split into "
+    "words as by a shell, but executed without a shell.",
+)
+ON_CHANGE_TIMEOUT_MS = _declare(
+    "process",
+    "on_change_timeout_ms",
+    milliseconds(),
+    30_000,
+    "The command is terminated after this time, milliseconds.",
+)
+ENV_FILE: Variable[Path | None] = _declare(
+    "process", "env_file", path(), None, "A file of variables (see below)."
+)
 
-    def problems(self) -> list[str]:
-        """One sentence for each wrong value. Reads the unknown names into ``warnings``, too."""
-        try:
-            self._env.seal()
-        except EnvValidationError as error:
-            for name in error.error_messages:
-                variable = self._variable(name)
-                self._problems.append(
-                    f"{name}={os.environ.get(name)!r}: expected {variable.expected}"
-                )
-        self._unknown_names()
-        return self._problems
-
-    def _parse(self, variable: Variable, name: str) -> Any:
-        parse = getattr(self._env, variable.kind)
-        return parse(name, validate=variable.check) if variable.check else parse(name)
-
-    def _variable(self, name: str) -> Variable:
-        name = name.removeprefix(PREFIX)
-        return BY_NAME.get(name) or next(v for v in VARIABLES if v.alias == name)
-
-    def _older(self, name: str, alias: str) -> str:
-        if os.environ.get(name) and os.environ.get(alias):
-            self.warnings.append(f"{name} and {alias} are both set; {alias} is ignored")
-        return name if os.environ.get(name) or not os.environ.get(alias) else alias
-
-    def _sleep_ms(self, variable: Variable, name: str) -> Any:
-        """``sleep`` (1.0) is in seconds, with fractions; everything else of it is ``sleep_ms``."""
-        older = PREFIX + "sleep"
-        if self._older(name, older) == older:
-            seconds = self._parse(BY_NAME["sleep"], older)
-            return max(1, round(seconds * 1000)) if seconds else variable.default
-        return (os.environ.get(name) and self._parse(variable, name)) or variable.default
-
-    def _unknown_names(self) -> None:
-        known = [PREFIX + v.name for v in VARIABLES]
-        known += [PREFIX + v.alias for v in VARIABLES if v.alias]
-        for name in os.environ:
-            if name.lower().startswith(PREFIX) and name not in known:
-                near = difflib.get_close_matches(name.lower(), known, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                self.warnings.append(f"{name} is not a variable of pg-status{hint}")
+VARIABLES = tuple(_declared)

@@ -1,1 +1,1 @@
-"""What is counted, remembered and logged."""
+"""What operators see of the process: counters, metrics, history, logs."""

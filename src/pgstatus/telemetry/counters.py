@@ -1,7 +1,7 @@
-"""What has been counted since the start, as plain numbers; `metrics` shows them.
+"""Counters since the start, as plain numbers; `prometheus` renders them.
 
-Counting must cost next to nothing: a request from memory takes microseconds. So each counter is an
-attribute that only one thread increases, without a lock; whoever reads sees a moment's value.
+A cached response takes microseconds, so counting must cost almost nothing. Each counter is an
+attribute that only one thread increases, without a lock; other threads may read it at any time.
 """
 
 from bisect import bisect_left
@@ -13,21 +13,21 @@ from pgstatus.core.snapshot import Failure, Host, Observation, Role
 from pgstatus.errors import Cause
 
 DURATION_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper limits of the histogram of checks, seconds: a round trip, up to a whole deadline."""
+"""Upper bounds of the buckets for the duration of checks, seconds."""
 
 
 class RequestKind(NamedTuple):
     """Requests that are counted together."""
 
     endpoint: str
-    """The path as it is routed; ``other`` for what is not."""
+    """The path of the route; ``other`` for paths without a route."""
     status: str
     fell_back: bool
-    """A question about replicas was answered with the master."""
+    """A request for a replica was answered with the master."""
 
 
 class Tally:
-    """A number that goes up."""
+    """A number that only increases."""
 
     __slots__ = ("count",)
 
@@ -36,56 +36,55 @@ class Tally:
 
 
 class Requests:
-    """Answered requests by kind; counted by the worker's loop alone."""
+    """Answered requests by kind; increased only by the event loop of the worker."""
 
     def __init__(self) -> None:
         self._tallies: dict[RequestKind, Tally] = {}
 
     def of(self, kind: RequestKind) -> Tally:
-        """The tally of a kind; whoever answers increases it."""
+        """The tally of a kind, to be increased with each response."""
         tally = self._tallies.get(kind)
         if tally is None:
             tally = self._tallies[kind] = Tally()
         return tally
 
     def read(self) -> dict[RequestKind, int]:
-        """The numbers of this moment."""
+        """The current numbers."""
         return {kind: tally.count for kind, tally in self._tallies.copy().items()}
 
 
 class HostChecks:
-    """The checks of one host; counted by the monitor alone."""
+    """The checks of one host; increased only by the monitoring thread."""
 
     def __init__(self) -> None:
         self.durations = [0] * (len(DURATION_LIMITS) + 1)
-        """Checks by the first of `DURATION_LIMITS` that they kept to; the last: by none."""
+        """Checks by the smallest of `DURATION_LIMITS` that was not exceeded; last: all others."""
         self.seconds = 0.0
-        # Each from the start: rate() does not see the step from nothing to one.
+        # All causes exist from the start: rate() ignores the step from no value to 1.
         self.failures: Counter[Cause] = Counter(dict.fromkeys(Cause, 0))
         self.role_changes = 0
-        """Times that it said something else of itself than before."""
+        """Successful checks that showed another role than the one before."""
         self.role: Role | None = None
-        """What it last said."""
+        """The role in the last successful check."""
 
 
 class Checks:
-    """The checks of all hosts that are watched, by ``name:port``."""
+    """The checks of all monitored hosts, by ``name:port``."""
 
     def __init__(self) -> None:
         self.hosts: dict[str, HostChecks] = {}
 
     def watch(self, hosts: Iterable[Host]) -> None:
-        """Count for these from now on, and forget the others: no series survives its host."""
+        """Count for these hosts from now on, and remove the counters of all others."""
         self.hosts = {str(host): self.hosts.get(str(host), HostChecks()) for host in hosts}
 
-    def checked(self, host: Host, result: Observation | Failure) -> None:
-        """Count the result of a check."""
+    def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
+        """Count the result of a check that took ``seconds``, login included."""
         counts = self.hosts.get(str(host))
-        if counts is None:  # the last check of a host that is watched no more
+        if counts is None:  # the last check of a host that was removed
             return
-        took = result.finished - result.started
-        counts.durations[bisect_left(DURATION_LIMITS, took)] += 1
-        counts.seconds += took
+        counts.durations[bisect_left(DURATION_LIMITS, seconds)] += 1
+        counts.seconds += seconds
         if isinstance(result, Failure):
             counts.failures[result.cause] += 1
             return

@@ -1,6 +1,6 @@
-"""What has happened lately, for people: changes, and how late each replica was.
+"""The recent history for the status page: changes of the cluster, and the lag of each replica.
 
-Kept in memory, for the status page; a reload does not forget it. Safe to use from any thread.
+It is kept in memory and survives a reload. Safe to use from any thread.
 """
 
 import threading
@@ -13,21 +13,21 @@ from pgstatus.core.changes import Change, Event
 from pgstatus.core.snapshot import Host, Snapshot
 
 STEP = 2
-"""Seconds from one sample of the lag to the next."""
+"""Seconds between two samples of the lag."""
 SAMPLES = 150
 _MAX_EVENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A change, and when it was seen."""
+    """A change and the time at which it was noticed."""
 
     at: datetime
     event: Event
 
 
 class History:
-    """The last hundred changes, and the lags of the last five minutes."""
+    """The last 100 changes, and the lag of the last five minutes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,18 +36,17 @@ class History:
         self._master_since: datetime | None = None
 
     def changed(self, before: Snapshot, events: Sequence[Event], at: datetime) -> None:
-        """Remember what has changed since the snapshot ``before``."""
+        """Store the changes since the snapshot ``before``, in their order."""
         with self._lock:
-            # The oldest of them is told first.
             self._entries.extend(Entry(at, event) for event in events)
             for event in events:
                 if event.change is Change.MASTER:
-                    # The one that was there when we came has been it for we do not know how long.
+                    # How long the first master has had this role is not known.
                     known = before.ready and event.host is not None
                     self._master_since = at if known else None
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
-        """Note how late everybody is; of several notes within a step the last one stays."""
+        """Store the lag of all replicas. Of several samples within a step the last one is kept."""
         lags = {str(status.host): status.lag_ms for status in snapshot.hosts}
         step = int(now / STEP)
         with self._lock:
@@ -57,17 +56,17 @@ class History:
 
     @property
     def master_since(self) -> datetime | None:
-        """When the present master became it; None: before we began, or there is none."""
+        """When the current master took this role; None: before the start, or there is no master."""
         return self._master_since
 
     def entries(self) -> tuple[Entry, ...]:
-        """The changes, the newest first."""
+        """The changes, newest first."""
         with self._lock:
             return tuple(reversed(self._entries))
 
     def lags(self, host: Host, now: float) -> list[int | None]:
-        """Milliseconds, a number for each step, the last one just over; None: unknown."""
+        """Lag in milliseconds for each completed step, oldest first; None: unknown."""
         with self._lock:
-            noted = {step: lags.get(str(host)) for step, lags in self._lags}
+            known = {step: lags.get(str(host)) for step, lags in self._lags}
         end = int(now / STEP)
-        return [noted.get(step) for step in range(end - SAMPLES, end)]
+        return [known.get(step) for step in range(end - SAMPLES, end)]

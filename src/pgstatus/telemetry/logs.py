@@ -1,28 +1,22 @@
-"""Logs on stderr, as text or JSON, one line each, RFC 3339 in UTC.
+"""Logs on stderr, as text or as JSON: one line per message, RFC 3339 timestamps in UTC.
 
-A reader of stderr that stalls holds up nobody. In the worker, which watches hosts and answers
-requests, the lines are written by a thread of their own, and are kept for long. The main process,
-which forks and so has no other threads, leaves out what is not taken within a moment.
+In JSON, a message about a host or a cluster has fields in addition to its text. They are passed to
+`logging` as ``extra={"event": "master", "host": "pg2:5432", "timeline": 2}``.
 """
 
-import contextlib
 import json
 import logging
-import logging.handlers
 import os
-import queue
-import select
-import threading
 from datetime import UTC, datetime
 
-# Of our own lines there are a few a minute; this many unread ones mean that nobody reads.
-_MAX_UNREAD = 10_000
+from pgstatus.telemetry.stderr import STDERR, StderrHandler, capture_stderr
 
-# Seconds that the main process waits for a reader. It has a few lines at a time at the most.
-_PATIENCE = 0.1
-_STDERR = 2
+FIELDS = ("event", "cluster", "host", "timeline", "lag_ms")
+"""The attributes of a log record that JSON lines contain where they are set."""
 
-_LEVELS = {"fatal": logging.CRITICAL}
+_LEVELS = {"fatal": logging.CRITICAL, "warn": logging.WARNING}
+# Names of hosts and messages of servers must not forge lines or control a terminal.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class _Rfc3339(logging.Formatter):
@@ -35,6 +29,9 @@ class _Text(_Rfc3339):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return super().formatMessage(record).translate(_ESCAPED)
+
 
 class _Json(_Rfc3339):
     def format(self, record: logging.LogRecord) -> str:
@@ -44,84 +41,60 @@ class _Json(_Rfc3339):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        for name in FIELDS:
+            value = getattr(record, name, None)
+            if value is not None:
+                line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-class _Stderr(logging.Handler):
-    """Writes a line as soon as it is taken, for ``patience`` seconds at the most; None: for ever.
-
-    Source: ``poll(2)``, ``pipe(7)``: what is writable takes PIPE_BUF bytes at once. No lock is held
-    meanwhile that a fork would leave locked in the child, as there would be in `sys.stderr`.
-    """
-
-    def __init__(self, formatter: logging.Formatter | None, patience: float | None) -> None:
-        super().__init__()
-        self.setFormatter(formatter)
-        self._patience_ms = None if patience is None else 1000 * patience
-        self._poll = select.poll()
-        self._poll.register(_STDERR, select.POLLOUT)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        data = f"{self.format(record)}\n".encode(errors="backslashreplace")
-        with contextlib.suppress(OSError):  # there is nobody to tell
-            while data and self._poll.poll(self._patience_ms):
-                data = data[os.write(_STDERR, data[: select.PIPE_BUF]) :]
-
-
-class _Unblocking(logging.handlers.QueueHandler):
-    """Has a thread write the lines as ``direct`` would; drops them where nobody reads."""
-
-    def __init__(self, direct: list[logging.Handler]) -> None:
-        self.lines: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_UNREAD)
-        super().__init__(self.lines)
-        self.direct = direct
-        patient = (_Stderr(h.formatter, None) if isinstance(h, _Stderr) else h for h in direct)
-        self.writer = logging.handlers.QueueListener(self.lines, *patient)
-        self.writer.start()
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.lines.put_nowait(record)
-        except queue.Full:
-            return
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def set_up_logs(level: str, form: str) -> None:
     """Write all logs to stderr. ``level`` and ``form`` as in the configuration."""
     root = logging.getLogger()
-    root.handlers[:] = [_Stderr(_Json() if form == "json" else _Text(), _PATIENCE)]
-    root.setLevel(level_of(level))
-    # psycopg tells of every connection attempt at debug, with its parameters.
+    formatter = _Json() if form == "json" else _Text()
+    # A descriptor of its own, so that descriptor 2 can be captured.
+    root.handlers[:] = [StderrHandler(os.dup(STDERR), formatter)]
+    set_level(level)
+    # psycopg logs every connection attempt at level debug, with its parameters.
     logging.getLogger("psycopg").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Our handlers report their own errors in the log.
+    logging.raiseExceptions = False
+
+
+def set_level(level: str) -> None:
+    """Change the level of all logs."""
+    logging.getLogger().setLevel(level_of(level))
 
 
 def level_of(name: str) -> int | str:
-    """The configuration's word for a level as `logging` knows it."""
-    return _LEVELS.get(name, name.upper())
+    """The level of a name from the configuration, as `logging` expects it."""
+    return _LEVELS.get(name.lower(), name.upper())
 
 
-def write_in_background() -> None:
-    """From now on log through a thread. To be called after a fork: threads do not survive one."""
-    root = logging.getLogger()
-    root.handlers[:] = [_Unblocking(root.handlers[:])]
+def capture_library_output() -> None:
+    """Log what libraries write to stderr. To be called once, after `set_up_logs`."""
+    capture_stderr(stderr())
 
 
-def flush(patience: float = 0.5) -> bool:
-    """Write what is left; False if nobody reads stderr and it was given up.
+def stderr() -> int:
+    """The descriptor of the actual stderr, for the output of other programs."""
+    for handler in _handlers():
+        return handler.descriptor
+    return STDERR
 
-    The process must then end by ``os._exit``: the interpreter would wait for stderr for ever.
-    """
-    root = logging.getLogger()
-    for handler in root.handlers:
-        if isinstance(handler, _Unblocking):
-            root.handlers[:] = handler.direct
-            stopping = threading.Thread(target=handler.writer.stop, daemon=True)
-            stopping.start()
-            stopping.join(patience)
-            if stopping.is_alive():
-                root.handlers[:] = []
-                return False
-    return True
+
+def dropped() -> int:
+    """The number of log lines that were lost because stderr did not accept them."""
+    return sum(handler.dropped for handler in _handlers())
+
+
+def flush(timeout: float = 0.5) -> bool:
+    """Wait until all lines have been written; False if stderr did not accept them in time."""
+    return all(handler.drain(timeout) for handler in _handlers())
+
+
+def _handlers() -> list[StderrHandler]:
+    return [h for h in logging.getLogger().handlers if isinstance(h, StderrHandler)]

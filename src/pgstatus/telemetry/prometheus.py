@@ -1,12 +1,11 @@
-"""``/metrics``: everything that is counted or known, in the formats of Prometheus.
+"""``/metrics``: the snapshot and the counters in the formats of Prometheus.
 
-All series are made anew from the snapshot and the counters at each scrape, so none survives its
-host. The formats are prometheus_client's; nothing else of the daemon imports it, and this module
-itself is imported by the first scrape.
+Every scrape creates all series from the snapshot and the counters, so no series outlives its host.
+prometheus_client renders them; the daemon imports it, through this module, at the first scrape.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,8 +24,8 @@ from pgstatus.core.selection import Kind
 from pgstatus.core.snapshot import HostStatus, Role, Snapshot
 from pgstatus.telemetry.counters import DURATION_LIMITS, Checks, HostChecks, RequestKind, Requests
 
-# Once: it keeps the time that the machine was started, which the kernel computes anew, a second
-# more or less, at each look. A start of the process that moves would be taken for a restart.
+# One for all scrapes: it stores the boot time of the machine, which the kernel computes with an
+# error of a second at each request. A changed start time would be taken for a restart.
 _PROCESS = ProcessCollector(registry=None)
 
 
@@ -39,146 +38,156 @@ def expose(
     checks: Checks,
     hook_runs: Mapping[str, int],
     hook_pending: bool,
+    dropped_log_lines: int,
 ) -> tuple[str, bytes]:
-    """The media type and the text for whoever sends this ``Accept``."""
+    """The media type and the text for a request with this ``Accept`` header."""
     registry = CollectorRegistry()
-    registry.register(_Families(snapshot, now, requests, checks, hook_runs, hook_pending))
+    families = [
+        InfoMetricFamily("pg_status_build", "Version of pg-status.", {"version": __version__}),
+        *_cluster(snapshot, now),
+        *_hosts(snapshot.hosts, now),
+        *_checks(checks.hosts),
+        *_requests(requests.read()),
+        *_hook(hook_runs, pending=hook_pending),
+        CounterMetricFamily(
+            "pg_status_log_lines_dropped",
+            "Log lines lost because stderr did not accept them.",
+            dropped_log_lines,
+        ),
+    ]
+    registry.register(_Families(families))
     registry.register(_PROCESS)
     try:
         encode, media_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
+    except (TypeError, ValueError):  # a version that is not a number
         encode, media_type = choose_encoder("")
     return media_type, encode(registry)
 
 
 class _Families(Collector):
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        now: float,
-        requests: Requests,
-        checks: Checks,
-        hook_runs: Mapping[str, int],
-        hook_pending: bool,
-    ) -> None:
-        self._snapshot = snapshot
-        self._now = now
-        self._requests = requests
-        self._checks = checks
-        self._hook_runs = hook_runs
-        self._hook_pending = hook_pending
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        yield InfoMetricFamily("pg_status_build", "The version.", {"version": __version__})
-        yield from _cluster(self._snapshot, self._now)
-        yield from _of_hosts(self._snapshot.hosts, self._now)
-        yield from _of_checks(self._checks.hosts)
-        yield from _of_requests(self._requests.read())
-        yield from _of_hook(self._hook_runs, pending=self._hook_pending)
+        return self._families
 
 
 def _cluster(snapshot: Snapshot, now: float) -> Iterator[Metric]:
-    yield GaugeMetricFamily("pg_status_ready", "1: every host was asked.", float(snapshot.ready))
+    yield GaugeMetricFamily(
+        "pg_status_ready",
+        "1 if every host has been checked since the start.",
+        float(snapshot.ready),
+    )
     yield GaugeMetricFamily(
         "pg_status_stale",
-        "1: what is known is too old to be served.",
+        "1 if the results of the checks are too old to be served.",
         float(snapshot.ready and snapshot.is_stale(now)),
     )
     yield GaugeMetricFamily(
         "pg_status_masters",
-        "Healthy hosts of the cluster that say they are its master; 2 or more: split brain.",
+        "Healthy hosts of the cluster that are not in recovery; 2 or more are a split brain.",
         len(snapshot.masters),
     )
 
 
-def _of_hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
+def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
     def gauge(name: str, help_text: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"pg_status_host_{name}", help_text, labels=["host"])
 
-    up = gauge("up", "1: alive, that is answering, or failing for less than max_fails checks.")
-    doubtful = gauge("possible_dead", "1: alive, but the last check failed or is overdue.")
-    named = gauge("master", "1: /master names it.")
+    up = gauge(
+        "up", "1 if alive: the last check succeeded, or fewer than max_fails checks have failed."
+    )
+    possible_dead = gauge("possible_dead", "1 if alive, but the last check failed or is overdue.")
+    master = gauge("master", "1 if /master returns this host.")
     role = GaugeMetricFamily(
-        "pg_status_host_role", "1 for what it says it is.", labels=["host", "role"]
+        "pg_status_host_role", "1 for the role of the host.", labels=["host", "role"]
     )
     sync = GaugeMetricFamily(
         "pg_status_host_in_sync",
-        "1: within the configured limit by time or by bytes, and on the master's history.",
+        "1 if the lag by time or by bytes is within the configured limit.",
         labels=["host", "by"],
     )
-    timeline = gauge("timeline", "The timeline that it writes or receives.")
-    seconds = gauge("lag_seconds", "Upper bound of how far it is behind the master.")
-    size = gauge("lag_bytes", "Log that the master had written and it had not replayed.")
-    lsn = gauge("lsn_bytes", "Replica: replayed up to here. Master: written up to here.")
-    age = gauge("evidence_age_seconds", "Time since its last good check.")
+    admits = gauge("admits", "1 if the host accepts new sessions.")
+    timeline = gauge("timeline", "Timeline that the host writes or receives.")
+    seconds = gauge("lag_seconds", "Upper bound of the replication lag behind the master.")
+    size = gauge("lag_bytes", "WAL that the master has written and the host has not replayed.")
+    lsn = gauge("lsn_bytes", "WAL position: replayed by a replica, written by a master.")
+    age = gauge("evidence_age_seconds", "Time since the start of the last successful check.")
     for status in hosts:
-        host = [str(status.host)]
+        host = [_label(status.host)]
         up.add_metric(host, float(status.alive))
-        doubtful.add_metric(host, float(status.possible_dead))
-        named.add_metric(host, float(status.master))
+        possible_dead.add_metric(host, float(status.possible_dead))
+        master.add_metric(host, float(status.master))
         for word in Role:
             role.add_metric([*host, word], float(status.role is word))
         sync.add_metric([*host, "time"], float(status.sync_by_time))
         sync.add_metric([*host, "bytes"], float(status.sync_by_bytes))
-        # What is not known has no sample: a number would be taken for a fact.
+        # An unknown value has no sample: any number would be taken for a measurement.
         for family, value in (
+            (admits, status.admits),
             (timeline, status.timeline),
-            (seconds, None if status.lag_ms is None else status.lag_ms / 1000),
+            (seconds, status.lag_ms),
             (size, status.lag_bytes),
             (lsn, status.lsn),
             (age, None if status.seen is None else max(0.0, now - status.seen)),
         ):
-            if value is not None:
-                family.add_metric(host, value)
-    yield from (up, doubtful, named, role, sync, timeline, seconds, size, lsn, age)
+            number = _number(value)
+            if number is not None:
+                family.add_metric(host, number / 1000 if family is seconds else number)
+    yield from (up, possible_dead, master, role, sync, admits, timeline, seconds, size, lsn, age)
 
 
-def _of_checks(hosts: dict[str, HostChecks]) -> Iterator[Metric]:
+def _checks(hosts: dict[str, HostChecks]) -> Iterator[Metric]:
     durations = HistogramMetricFamily(
-        "pg_status_check_duration_seconds", "Checks by how long they took.", labels=["host"]
+        "pg_status_check_duration_seconds",
+        "Duration of the checks, including the login.",
+        labels=["host"],
     )
     failures = CounterMetricFamily(
         "pg_status_failed_checks", "Failed checks by cause.", labels=["host", "cause"]
     )
     roles = CounterMetricFamily(
         "pg_status_role_changes",
-        "Times that a host said it was something else than before.",
+        "Changes of the role of a host.",
         labels=["host"],
     )
     limits = [*map(str, DURATION_LIMITS), "+Inf"]
     for host, checks in hosts.items():
         buckets = list(zip(limits, accumulate(checks.durations), strict=True))
-        durations.add_metric([host], buckets, checks.seconds)
+        label = _label(host)
+        durations.add_metric([label], buckets, checks.seconds)
         for cause, number in checks.failures.copy().items():
-            failures.add_metric([host, cause], number)
-        roles.add_metric([host], checks.role_changes)
+            failures.add_metric([label, cause], number)
+        roles.add_metric([label], checks.role_changes)
     yield from (durations, failures, roles)
 
 
-def _of_requests(counts: dict[RequestKind, int]) -> Iterator[Metric]:
+def _requests(counts: dict[RequestKind, int]) -> Iterator[Metric]:
     answered = CounterMetricFamily(
-        "pg_status_http_requests", "Answered requests.", labels=["endpoint", "status"]
+        "pg_status_http_requests",
+        "HTTP requests that were answered.",
+        labels=["endpoint", "status"],
     )
     fallbacks = CounterMetricFamily(
         "pg_status_fallbacks",
-        "Questions about replicas that were answered with the master.",
+        "Requests for a replica that were answered with the master.",
         labels=["endpoint"],
     )
     totals: Counter[tuple[str, str]] = Counter()
-    # Each from the start: rate() does not see the step from nothing to one.
-    fell: Counter[str] = Counter({f"/{kind}": 0 for kind in Kind if kind is not Kind.MASTER})
+    # All series exist from the start: rate() ignores the step from no value to 1.
+    fallen_back: Counter[str] = Counter({f"/{kind}": 0 for kind in Kind if kind is not Kind.MASTER})
     for (endpoint, status, fell_back), number in counts.items():
         totals[endpoint, status] += number
         if fell_back:
-            fell[endpoint] += number
+            fallen_back[endpoint] += number
     for labels, number in totals.items():
         answered.add_metric(labels, number)
-    for endpoint, number in fell.items():
+    for endpoint, number in fallen_back.items():
         fallbacks.add_metric([endpoint], number)
     yield from (answered, fallbacks)
 
 
-def _of_hook(results: Mapping[str, int], *, pending: bool) -> Iterator[Metric]:
+def _hook(results: Mapping[str, int], *, pending: bool) -> Iterator[Metric]:
     runs = CounterMetricFamily(
         "pg_status_hook_runs", "Runs of the on_change command by result.", labels=["result"]
     )
@@ -187,6 +196,19 @@ def _of_hook(results: Mapping[str, int], *, pending: bool) -> Iterator[Metric]:
     yield runs
     yield GaugeMetricFamily(
         "pg_status_hook_pending",
-        "1: the on_change command has not been told the newest state yet.",
+        "1 if the newest state has not been reported to the on_change command yet.",
         float(pending),
     )
+
+
+def _label(host: object) -> str:
+    """A value that can be encoded; names come from the environment, in any encoding."""
+    return str(host).encode(errors="backslashreplace").decode()
+
+
+def _number(value: float | None) -> float | None:
+    """A value that can be rendered; None for an integer that no float can represent."""
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return None

@@ -1,4 +1,4 @@
-"""HAProxy while pg-status is out, and across its own start and reload."""
+"""HAProxy while pg-status does not respond, and during its own start and reload."""
 
 import os
 import signal
@@ -39,20 +39,17 @@ def stopped(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def frozen(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
-    """Its port is open, but nobody answers."""
-    pids = (daemon.process.pid, daemon.worker_pid)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    """Its port is open, but it does not respond."""
+    os.kill(daemon.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        os.kill(daemon.pid, signal.SIGCONT)
 
 
 @contextmanager
 def broken(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
-    """Whatever is asked, 500 is the answer."""
+    """It returns 500 to every request."""
     daemon.stop()
     answer = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with listener(daemon.address, answer, daemon.port):
@@ -61,65 +58,71 @@ def broken(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def out_of_date(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
-    """It answers, and says that what it knows is too old: its monitor hangs."""
+    """It responds that its state is stale: the monitoring thread hangs."""
     with tempfile.TemporaryDirectory() as directory:
         hang = Path(directory, "hang")
         daemon.stop()
         daemon.command = with_defect("time.sleep(3600)", hang)
         daemon.launch()
-        wait_until("it is ready again", daemon.is_ready)
+        wait_until("the daemon is ready again", daemon.is_ready)
         hang.touch()
-        wait_until("too old", lambda: "too old" in daemon.text("/master"))
+        wait_until("the state is stale", lambda: "too old" in daemon.text("/master"))
         yield
 
 
 @contextmanager
 def not_ready(daemon: Daemon, cluster: Cluster) -> Iterator[None]:
-    """It was restarted, and a host keeps its first check waiting."""
+    """It was restarted, and the first check of a host is pending."""
     daemon.stop()
     silent = cluster.replicas[0]
     silent.freeze()
     try:
         daemon.launch()
-        wait_until("it answers", lambda: _says_not_ready(daemon))
+        wait_until("the daemon responds", lambda: _is_not_ready(daemon))
         yield
-        assert _says_not_ready(daemon), "it was ready before the test was over"
+        assert _is_not_ready(daemon), "the daemon became ready before the end of the test"
     finally:
         silent.thaw()
 
 
-def _says_not_ready(daemon: Daemon) -> bool:
+def _is_not_ready(daemon: Daemon) -> bool:
     try:
         return "not ready" in daemon.text("/master")
     except httpx.TransportError:
         return False
 
 
-# `out_of_date`: sooner than that the hanging monitor ends the process.
-HURRIED = {"sleep_ms": 100, "query_timeout_ms": 900, "max_staleness_ms": 1000}
-# `not_ready`: as long as the silent host is waited for.
-PATIENT = {"connect_timeout": 60, "query_timeout_ms": 60_000}
+# `out_of_date`: stale before the hanging monitoring thread ends the process.
+SHORT_TIMEOUTS = {"sleep_ms": 100, "query_timeout_ms": 900, "max_staleness_ms": 1000}
+# `not_ready`: the first check of the silent host stays pending.
+LONG_TIMEOUTS = {"connect_timeout": 60, "query_timeout_ms": 60_000}
 
 
 @pytest.mark.parametrize(
-    ("trouble", "variables"),
-    [(stopped, {}), (frozen, {}), (broken, {}), (out_of_date, HURRIED), (not_ready, PATIENT)],
+    ("outage", "variables"),
+    [
+        (stopped, {}),
+        (frozen, {}),
+        (broken, {}),
+        (out_of_date, SHORT_TIMEOUTS),
+        (not_ready, LONG_TIMEOUTS),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_without_pg_status_all_stays_as_it_was(
+def test_without_pg_status_all_servers_keep_their_state(
     cluster: Cluster,
     make_daemon: DaemonFactory,
     make_haproxy: HAProxyFactory,
-    trouble: Callable[[Daemon, Cluster], AbstractContextManager[None]],
+    outage: Callable[[Daemon, Cluster], AbstractContextManager[None]],
     variables: dict[str, object],
 ) -> None:
-    """Sessions live, new ones are served, and no server changes its state."""
+    """Sessions stay open, new ones are accepted, and no server changes its state."""
     daemon = make_daemon(cluster, **variables)
     haproxy = make_haproxy(cluster, daemon)
     with haproxy.write() as write, haproxy.read() as read:
         before = went_down(haproxy)
-        with trouble(daemon, cluster):
-            wait_until("it is found out", lambda: not haproxy.pg_status_is_up())
+        with outage(daemon, cluster):
+            wait_until("HAProxy detects it", lambda: not haproxy.pg_status_is_up())
             haproxy.wait_for_checks(50)
             assert went_down(haproxy) == before
             assert host_of(write) == cluster.primary.address
@@ -129,14 +132,14 @@ def test_without_pg_status_all_stays_as_it_was(
 
 
 def went_down(haproxy: HAProxy) -> dict[tuple[str, str], str]:
-    """How often each server was marked down."""
+    """The number of times that each server was marked down."""
     return {server: row["chkdown"] for server, row in haproxy.checked().items()}
 
 
-def test_what_pg_status_missed_is_made_up_for(
+def test_a_failover_without_pg_status_is_followed_when_it_returns(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """A failover while it is out: nobody is sent to the new master before it is back."""
+    """Until then no session is sent to the new master."""
     cluster = make_cluster()
     daemon = make_daemon(cluster)
     haproxy = make_haproxy(cluster, daemon)
@@ -153,26 +156,26 @@ def test_what_pg_status_missed_is_made_up_for(
 def test_a_second_pg_status_takes_over(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """The line for it is in the file, commented out."""
+    """The file contains its line as a comment."""
     cluster = make_cluster()
     first, second = make_daemon(cluster), make_daemon(cluster)
     line = "server second 192.0.2.8:8000"
     changes = {f"#{line}": line, "192.0.2.8:8000": f"{second.address}:{second.port}"}
     haproxy = make_haproxy(cluster, first, changes)
     first.stop()
-    wait_until("it is found out", lambda: not haproxy.pg_status_is_up())
+    wait_until("HAProxy detects it", lambda: not haproxy.pg_status_is_up())
     cluster.fail_over()
     wait_until("writes", lambda: haproxy.writes_reach(cluster.primary.address))
 
 
-def test_nobody_is_served_before_pg_status_has_said_anything(
+def test_no_session_is_accepted_before_pg_status_responds(
     cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path
 ) -> None:
-    """HAProxy takes all servers for good when it starts; that is not kept."""
+    """HAProxy considers all servers up when it starts; this state is not kept."""
     daemon = make_daemon(cluster)
     daemon.stop()
     with HAProxy(tmp_path, cluster, daemon) as haproxy:
-        wait_until("all are down", lambda: not haproxy.up("write") | haproxy.up("read"))
+        wait_until("all servers are down", lambda: not haproxy.up("write") | haproxy.up("read"))
         haproxy.wait_for_checks(10)
         assert not haproxy.up("write") | haproxy.up("read")
         with pytest.raises(psycopg.OperationalError):
@@ -181,26 +184,26 @@ def test_nobody_is_served_before_pg_status_has_said_anything(
         haproxy.settle(cluster)
 
 
-def test_nobody_may_write_while_two_servers_are_up(
+def test_writes_are_refused_while_two_servers_are_up(
     cluster: Cluster, daemon: Daemon, make_haproxy: HAProxyFactory
 ) -> None:
-    """A replica is said to be up, and no check may object."""
+    """A replica is forced up with its checks disabled."""
     haproxy = make_haproxy(cluster, daemon)
     replica = f"write/{cluster.replicas[0].address}"
-    haproxy.say(f"disable health {replica}")
-    haproxy.say(f"set server {replica} health up")
+    haproxy.execute(f"disable health {replica}")
+    haproxy.execute(f"set server {replica} health up")
     for _ in range(5):
         with pytest.raises(psycopg.OperationalError):
             haproxy.write()
-    haproxy.say(f"enable health {replica}")
+    haproxy.execute(f"enable health {replica}")
     haproxy.settle(cluster)
     assert haproxy.writes_reach(cluster.primary.address)
 
 
-def test_a_reload_keeps_what_is_known_and_the_sessions(
+def test_a_reload_keeps_the_state_and_the_sessions(
     cluster: Cluster, make_daemon: DaemonFactory, make_haproxy: HAProxyFactory
 ) -> None:
-    """Even if pg-status is out just then."""
+    """Even while pg-status does not respond."""
     daemon = make_daemon(cluster)
     haproxy = make_haproxy(cluster, daemon)
     with haproxy.write() as session:

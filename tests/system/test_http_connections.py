@@ -17,9 +17,8 @@ import pytest
 
 from pgstatus import clock
 from pgstatus.api import create_app
-from pgstatus.core.note import NOTE
-from pgstatus.http import connection
-from pgstatus.http import worker as fastlane
+from pgstatus.api.exchange import KEY, Exchange, Slow
+from pgstatus.http import connection, loop, worker
 from tests.support.serving import Client, Serving, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica
@@ -142,7 +141,7 @@ def test_resets_hurt_nobody(server: Serving) -> None:
             client.send(sent)
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert server.ask(GET)
-    wait_until("all are gone", lambda: not server.worker.connections)
+    wait_until("all are gone", lambda: not server.connections)
 
 
 def test_slow_readers_get_all_of_it_and_hold_up_nobody() -> None:
@@ -154,12 +153,11 @@ def test_slow_readers_get_all_of_it_and_hold_up_nobody() -> None:
     ):
         sender = threading.Thread(target=slow.send, args=(hosts * count,))
         sender.start()
-        wait_until("its answers do not fit", lambda: any(c._outbox for c in _all(server)))
-        (stuck,) = [c for c in _all(server) if c._outbox]
+        wait_until("its answers do not fit", lambda: server.buffered > 0)
         expected = server.ask(hosts)
         for _ in range(count):
             # No more is answered than it takes.
-            assert len(stuck._outbox) < 100_000
+            assert server.buffered < 100_000
             assert slow.answer() == expected
         sender.join()
 
@@ -171,8 +169,8 @@ def test_slow_readers_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         server.connect(receive_buffer=4096) as slow,
     ):
         slow.send(GET.replace(b"master", b"hosts") * 100)
-        wait_until("its answers do not fit", lambda: any(c._outbox for c in _all(server)))
-        wait_until("it is gone", lambda: not server.worker.connections)
+        wait_until("its answers do not fit", lambda: server.buffered > 0)
+        wait_until("it is gone", lambda: not server.connections)
 
 
 def test_slow_senders_hold_up_nobody(server: Serving) -> None:
@@ -180,16 +178,13 @@ def test_slow_senders_hold_up_nobody(server: Serving) -> None:
         slow = [stack.enter_context(server.connect()) for _ in range(500)]
         for number, client in enumerate(slow):
             client.send(GET[: 1 + number % (len(GET) - 1)])
-        wait_until("all have begun", lambda: sum(bool(c._inbox) for c in _all(server)) == 500)
+        begun = sum(1 + number % (len(GET) - 1) for number in range(500))
+        wait_until("all have begun", lambda: server.buffered == begun)
         assert server.ask(GET)
         assert server.ask(GET.replace(b"Host: x", b"Host: never-seen"))
         for number, client in enumerate(slow):
             client.send(GET[1 + number % (len(GET) - 1) :])
         assert {client.answer() for client in slow} == {server.ask(GET)}
-
-
-def _all(server: Serving) -> list[Any]:
-    return list(server.worker.connections)
 
 
 def test_slow_senders_are_given_up(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,9 +212,9 @@ def test_a_head_that_is_begun_behind_a_request_has_no_more_time(
 
 def slow_enough(server: Serving) -> bool:
     """Wait for a sweep of the loop; True while somebody is connected."""
-    before = server.worker._next_sweep
-    wait_until("a second is over", lambda: server.worker._next_sweep != before)
-    return bool(server.worker.connections)
+    began = clock.now()
+    wait_until("a second is over", lambda: clock.now() > began + 1)
+    return bool(server.connections)
 
 
 def test_idle_connections_are_closed() -> None:
@@ -229,21 +224,35 @@ def test_idle_connections_are_closed() -> None:
         assert new.rest() == b""
 
 
-def test_more_than_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastlane, "_REFUSALS", 5)
-    with Serving(CLUSTER, worker_connections=20) as server, ExitStack() as stack:
+def test_the_idlest_connections_make_room_for_new_ones() -> None:
+    with Serving(CLUSTER, connections=20) as server, ExitStack() as stack:
         kept = [stack.enter_context(server.connect()) for _ in range(20)]
         assert all(client.get("/master").startswith(b"HTTP/1.1 200") for client in kept)
+        assert server.ask(GET).startswith(b"HTTP/1.1 200")
+        assert kept[0].rest() == b""
+        assert kept[-1].get("/master").startswith(b"HTTP/1.1 200")
+
+
+def test_connections_beyond_the_limit_are_answered_with_503(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If none of the others is idle: all of them wait."""
+    monkeypatch.setattr(worker, "_REFUSALS", 5)
+    question = b"GET /replica?min_lsn=F/0&wait_ms=10000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    with Serving(CLUSTER, connections=20) as server, ExitStack() as stack:
+        busy = [stack.enter_context(server.connect()) for _ in range(20)]
+        for client in busy:
+            client.send(question)
+        wait_until("all wait", lambda: server.app_calls == 20)
         refused = server.ask(GET)
         assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n")
         assert refused.endswith(b'{"error_text": "too many connections"}')
-        assert kept[0].get("/master").startswith(b"HTTP/1.1 200")
-        # Even more wait to be accepted, and lose nothing by it.
+        # Further ones wait to be accepted.
         crowd = [stack.enter_context(server.connect()) for _ in range(10)]
         for client in crowd:
             client.send(GET)
-        for client in kept:
-            client.sock.close()
+        server.waiters.close()
+        assert all(client.answer().startswith(b"HTTP/1.1 200") for client in busy)
         statuses = Counter(client.answer()[9:12] for client in crowd)
         assert set(statuses) <= {b"200", b"503"}
         assert sum(statuses.values()) == 10
@@ -254,18 +263,18 @@ def test_the_limit_fits_the_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
-    assert fastlane.connection_limit(10_000) == 4096 - 300
+    assert worker.connection_limit(10_000) == 4096 - 300
     assert limits[-1] == (4096, 4096)
-    assert fastlane.connection_limit(100) == 100
+    assert worker.connection_limit(100) == 100
     limits.append((256, 256))
-    assert fastlane.connection_limit(100) == 1
+    assert worker.connection_limit(100) == 1
 
 
 def test_without_files_the_worker_lives_on(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept = socket.socket.accept
-    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EAGAIN]
+    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINVAL]
 
     def fail_first(listener: socket.socket) -> Any:
         if failures:
@@ -331,7 +340,7 @@ def test_memory_is_flat_under_ever_new_requests(server: Serving) -> None:
         return _rss()
 
     before = ask(0)
-    assert server.worker.memo._size <= 2**20
+    assert server.worker.shared.cache.size <= 2**20
     assert ask(8000) - before < 4 * 2**20
 
 
@@ -340,8 +349,8 @@ def _rss() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Waiting:
-    """The app, but ``/slow`` waits until it is let go."""
+class SlowApplication:
+    """The application, but ``/slow`` waits in a thread until it is released."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -351,7 +360,10 @@ class Waiting:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/slow":
             return self._app(environ, start)
-        environ[NOTE].wait()
+        exchange: Exchange = environ[KEY]
+        if exchange.may_defer:
+            exchange.deferred = Slow()
+            return []
         self.begun.release()
         assert self.go.wait(10)
         start("200 OK", [("Content-Length", "4")])
@@ -359,7 +371,7 @@ class Waiting:
 
 
 def test_an_answer_that_waits_holds_up_nobody_else() -> None:
-    app = Waiting()
+    app = SlowApplication()
     with Serving(CLUSTER, app=app) as server, server.connect() as waiter:
         # In order: one before it, one behind it, on the same connection.
         waiter.send(GET + b"GET /slow HTTP/1.1\r\n\r\n" + GET)
@@ -372,13 +384,13 @@ def test_an_answer_that_waits_holds_up_nobody_else() -> None:
 
 
 def test_a_client_that_leaves_while_its_answer_waits() -> None:
-    app = Waiting()
+    app = SlowApplication()
     with Serving(CLUSTER, app=app) as server:
         with server.connect() as client:
             client.send(b"GET /slow HTTP/1.1\r\n\r\n")
             assert app.begun.acquire(timeout=10)
         app.go.set()
-        wait_until("it is gone", lambda: not server.worker.connections)
+        wait_until("it is gone", lambda: not server.connections)
         assert server.ask(GET)
 
 
@@ -397,7 +409,7 @@ def test_stopping_finishes_what_has_begun() -> None:
         assert client.get("/master")
         assert idle.get("/master")
         client.send(GET[:10])
-        wait_until("it has begun", lambda: any(c._inbox for c in _all(server)))
+        wait_until("it has begun", lambda: server.buffered == 10)
         server.stop()
         client.send(GET[10:])
         answer = client.rest()
@@ -417,4 +429,44 @@ def test_garbage_ends_in_an_answer_or_the_end(server: Serving) -> None:
             client.sock.shutdown(socket.SHUT_WR)
             client.rest()
     assert undated(server.ask(GET)) == server.ask(GET)
-    wait_until("all are gone", lambda: not server.worker.connections)
+    wait_until("all are gone", lambda: not server.connections)
+
+
+def test_a_defect_of_a_connection_ends_no_other(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(broken: object) -> None:
+        raise MemoryError
+
+    with server.connect() as broken, server.connect() as kept:
+        assert kept.get("/master")
+        monkeypatch.setattr(connection.Connection, "_advance", fail)
+        broken.send(GET[:10])
+        assert broken.rest() == b""
+        monkeypatch.undo()
+        assert kept.get("/master")
+        assert server.ask(GET.replace(b"Host: x", b"Host: new")).startswith(b"HTTP/1.1 200")
+
+
+def test_a_kernel_that_cannot_watch_a_file(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = loop.Loop.register
+    failures = [errno.ENOMEM, errno.ENOSPC]
+
+    def fail_first(self: loop.Loop, *arguments: Any) -> None:
+        if failures:
+            raise OSError(failures.pop(), "no memory")
+        register(self, *arguments)
+
+    with server.connect() as kept:
+        assert kept.get("/master")
+        monkeypatch.setattr(loop.Loop, "register", fail_first)
+        for _ in range(2):
+            with server.connect() as client:
+                client.send(GET)
+                # It ends, with or without the response, but at once.
+                assert b"HTTP/1.1 5" not in client.rest()
+        assert not failures
+        assert kept.get("/master")
+        assert server.ask(GET).startswith(b"HTTP/1.1 200")

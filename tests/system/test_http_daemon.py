@@ -34,7 +34,7 @@ def test_a_low_limit_of_open_files_is_raised(cluster: Cluster, daemons: Daemons)
     daemon = daemons.prepare(cluster)
     daemon.command = ["sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh", *daemon.command]
     with daemon:
-        limits = Path(f"/proc/{daemon.worker_pid}/limits").read_text()
+        limits = Path(f"/proc/{daemon.pid}/limits").read_text()
     (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
     soft = int(line.split()[3])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,0 +1,131 @@
+"""The network of the client for threads, with one deadline for a whole request.
+
+The HTTP library has a timeout for each step: for each address of a name, for each read. A server
+that sends one byte in each of them could block a thread without limit. Here the "timeout" of a step
+is the point in time at which the whole request must have ended; a step takes only what is left.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+import httpcore2
+
+Addresses = list[tuple[Any, ...]]
+
+
+def _left(until: float | None) -> float | None:
+    if until is None:
+        return None
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline has passed")
+    return left
+
+
+class DeadlineBackend(httpcore2.NetworkBackend):
+    """The library's backend with points in time as timeouts. It connects to one host only."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore2.SyncBackend()
+        self._lookup: Future[Addresses] | None = None
+        self._lock = threading.Lock()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        addresses = self._addresses(host, port, timeout)
+        for index, (*_, address) in enumerate(addresses):
+            left = _left(timeout)
+            # An address that does not respond leaves time for the others.
+            share = left and left / (len(addresses) - index)
+            try:
+                return _DeadlineStream(
+                    self._backend.connect_tcp(
+                        address[0], port, share, local_address, socket_options
+                    )
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                if index == len(addresses) - 1:
+                    raise
+        raise OSError(f"no address for {host}")
+
+    def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        return _DeadlineStream(
+            self._backend.connect_unix_socket(path, _left(timeout), socket_options)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
+
+    def _addresses(self, host: str, port: int, until: float | None) -> Addresses:
+        try:
+            return _look_up(host, port, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            pass
+        # A lookup cannot be interrupted. It runs in a thread, and the deadline ends the wait for
+        # it; later requests wait for the same lookup instead of starting another one.
+        with self._lock:
+            lookup = self._lookup
+            if lookup is None or lookup.done():
+                lookup = self._lookup = Future()
+                threading.Thread(
+                    target=_complete,
+                    args=(lookup, host, port),
+                    name="pg-status-lookup",
+                    daemon=True,
+                ).start()
+        try:
+            return lookup.result(_left(until))
+        except FutureTimeoutError as error:  # not TimeoutError before Python 3.11
+            raise TimeoutError(f"the lookup of {host} did not end in time") from error
+
+
+def _look_up(host: str, port: int, flags: int = 0) -> Addresses:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+
+
+def _complete(lookup: "Future[Addresses]", host: str, port: int) -> None:
+    try:
+        lookup.set_result(_look_up(host, port))
+    except Exception as error:
+        lookup.set_exception(error)
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: Any,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

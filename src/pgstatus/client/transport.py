@@ -1,0 +1,131 @@
+"""HTTP requests with one deadline each, for asyncio and for threads.
+
+The exceptions of the HTTP library become those of the client here and nowhere else.
+"""
+
+import asyncio
+import os
+import sys
+import time
+
+import httpcore2
+
+from pgstatus.client.deadline import DeadlineBackend
+from pgstatus.client.endpoint import Endpoint
+from pgstatus.client.errors import ClientError, DeadlineError, UnreachableError
+from pgstatus.client.response import Response
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
+
+# On Python 3.10, asyncio has a TimeoutError of its own.
+_TIMEOUTS = (httpcore2.TimeoutException, TimeoutError, asyncio.TimeoutError)
+_FAILURES = (
+    *_TIMEOUTS,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    OSError,
+    UnicodeError,  # the host name is invalid
+)
+
+
+class AsyncTransport:
+    """Connections to one pg-status, for asyncio."""
+
+    def __init__(self, endpoint: Endpoint, max_connections: int) -> None:
+        self._endpoint = endpoint
+        self._max_connections = max_connections
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: httpcore2.AsyncConnectionPool | None = None
+
+    async def get(self, target: str, deadline: float) -> Response:
+        """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
+        url = self._endpoint.origin + target
+        extensions = _extensions(self._endpoint)
+        try:
+            async with timeout(deadline):
+                response = await self._open().request(
+                    "GET", url, headers=self._endpoint.headers, extensions=extensions
+                )
+        except _FAILURES as error:
+            raise _translated(error, url) from error
+        return Response(url, response.status, response.content)
+
+    async def close(self) -> None:
+        """Close all connections. The next request opens a new one."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            await pool.aclose()
+
+    def _open(self) -> httpcore2.AsyncConnectionPool:
+        loop = asyncio.get_running_loop()
+        if self._pool is None or loop is not self._loop:
+            # The connections of another event loop cannot be used, nor closed.
+            self._loop = loop
+            self._pool = httpcore2.AsyncConnectionPool(
+                ssl_context=self._endpoint.ssl_context,
+                max_connections=self._max_connections,
+                uds=self._endpoint.uds,
+            )
+        return self._pool
+
+
+class Transport:
+    """Connections to one pg-status, for threads."""
+
+    def __init__(self, endpoint: Endpoint, max_connections: int) -> None:
+        self._endpoint = endpoint
+        self._max_connections = max_connections
+        self._pid = 0
+        self._pool: httpcore2.ConnectionPool | None = None
+
+    def get(self, target: str, deadline: float) -> Response:
+        """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
+        url = self._endpoint.origin + target
+        until = time.monotonic() + deadline
+        extensions = _extensions(self._endpoint)
+        # See DeadlineBackend. The wait for a connection in the pool takes no point in time.
+        extensions["timeout"] = {
+            "pool": deadline,
+            "connect": until,
+            "write": until,
+            "read": until,
+        }
+        try:
+            response = self._open().request(
+                "GET", url, headers=self._endpoint.headers, extensions=extensions
+            )
+        except _FAILURES as error:
+            raise _translated(error, url) from error
+        return Response(url, response.status, response.content)
+
+    def close(self) -> None:
+        """Close all connections. The next request opens a new one."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+    def _open(self) -> httpcore2.ConnectionPool:
+        pool = self._pool
+        if pool is None or self._pid != os.getpid():
+            # A forked child must not use the connections of its parent.
+            self._pid = os.getpid()
+            pool = self._pool = httpcore2.ConnectionPool(
+                ssl_context=self._endpoint.ssl_context,
+                max_connections=self._max_connections,
+                uds=self._endpoint.uds,
+                network_backend=DeadlineBackend(),
+            )
+        return pool
+
+
+def _extensions(endpoint: Endpoint) -> dict[str, object]:
+    return {} if endpoint.server_name is None else {"sni_hostname": endpoint.server_name}
+
+
+def _translated(error: Exception, url: str) -> ClientError:
+    if isinstance(error, _TIMEOUTS):
+        return DeadlineError(f"pg-status did not respond within the deadline: {url}")
+    return UnreachableError(f"no response from {url}: {error}")

@@ -1,0 +1,113 @@
+"""What all connections of the HTTP server share, and the limits that hold for all of them."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.core.selection import Question
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.http.cache import ResponseCache
+from pgstatus.http.loop import Loop
+from pgstatus.monitor.waiters import Waiter
+from pgstatus.telemetry.counters import Requests
+
+# Bytes of incomplete requests and of responses that clients have not taken, over all connections:
+# 4096 clients with 32 KiB each would exceed the memory limit of the systemd unit.
+MAX_BUFFERED = 24 * 2**20
+# A handshake that has begun takes 46 KiB, most of them OpenSSL's.
+MAX_HANDSHAKES = 256
+_MAX_THREADS = 8
+
+
+class OpenConnection(Protocol):
+    """A connection, as far as its limits need it."""
+
+    deadline: float
+    """When it is closed if nothing happens."""
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered."""
+
+    def owns(self, fileobj: object) -> bool:
+        """``fileobj`` is its socket."""
+
+    def close(self) -> None:
+        """Close it without a response."""
+
+
+class Backend(Protocol):
+    """What answers the requests. All methods return at once and are safe in any thread."""
+
+    def read(self) -> Snapshot:
+        """The latest snapshot."""
+
+    def respond(self, environ: dict[str, object], exchange: Exchange) -> Response | Waiting | Slow:
+        """The response to a request."""
+
+    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
+        """Call ``wake`` when a snapshot answers the question; None: not possible now."""
+
+    def discard(self, waiter: Waiter) -> None:
+        """``wake`` is not needed any more."""
+
+
+class Shared:
+    """For the thread of the event loop."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        requests: Requests,
+        *,
+        keepalive: float,
+        max_buffered: int = MAX_BUFFERED,
+    ) -> None:
+        self.loop = Loop()
+        self.backend = backend
+        self.requests = requests
+        """The counters of responses."""
+        self.keepalive = keepalive
+        """Seconds that an idle connection stays open."""
+        self.cache = ResponseCache(backend.read, self.loop.now)
+        self.cache_without_certificate = ResponseCache(
+            backend.read, self.loop.now, certificate_missing=True
+        )
+        self.connections: set[OpenConnection] = set()
+        self.handshakes: dict[OpenConnection, float] = {}
+        """When each TLS handshake in progress began, the oldest first."""
+        self.is_stopping = False
+        self._max_buffered = max_buffered
+        self.buffered = 0
+        """Bytes that `buffer` has accounted for."""
+        self._threads = 0
+
+    def buffer(self, more: int) -> bool:
+        """Account for ``more`` bytes (fewer, if negative); False: the limit is exceeded."""
+        self.buffered += more
+        return self.buffered <= self._max_buffered
+
+    def run_in_thread(self, work: Callable[[], Callable[[], object]]) -> bool:
+        """Run ``work`` in a thread, and what it returns in the loop; False: there is no thread."""
+        if self._threads >= _MAX_THREADS:
+            return False
+
+        def done(then: Callable[[], object] | None) -> None:
+            self._threads -= 1
+            if then is not None:
+                then()
+
+        def run() -> None:
+            then: Callable[[], object] | None = None
+            try:
+                then = work()
+            finally:
+                self.loop.call(lambda: done(then))
+
+        try:
+            threading.Thread(target=run, name="request", daemon=True).start()
+        except (RuntimeError, MemoryError):  # can't start new thread
+            return False
+        self._threads += 1
+        return True

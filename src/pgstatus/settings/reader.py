@@ -1,0 +1,120 @@
+"""Reads declared variables from an environment and collects all errors."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from environs import EnvValidationError
+
+from pgstatus.errors import in_a_line
+from pgstatus.settings.files import is_world_readable
+from pgstatus.settings.parsers import MappingEnv, is_unicode
+from pgstatus.settings.variables import PREFIX, SLEEP, SLEEP_MS, VARIABLES, Variable
+
+T = TypeVar("T")
+
+# Below this similarity (0 to 1) a suggestion is more confusing than helpful.
+_SIMILAR = 0.75
+
+
+class Reader:
+    """The variables of one environment.
+
+    An empty value is treated as unset. After an error `read` returns the default; `finish`
+    reports the errors.
+    """
+
+    def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
+        self.environ = environ
+        self.problems = problems
+        self.warnings: list[str] = []
+        self._env = MappingEnv(environ)
+        self._used: dict[str, Variable[object]] = {}
+
+    def read(self, variable: Variable[T]) -> T:
+        """The value, or the default."""
+        name = self._name(variable)
+        value = self.environ.get(name)
+        if not value:
+            return variable.default
+        if not is_unicode(value):
+            if name not in self._used:
+                self.problems.append(f"{name}: expected text in UTF-8")
+            self._used[name] = variable
+            return variable.default
+        self._used[name] = variable
+        parsed = variable.parser.read(self._env, name)
+        return variable.default if parsed is None else parsed
+
+    def is_set(self, variable: Variable[object]) -> bool:
+        return bool(self.environ.get(self._name(variable)))
+
+    def read_sleep_ms(self) -> int:
+        """``sleep_ms``, or ``sleep`` of 1.0 in seconds."""
+        if self._chosen(SLEEP_MS.full_name, SLEEP.full_name) == SLEEP_MS.full_name:
+            return self.read(SLEEP_MS)
+        seconds = self.read(SLEEP)
+        return SLEEP_MS.default if seconds is None else max(1, round(seconds * 1000))
+
+    def refuse(self, variable: Variable[object], expected: str) -> None:
+        """Report a value that is invalid for a reason that its parser does not know."""
+        name = self._name(variable)
+        self.problems.append(f"{name}={self._shown(name)}: {expected}")
+
+    def refuse_file(self, variable: Variable[object], error: Exception) -> None:
+        """Report an error whose text contains the path or the value."""
+        self.problems.append(f"{variable.full_name}: expected {variable.parser.expected} ({error})")
+
+    def warn_if_world_readable(self, variable: Variable[object], path: Path) -> None:
+        """Warn about a file that contains a secret."""
+        if is_world_readable(path):
+            self.warnings.append(
+                f"{variable.full_name}: {path} contains a secret and is readable by every user of "
+                "this machine (use chmod o-r)"
+            )
+
+    def finish(self) -> None:
+        """Complete ``problems`` and ``warnings`` after all variables have been read."""
+        try:
+            self._env.seal()
+        except EnvValidationError as error:
+            for name in error.error_messages or ():
+                self.problems.append(
+                    f"{name}={self._shown(name)}: expected {self._used[name].parser.expected}"
+                )
+        self._warn_of_unknown_names()
+        self.warnings[:] = dict.fromkeys(self.warnings)
+
+    def _shown(self, name: str) -> str:
+        return in_a_line(repr(self.environ.get(name)))
+
+    def _name(self, variable: Variable[object]) -> str:
+        if variable.older is None:
+            return variable.full_name
+        return self._chosen(variable.full_name, PREFIX + variable.older)
+
+    def _chosen(self, name: str, older: str) -> str:
+        if not self.environ.get(older):
+            return name
+        if not self.environ.get(name):
+            return older
+        self.warnings.append(f"{older} is ignored because {name} is set")
+        return name
+
+    def _warn_of_unknown_names(self) -> None:
+        known = {variable.full_name for variable in VARIABLES}
+        known |= {PREFIX + variable.older for variable in VARIABLES if variable.older}
+        for name in sorted(self.environ):
+            if name.lower().startswith(PREFIX) and name not in known and is_unicode(name):
+                self.warnings.append(
+                    f"{name} is not a variable of pg-status{_suggestion(name, known)}"
+                )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415  # rarely needed
+
+    names = [other.removeprefix(PREFIX) for other in known]
+    short = name.lower().removeprefix(PREFIX)
+    near = difflib.get_close_matches(short, names, 1, _SIMILAR)
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""

@@ -1,0 +1,53 @@
+"""`load` over an environment made for a test."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pgstatus.errors import ConfigError
+from pgstatus.settings.load import Settings, load
+from pgstatus.settings.variables import PREFIX
+
+_NOBODY = 65534
+
+
+class Loader:
+    """``loader(hosts="a,b", sleep_ms=5)``: these variables, and those of the first argument."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, env: Mapping[str, str] | None = None, /, **variables: object) -> Settings:
+        environ = {"HOME": str(self.home), "PATH": "/usr/bin:/bin"}
+        for name, value in {"hosts": "a,b,c", **variables}.items():
+            if value is not None:
+                environ[PREFIX + name] = str(value)
+        return load({**environ, **(env or {})})
+
+    def problems(self, env: Mapping[str, str] | None = None, /, **variables: object) -> str:
+        """The problems of an invalid configuration, one per line; empty if it is valid."""
+        try:
+            self(env, **variables)
+        except ConfigError as error:
+            return "\n".join(error.problems)
+        return ""
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Without the privileges of root, which ignores the modes of files."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def own(path: Path) -> None:
+    """Make the user of `unprivileged` the owner of a file."""
+    if os.geteuid() == 0:
+        os.chown(path, _NOBODY, -1)
