@@ -88,7 +88,7 @@ async def rolled_back_test_context(
         await stack.enter_async_context(set_test_context())
         create = await stack.enter_async_context(_savepoint_sessions(connection, bind))
         put_db_session_to_context(connection, await create())
-        current_sessions().aliases.update({other.context_key: connection for other in others})
+        current_sessions().aliases = {other.context_key: connection for other in others}
         yield mine
 
 
@@ -105,12 +105,13 @@ async def _savepoint_sessions(
         created.append(session)
         return session
 
-    factories = current_sessions().factories
-    factories[connection.context_key] = create
+    sessions = current_sessions()
+    before = sessions.factories
+    sessions.factories = {**before, connection.context_key: create}
     try:
         yield create
     finally:
-        factories.pop(connection.context_key, None)
+        sessions.factories = before
         await close_sessions(reversed(created))
 
 
