@@ -19,7 +19,7 @@ def overview(
     now: float,
     at: datetime,
 ) -> Mapping[str, object]:
-    """The data of the status page. ``now`` is a time of the snapshot's clock, ``at`` the same in UTC."""
+    """The data of the status page. ``now`` is on the snapshot's clock, ``at`` the same in UTC."""
     master = snapshot.master
     return {
         "version": __version__,

@@ -1,5 +1,5 @@
-"""Health as a status code: of this instance (``/live``, ``/ready``, ``/health``, ``/version``), and of
-one host for load balancers (``/is_master``, ``/is_replica``, ``/is_alive``).
+"""Health as a status code: of this instance (``/live``, ``/ready``, ``/health``, ``/version``), and
+of one host for load balancers (``/is_master``, ``/is_replica``, ``/is_alive``).
 """
 
 import falcon

@@ -12,8 +12,8 @@ _RECORD = _RECEIVE = 16 * 1024
 class TlsSocket:
     """A TLS connection that behaves as a plain socket that never blocks: `BlockingIOError`.
 
-    OpenSSL works on memory, not on the socket. Otherwise it would read for as long as a client sends
-    records without data (key updates), and block the event loop.
+    OpenSSL works on memory, not on the socket. Otherwise it would read for as long as a client
+    sends records without data (key updates), and block the event loop.
     """
 
     __slots__ = (
@@ -37,8 +37,9 @@ class TlsSocket:
         """The client has closed its side."""
 
     def shake_hands(self) -> int:
-        """Continue the handshake. Returns the event to wait for, READ or WRITE; 0: it is complete. OSError:
-        it failed.
+        """Continue the handshake; the event to wait for, READ or WRITE; 0: it is complete.
+
+        OSError: it failed.
         """
         done = False
         try:
