@@ -8,8 +8,8 @@ from typing import Any
 
 from pgstatus.core.snapshot import Failure, Observation
 from pgstatus.demo.cluster import PASSWORD, Server
-from pgstatus.monitor.monitor import outcome
 from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.prober import outcome
 from pgstatus.settings.target import Target
 
 Result = Observation | Failure

@@ -22,7 +22,7 @@ from pgstatus.core.snapshot import Failure, Observation
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.demo.network import Network
 from pgstatus.errors import Cause, CheckError
-from pgstatus.monitor.monitor import outcome
+from pgstatus.monitor.prober import outcome
 from tests.conftest import POSTGRES, ClusterFactory, Clusters
 from tests.support.liar import GREETING, Respond, data, description, honest, liar, message
 from tests.support.probing import Result, check_until, longest_gap, probing, target
