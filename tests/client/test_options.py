@@ -196,6 +196,9 @@ def tmp_file(*parts: Path) -> Path:
     return file
 
 
+# The HTTP library leaves a Unix domain socket that it could not connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_unix_domain_socket(
     cluster: Cluster, encrypted: Encrypted, make_asker: AskerFactory, tmp_path: Path
 ) -> None:

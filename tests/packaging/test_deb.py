@@ -335,7 +335,7 @@ def test_socket_hook_and_commands_in_the_sandbox(
     machine.run("systemctl", "restart", SERVICE)
     assert machine.run("stat", "-c", "%a %U:%G", path).strip() == "660 pg-status:pg-status"
     mine = ["env", f"pg_status__env_file={ENV_FILE}", "pg-status"]
-    assert machine.run(*mine, "health") == ""
+    assert machine.run(*mine, "health") == "OK\n"
     assert f"{outside.primary.address}:{outside.primary.port} | master" in machine.run(
         *mine, "hosts"
     )

@@ -60,6 +60,7 @@ class AnswerCache:
     def __init__(self, max_age: float, stale_if_error: float) -> None:
         self._max_age = max_age
         self._stale_if_error = max(stale_if_error, max_age)
+        self._recent = max(RECENT_SECONDS, max_age)
         self._turns: dict[_Key, _Turn] = {}
         self._lock = threading.Lock()
 
@@ -81,10 +82,6 @@ class AnswerCache:
                 is not None
             )
 
-    def is_shared(self, request: Request, answer: Any) -> bool:
-        """Whether any number of callers may use the answer to one request."""
-        return request.min_lsn is None or self._max_age <= 0 or _replayed(answer) is None
-
     def store(self, request: Request, answer: Any, asked_at: float) -> None:
         """Keep an answer. ``asked_at`` is the time before its request was sent."""
         entry = _Entry(answer, asked_at)
@@ -103,7 +100,7 @@ class AnswerCache:
             recent = {
                 other: entry
                 for other, entry in turn.entries.items()
-                if entry.at > asked_at - RECENT_SECONDS
+                if entry.at > asked_at - self._recent
             }
             # pg-status named a host again, and all the others: the turn has come round.
             turn.complete = (

@@ -21,17 +21,10 @@ class AsyncSharing:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def run(
-        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> tuple[Any, bool]:
-        """The result of ``work``, or of the run with the same key that is in progress.
-
-        With it, whether it is of this caller's own run.
-        """
+    async def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """The result of ``work``, or of the run with the same key that is in progress."""
         task = self._find(key)
-        if task is not None:
-            return await asyncio.shield(task), False
-        return await asyncio.shield(self._start(key, work)), True
+        return await asyncio.shield(self._start(key, work) if task is None else task)
 
     def start(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run ``work`` in the background, unless a run with the same key is in progress."""
@@ -76,15 +69,12 @@ class Sharing:
     def __init__(self) -> None:
         self._reset()
 
-    def run(self, key: Hashable, work: Callable[[], Any]) -> tuple[Any, bool]:
-        """The result of ``work``, or of the run with the same key that is in progress.
-
-        With it, whether it is of this caller's own run.
-        """
+    def run(self, key: Hashable, work: Callable[[], Any]) -> Any:
+        """The result of ``work``, or of the run with the same key that is in progress."""
         future, is_own = self._join(key)
         if is_own:
             self._run(key, work, future)
-        return future.result(), is_own
+        return future.result()
 
     def start(self, key: Hashable, work: Callable[[], Any]) -> None:
         """Run ``work`` in the background, unless a run with the same key is in progress."""

@@ -44,6 +44,8 @@ class AsyncTransport:
         """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
         url = self._endpoint.origin + target
         extensions = _extensions(self._endpoint)
+        # The library does not close a connection if its handshake is cancelled: it ends earlier.
+        extensions["timeout"] = {"connect": 0.9 * deadline}
         try:
             async with timeout(deadline):
                 response = await self._open().request(
