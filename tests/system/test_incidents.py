@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, LiteralString
@@ -34,15 +33,12 @@ VERSIONS = [*([DEBIAN] if Path(DEBIAN).exists() else []), *POSTGRES]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def cluster(request: pytest.FixtureRequest, network: Network) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, session_clusters: Clusters) -> Cluster:
     """A primary and a replica, and a role that may log in and nothing else."""
-    clusters = Clusters(network)
-    clusters._next = 60
-    cluster = clusters.make(request.param, replicas=1)
+    cluster = session_clusters.make(request.param, replicas=1)
     cluster.primary.sql("CREATE ROLE watcher LOGIN PASSWORD 'watcher'")
     settle(cluster)
-    yield cluster
-    clusters.close()
+    return cluster
 
 
 def settle(cluster: Cluster) -> None:
@@ -410,7 +406,7 @@ def test_a_login_that_blocks_harms_no_other_host(make_cluster: ClusterFactory) -
     server, other = cluster.servers
     server.sql("CREATE ROLE watcher LOGIN PASSWORD 'watcher'")
     with psycopg.connect(server.conninfo, autocommit=True) as connection:
-        connection.execute("SET scram_iterations = 3000000")
+        connection.execute("SET scram_iterations = 800000")
         connection.execute("CREATE ROLE slow LOGIN PASSWORD 'watcher'")
 
     async def run() -> None:
