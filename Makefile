@@ -29,6 +29,7 @@ check: .venv ## lint, types, tests
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
+	$(RUN) mypy --python-version 3.10 src/pgstatus/client src/pgstatus/sqlalchemy
 	$(PYTEST) $(TESTS)
 
 SECONDS ?= 180

@@ -6,7 +6,7 @@ from typing import NamedTuple, NoReturn
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
-from pgstatus.client.cache import NOBODY
+from pgstatus.client.errors import WITHDRAWN
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
@@ -179,7 +179,7 @@ class PgStatusConnect(DBConnect):
                 return session
         try:
             new = await self._choose()
-        except NOBODY:
+        except WITHDRAWN:
             raise
         except ClientError:
             if choice.pool.retired or self._is_outdated(choice):
@@ -272,7 +272,7 @@ class _ReplicaConnect(PgStatusConnect):
                 min_lsn=mark.position(),
                 wait_ms=self._wait_ms,
             )
-        except NOBODY:
+        except WITHDRAWN:
             # Even the known master is older than what was written, or there are several.
             raise
         except ClientError:

@@ -11,7 +11,6 @@ the transaction. Two round trips for a transaction that wrote, one for one that 
 outside of a request that keeps notes.
 """
 
-import asyncio
 import logging
 import time
 from typing import Any
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
+from pgstatus.client.compat import timeout
 from pgstatus.sqlalchemy import driver
 from pgstatus.sqlalchemy.bookmark import Bookmark, Notes, Write, current_notes
 from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
@@ -165,5 +165,5 @@ def _write_of(connection: Connection) -> Write | None:
 
 
 async def _position(dbapi: Any) -> tuple[Any, ...]:
-    async with asyncio.timeout(POSITION_SECONDS):
+    async with timeout(POSITION_SECONDS):
         return await driver.row(dbapi, _POSITION)
