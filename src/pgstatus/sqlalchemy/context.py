@@ -68,7 +68,7 @@ class Sessions(dict[str, AsyncSession]):
         self._nested_turn: asyncio.Lock | None = None
         self._task = _current_task()
         self._opening: dict[str, asyncio.Lock] = {}
-        self._set_aside: list[AsyncSession] = []
+        self._set_aside: tuple[AsyncSession, ...] = ()
         self._late: set[asyncio.Task[Any]] = set()
 
     def everything(self) -> tuple[AsyncSession, ...]:
@@ -140,7 +140,7 @@ class Sessions(dict[str, AsyncSession]):
             await self.close_all()
         finally:
             self.clear()
-            self._set_aside.clear()
+            self._set_aside = ()
 
     async def _renewed(self, connect: DBConnect, session: AsyncSession) -> AsyncSession:
         if connect.is_usable(session):
@@ -148,7 +148,7 @@ class Sessions(dict[str, AsyncSession]):
         renewed = await connect.renewed(session)
         if renewed is not session:
             # Code that still refers to the old session, such as a cursor being read, may continue.
-            self._set_aside.append(session)
+            self._set_aside = (*self._set_aside, session)
             self[connect.context_key] = renewed
         return renewed
 
