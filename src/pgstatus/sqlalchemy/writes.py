@@ -11,6 +11,7 @@ the transaction. Two round trips for a transaction that wrote, one for one that 
 outside of a request that keeps notes.
 """
 
+import asyncio
 import logging
 import time
 from typing import Any
