@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from statistics import median
 import httpx
 import psycopg
 
+from pgstatus.core.selection import Kind
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.demo.network import Network, free_port
@@ -109,6 +111,26 @@ def idle(bindir: Path, seconds: float) -> str:
     return f"late in {late} of {asked} entries over {seconds:g} s; the largest lag_ms was {most}"
 
 
+def outage(bindir: Path, seconds: float) -> str:
+    """The responses to reads with limits while the primary is lost and no replica is promoted."""
+    paths = ["/replica", "/replica?lag_ms=1000", *(f"/{kind}" for kind in Kind if "sync" in kind)]
+    with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
+        lost = cluster.primary
+        for replica in cluster.replicas:
+            wait_until("in sync", lambda r=replica: daemon.host(r.address)["in_sync"])  # type: ignore[misc]
+        lost.crash()
+        ends = time.monotonic() + seconds
+        time.sleep(0.3)
+        answers: Counter[str] = Counter()
+        while time.monotonic() < ends:
+            answers.update(daemon.text(path) for path in paths)
+            time.sleep(0.05)
+    return (
+        f"of {answers.total()} responses of {len(paths)} endpoints within {seconds:g} s, "
+        f"{answers[lost.address]} returned the lost primary, {answers['']} were 404"
+    )
+
+
 def fresh_reads(bindir: Path, reads: int, rate: float) -> str:
     """Which host serves a read immediately after the write, and whether it has the row."""
     with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
@@ -173,6 +195,7 @@ def main() -> int:
             )
     _print("return of the old master: " + return_of_the_old(bindir, 20))
     _print("idle primary: " + idle(bindir, 30))
+    _print("reads while the primary is lost: " + outage(bindir, 12))
     _print("read your writes: " + fresh_reads(bindir, options.reads, 100))
     return 0
 

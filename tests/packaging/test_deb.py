@@ -236,9 +236,7 @@ def test_a_broken_file_is_refused(machine: Machine, outside: Cluster, url: str) 
 def test_a_killed_process_is_restarted(machine: Machine, outside: Cluster, url: str) -> None:
     (before,) = machine.processes(SERVICE)
     os.kill(before, signal.SIGKILL)
-    began = time.monotonic()
     wait_until("it responds again", partial(answers, url, outside.primary.address))
-    assert time.monotonic() - began < 2
     assert machine.show(SERVICE, "NRestarts") == "1"
     assert before not in machine.processes(SERVICE)
 
@@ -335,7 +333,7 @@ def test_socket_hook_and_commands_in_the_sandbox(
     machine.run("systemctl", "restart", SERVICE)
     assert machine.run("stat", "-c", "%a %U:%G", path).strip() == "660 pg-status:pg-status"
     mine = ["env", f"pg_status__env_file={ENV_FILE}", "pg-status"]
-    assert machine.run(*mine, "health") == ""
+    assert machine.run(*mine, "health") == "OK\n"
     assert f"{outside.primary.address}:{outside.primary.port} | master" in machine.run(
         *mine, "hosts"
     )

@@ -149,7 +149,7 @@ def _not_in_sync(daemon: Daemon, address: str) -> dict[str, Any] | None:
 def test_a_host_of_another_cluster_is_shut_out(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
-    cluster, other = make_cluster(replicas=1), make_cluster(replicas=0)
+    cluster, other = make_cluster(replicas=1), make_cluster(replicas=0, own_identifier=True)
     other.primary.crash()
     other.primary.start()
     stranger = f"{other.primary.address}:{other.primary.port}"

@@ -23,3 +23,11 @@ def test_a_rate_of_zero_allows_nothing() -> None:
 def test_a_clock_that_goes_back_gains_nothing() -> None:
     bucket = Bucket(1)
     assert [bucket.take(at) for at in (10, 0, 10)] == [True, False, False]
+
+
+def test_how_long_to_wait() -> None:
+    bucket = Bucket(1 / 15, burst=2)
+    assert bucket.wait(0) == 0
+    bucket.take(0)
+    bucket.take(0)
+    assert [round(bucket.wait(at), 6) for at in (0, 5, 15)] == [15, 10, 0]

@@ -3,7 +3,7 @@
 import logging
 
 from pgstatus.core.changes import Change, Event
-from pgstatus.monitor.damper import Damper
+from pgstatus.core.damper import Damper
 
 
 def health(host: str, text: str = "fails") -> Event:

@@ -15,8 +15,9 @@ from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
 from pgstatus.core.view import view
-from pgstatus.monitor.monitor import outcome
-from pgstatus.monitor.probe import Probe, Shortcoming
+from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.prober import outcome
+from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.load import Settings
 from pgstatus.settings.target import Target
 

@@ -2,6 +2,7 @@
 time is an argument.
 """
 
+from math import inf
 from threading import Lock
 
 
@@ -19,11 +20,23 @@ class Bucket:
     def take(self, now: float) -> bool:
         """One operation is allowed at ``now``, and counted."""
         with self._lock:
-            before = now if self._filled_at is None else self._filled_at
-            self._filled_at = max(now, before)
-            gained = (self._filled_at - before) * self._rate
-            self._tokens = min(self._burst, self._tokens + gained)
+            self._fill(now)
             if self._tokens < 1:
                 return False
             self._tokens -= 1
             return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next operation is allowed; 0: now."""
+        with self._lock:
+            self._fill(now)
+            missing = 1 - self._tokens
+            if missing <= 0:
+                return 0.0
+            return missing / self._rate if self._rate else inf
+
+    def _fill(self, now: float) -> None:
+        before = now if self._filled_at is None else self._filled_at
+        self._filled_at = max(now, before)
+        gained = (self._filled_at - before) * self._rate
+        self._tokens = min(self._burst, self._tokens + gained)

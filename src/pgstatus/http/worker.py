@@ -114,7 +114,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._turn(1.0)
         self._accept(False)
         shared.is_stopping = True
-        # From here on every response says that the connection ends.
+        # From here on every response ends its connection.
         shared.cache.clear()
         shared.cache_without_certificate.clear()
         end = shared.loop.now + _FAREWELL

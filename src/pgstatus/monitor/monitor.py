@@ -12,11 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Protocol
 
 from pgstatus import clock
 from pgstatus.core.schedule import Schedule
-from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
+from pgstatus.core.snapshot import Failure, Host, Observation, Role
 from pgstatus.core.state import Look, Memory, Rules, State
 from pgstatus.core.tracker import (
     expire,
@@ -26,10 +25,10 @@ from pgstatus.core.tracker import (
     overdue_after,
     suspect,
 )
-from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.positions import PositionChecks
+from pgstatus.monitor.prober import ProbeFactory, failure_of, outcome
 from pgstatus.monitor.publisher import Publisher, Sink
 from pgstatus.monitor.running import RunningChecks
 from pgstatus.monitor.waiters import Waiters
@@ -39,43 +38,12 @@ log = logging.getLogger(__name__)
 # A replica that looked late in a round is checked again after this pause: long enough for WAL that
 # was written just before the round to arrive.
 _RECHECK_AFTER = 0.05
+# A host whose connections break repeatedly is checked no less often than this because of it: while
+# none is kept, a crash causes no broken connection.
+_PATIENCE = 1.0
 _HEARTBEAT = 1.0
 # After a publication: the heartbeat follows soon, but not once per response.
 _HEARTBEAT_SOON = 0.1
-
-
-class Prober(Protocol):
-    """What the monitor needs of a probe; see `probe.Probe`."""
-
-    async def check(self) -> Observation:
-        """One check within its own deadline; CheckError if it failed."""
-
-    async def position(self) -> Position:
-        """One position check; CheckError if it failed."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-ProbeFactory = Callable[[int, Callable[[], None]], Prober]
-"""(index of the host, function to call on the loop when its connection breaks) → probe."""
-
-
-async def outcome(prober: Prober) -> Observation | Failure:
-    """The result of one check as a value, whatever happens."""
-    started = clock.now()
-    try:
-        return await prober.check()
-    except Exception as error:  # a host can only harm itself
-        return _failure(error, started)
-
-
-def _failure(error: Exception, started: float) -> Failure:
-    if isinstance(error, CheckError):
-        return Failure(error.cause, str(error), started, clock.now(), down=error.down)
-    log.debug("a check failed unexpectedly", exc_info=error)
-    message = f"unexpected {type(error).__name__} during the check: {error}"
-    return Failure(Cause.PROTOCOL, str(CheckError(Cause.PROTOCOL, message)), started, clock.now())
 
 
 class Monitor:
@@ -119,7 +87,9 @@ class Monitor:
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
-        self._lost = LostConnections(schedule.patience, schedule.sleep)
+        self._lost = LostConnections(
+            lambda checks: min(_PATIENCE, schedule.patience(checks)), schedule.sleep
+        )
         self._locks = [asyncio.Lock() for _ in hosts]
         """A connection carries one query at a time."""
         self._in_round: set[int] = set()
@@ -162,10 +132,26 @@ class Monitor:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._run())
+            runner = asyncio.Runner()
+            if self._has_event_loop(runner):
+                with runner:
+                    runner.run(self._run())
         except BaseException as error:
             log.critical("the monitoring thread failed", exc_info=True)
             self._on_failure(error)
+
+    def _has_event_loop(self, runner: asyncio.Runner) -> bool:
+        """Wait until the system has the descriptors that the loop needs; False: stopped before."""
+        while not self._stopping.is_set():
+            try:
+                runner.get_loop()
+            except OSError as error:
+                log.error("the monitoring thread cannot start yet: %s", error)
+                self._heartbeat()
+                self._stopping.wait(_HEARTBEAT)
+            else:
+                return True
+        return False
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -230,8 +216,9 @@ class Monitor:
         except Exception as error:
             if isinstance(result, Failure):
                 raise
-            log.exception("%s: the result of a check cannot be evaluated", state.hosts[index])
-            failure = _failure(error, result.started)
+            if state.records[index].failure is None:
+                log.exception("%s: cannot evaluate the result of a check", state.hosts[index])
+            failure = failure_of(error, result.started)
             return fold(state, index, failure, clock.wall(), self._rules, look)
 
     def _ended(self, index: int) -> None:
@@ -274,7 +261,7 @@ class Monitor:
             try:
                 position = await self._probes[index].position()
             except Exception as error:  # a host can only harm itself
-                self._fold(index, _failure(error, started), Look.POSITION)
+                self._fold(index, failure_of(error, started), Look.POSITION)
                 return False
             finally:
                 self._ended(index)
@@ -303,7 +290,7 @@ class Monitor:
             due = began + self._pause_now(now)
             if due <= now:
                 return
-            until = min(due, self._lost.next, self._running.next, self._beat_due, summary_due)
+            until = min(due, self._lost.next(now), self._running.next, self._beat_due, summary_due)
             timer = loop.call_later(max(0.0, until - now), self._nudge.set)
             await self._nudge.wait()
             self._nudge.clear()

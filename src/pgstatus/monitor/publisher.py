@@ -4,10 +4,10 @@ import logging
 from typing import Protocol
 
 from pgstatus.core.changes import Event, Update, events
+from pgstatus.core.damper import Damper
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
 from pgstatus.core.state import Rules, State
 from pgstatus.core.view import view
-from pgstatus.monitor.damper import Damper
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.waiters import Waiters
 

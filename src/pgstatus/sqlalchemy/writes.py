@@ -11,6 +11,7 @@ the transaction. Two round trips for a transaction that wrote, one for one that 
 outside of a request that keeps notes.
 """
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -19,7 +20,6 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
-from pgstatus.client.compat import timeout
 from pgstatus.sqlalchemy import driver
 from pgstatus.sqlalchemy.bookmark import Bookmark, Notes, Write, current_notes
 from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
@@ -130,7 +130,7 @@ class _Watch:
             if not isinstance(error, Exception):
                 raise
             self._unavailable(error, write.notes)
-            if isinstance(error, TimeoutError):
+            if isinstance(error, asyncio.TimeoutError):  # Python 3.10
                 record.invalidate()
         else:
             write.note(Bookmark(int(timeline, 16), lsn))
@@ -165,5 +165,4 @@ def _write_of(connection: Connection) -> Write | None:
 
 
 async def _position(dbapi: Any) -> tuple[Any, ...]:
-    async with timeout(POSITION_SECONDS):
-        return await driver.row(dbapi, _POSITION)
+    return await asyncio.wait_for(driver.row(dbapi, _POSITION), POSITION_SECONDS)
