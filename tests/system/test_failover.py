@@ -74,7 +74,7 @@ def test_the_old_master_that_comes_back_is_never_named_and_heals_when_rebuilt(
     wait_until("it is back", lambda: daemon.host(old.address)["error"] is None)
     assert daemon.host(old.address)["role"] == "master"
     reason = daemon.host(old.address)["reason"]
-    assert "timeline 1, but timeline 2 has been seen" in reason
+    assert "timeline 1, but timeline 2 exists" in reason
     assert names(daemon, cluster.primary.address)
     assert daemon.log.count("split brain: ") == 1
 
@@ -116,7 +116,7 @@ def test_the_old_master_is_not_named_after_a_restart_either(
     assert daemon.host(old.address)["role"] == "master"
     answer = daemon.json("/master")
     assert answer["host"] is None
-    assert "timeline 1, but timeline 2 has been seen" in answer["reason"]
+    assert "timeline 1, but timeline 2 exists" in answer["reason"]
     cluster.primary.start()
     wait_until("the right one is named", lambda: names(daemon, cluster.primary.address), 30)
 
