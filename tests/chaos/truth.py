@@ -72,6 +72,12 @@ class Truth:
         return self.periods[-1]
 
     @property
+    def last_commit(self) -> float:
+        """Time of the last commit that was not lost."""
+        with self._lock:
+            return max(self._beats.values(), default=0.0)
+
+    @property
     def is_paused(self) -> bool:
         return self._paused
 
