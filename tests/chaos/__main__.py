@@ -134,4 +134,6 @@ def _print(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # Threads that write may still be in libpq, which crashes if the interpreter is finalized.
+    os._exit(status)

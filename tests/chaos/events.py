@@ -102,8 +102,7 @@ def upgraded_primary(truth: Truth, chance: random.Random) -> None:
     for server in cluster.servers:
         server.stop()
     _pass_time(chance, 0.5, 2)
-    primary = chance.choice(cluster.servers)
-    cluster.primary = primary
+    primary = cluster.primary
     shutil.rmtree(primary.data)
     promoting = time.time()
     primary.initialize()

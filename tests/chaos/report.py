@@ -1,6 +1,7 @@
 """The verdict of a campaign: how fast, how often wrong, what was lost, and what was refused."""
 
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 
 from tests.chaos.health import Health, Interval
@@ -141,13 +142,14 @@ def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Period, flo
         )
     }
     lost = 0
-    for answer in observer.answers:
-        periods = [(period, at) for period, at in known if period.began <= answer.at]
-        if not answer.host or not periods or answer.at < truth.created:
-            continue
-        period, could_know = periods[-1]
-        is_wrong = answer.host != period.address and answer.at > could_know
-        lost += is_wrong and answer.at not in survived
+    # From the start of a promotion until its end no host is wrong.
+    ends = [period.promoting for period in truth.periods[1:]] + [inf]
+    for (period, could_know), end in zip(known, ends, strict=True):
+        lost += sum(
+            answer.host not in {"", period.address} and answer.at not in survived
+            for answer in observer.answers
+            if max(could_know, truth.created) < answer.at < end
+        )
     return lost
 
 

@@ -47,7 +47,9 @@ class Truth:
     """Heartbeats that were not lost: the time of each, and the time of its commit."""
     _attempted: set[float] = field(default_factory=set)
     """Heartbeats that were not lost, with those whose commit was not confirmed."""
-    _idle: threading.Event = field(default_factory=threading.Event)
+    _idle: int = 0
+    """Number of reasons for which nothing is written."""
+    _inserting: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -70,25 +72,35 @@ class Truth:
         return self.periods[-1]
 
     @property
+    def last_commit(self) -> float:
+        """Time of the last commit that was not lost."""
+        with self._lock:
+            return max(self._beats.values(), default=0.0)
+
+    @property
     def is_paused(self) -> bool:
         return self._paused
 
     def promoted(self, server: Server, event: str, promoting: float, patience: float = 0.5) -> None:
         """``server`` is the master now; the heartbeats that it does not have were lost."""
         now = time.time()
-        ((last,),) = server.sql("SELECT coalesce(max(at), 0) FROM beats")
-        with self._lock:
-            self._beats = {at: done for at, done in self._beats.items() if at <= last}
-            self._attempted = {at for at in self._attempted if at <= last}
-            self.periods.append(Period(server.address, now, event, promoting, patience))
+        with self.idle():
+            ((last,),) = server.sql("SELECT coalesce(max(at), 0) FROM beats")
+            with self._lock:
+                self._beats = {at: done for at, done in self._beats.items() if at <= last}
+                self._attempted = {at for at in self._attempted if at <= last}
+                self.periods.append(Period(server.address, now, event, promoting, patience))
 
     def recreated(self, server: Server, event: str, promoting: float, patience: float) -> None:
         """``server`` is the master of a new cluster; everything of the old one is gone."""
-        self._create()
-        with self._lock:
-            self._beats, self._attempted = {}, set()
-            self.created = time.time()
-            self.periods.append(Period(server.address, self.created, event, promoting, patience))
+        with self.idle():
+            self._create()
+            with self._lock:
+                self._beats, self._attempted = {}, set()
+                self.created = time.time()
+                self.periods.append(
+                    Period(server.address, self.created, event, promoting, patience)
+                )
 
     def missing_on(self, connection: "psycopg.Connection") -> float | None:
         """Commit time of the first heartbeat that the host has not replayed; None: it has all.
@@ -137,11 +149,16 @@ class Truth:
     @contextlib.contextmanager
     def idle(self) -> Iterator[None]:
         """Nothing is written within this block."""
-        self._idle.set()
+        with self._lock:
+            self._idle += 1
+        # An insertion that does not end within this time is on a frozen server.
+        if self._inserting.acquire(timeout=1):
+            self._inserting.release()
         try:
             yield
         finally:
-            self._idle.clear()
+            with self._lock:
+                self._idle -= 1
 
     def stop(self) -> None:
         self._stopping.set()
@@ -158,13 +175,13 @@ class Truth:
             while self.master is period and not self._paused:
                 if self._stopping.wait(_BEAT_EVERY):
                     return
-                if self._idle.is_set():
-                    continue
-                at = time.time()
-                with self._lock:
-                    if self.master is period:
+                with self._inserting:
+                    at = time.time()
+                    with self._lock:
+                        if self._idle or self.master is not period:
+                            continue
                         self._attempted.add(at)
-                connection.execute("INSERT INTO beats VALUES (%s)", [at])
+                    connection.execute("INSERT INTO beats VALUES (%s)", [at])
                 with self._lock:
                     if self.master is period:
                         self._beats[at] = time.time()

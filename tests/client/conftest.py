@@ -1,4 +1,4 @@
-"""Clients of both kinds, and servers for them."""
+"""Clients of both kinds, and a server for them."""
 
 import socket
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def nobody() -> str:
+def unused() -> str:
     """An address where nothing listens."""
     with socket.create_server(("127.77.7.1", 0)) as listener:
         return f"http://127.77.7.1:{listener.getsockname()[1]}"

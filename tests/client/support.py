@@ -1,4 +1,4 @@
-"""A client of either kind behind one interface, and a server that responds as a test wants."""
+"""One interface for both clients, and a server whose responses a test determines."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ HOST = REPLICA.replace(b"pg2", b"pg1").replace(b"replica", b"master")
 
 
 class Asker:
-    """A client of either kind, asked from a plain test."""
+    """A client of either kind, for use in a synchronous test."""
 
     def __init__(self, asynchronous: bool, url: str, **options: Any) -> None:
         kind = AsyncPgStatusClient if asynchronous else PgStatusClient
@@ -34,7 +34,7 @@ class Asker:
         return self._loop.run_until_complete(answer) if self._loop else answer
 
     def repeat(self, seconds: float, question: str, **arguments: Any) -> list[tuple[float, Any]]:
-        """Ask every 10 ms for so long: the duration of each call, and its answer or error.
+        """Call a method every 10 ms: the duration of each call, and its answer or error.
 
         The event loop runs in between, as in an application.
         """
@@ -75,13 +75,13 @@ class Asker:
     def at_once(
         self, question: str, count: int, then: Callable[[], None] = lambda: None
     ) -> list[Any]:
-        """The same question by so many callers; ``then`` when all have asked. Answers or errors."""
+        """``count`` concurrent calls; ``then`` runs when all have started. Answers or errors."""
         ask = getattr(self.client, question)
         if self._loop:
 
             async def together() -> list[Any]:
                 callers = [asyncio.ensure_future(ask()) for _ in range(count)]
-                await asyncio.sleep(0)  # each has run up to where it waits
+                await asyncio.sleep(0)  # each call runs until it waits
                 then()
                 return await asyncio.gather(*callers, return_exceptions=True)
 
@@ -95,7 +95,7 @@ class Asker:
 
         with ThreadPoolExecutor(count) as threads:
             answers = threads.map(one, range(count))
-            # One asks, the others wait for its answer.
+            # One sends the request, the others wait for its answer.
             wait_until("all have asked", lambda: _threads_in(Future.result) == count - 1)
             then()
             return list(answers)
@@ -107,7 +107,7 @@ class Asker:
 
 
 def _threads_in(function: Callable[..., Any]) -> int:
-    """How many threads are waiting in it."""
+    """The number of threads that are in this function."""
     stacks = (traceback.walk_stack(frame) for frame in sys._current_frames().values())
     return sum(any(f.f_code is function.__code__ for f, _ in stack) for stack in stacks)
 
@@ -116,7 +116,7 @@ AskerFactory = Callable[..., Asker]
 
 
 class Server:
-    """Answers each request on a socket as its ``script`` says, and counts them."""
+    """Sends ``answer`` to each request, when ``may_answer`` is set, and counts requests."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.requests: list[str] = []

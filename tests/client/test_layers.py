@@ -12,7 +12,7 @@ FRAMEWORKS = {"starlette", "fastapi"}
 
 
 def imported_by(statement: str) -> set[str]:
-    """Modules that a fresh interpreter has after the statement."""
+    """The modules that a new interpreter has loaded after the statement."""
     script = f"import sys\n{statement}\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
@@ -43,7 +43,7 @@ def test_imports(statement: str, ours: set[str], absent: set[str]) -> None:
     ("module", "missing"),
     [("client", "httpcore2"), ("sqlalchemy", "sqlalchemy"), ("sqlalchemy", "itsdangerous")],
 )
-def test_what_is_not_installed_is_named_by_its_extra(module: str, missing: str) -> None:
+def test_a_missing_library_names_its_extra(module: str, missing: str) -> None:
     script = f"import sys; sys.modules[{missing!r}] = None; import pgstatus.{module}"
     done = subprocess.run(
         [sys.executable, "-c", script], check=False, capture_output=True, text=True

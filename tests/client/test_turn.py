@@ -24,7 +24,7 @@ def assert_even(cluster: Cluster, hosts: "Counter[str]") -> None:
 def test_a_burst_of_callers_with_one_position(
     cluster: Cluster, url: str, make_asker: AskerFactory
 ) -> None:
-    ask = make_asker(url)
+    ask = make_asker(url, deadline=10)
     chosen = ask.burst("replica", [{"min_lsn": "0/1"}] * COUNT)
     assert_even(cluster, Counter(each.host for each in chosen))
 
@@ -32,7 +32,7 @@ def test_a_burst_of_callers_with_one_position(
 def test_a_burst_of_callers_with_different_positions(
     cluster: Cluster, url: str, make_asker: AskerFactory
 ) -> None:
-    ask = make_asker(url)
+    ask = make_asker(url, deadline=10)
     chosen = ask.burst("replica", [{"min_lsn": f"0/{n:X}"} for n in range(1, COUNT + 1)])
     assert_even(cluster, Counter(each.host for each in chosen))
 
@@ -41,7 +41,7 @@ def test_a_burst_of_callers_with_different_positions(
 def test_one_caller_after_another(
     cluster: Cluster, url: str, make_asker: AskerFactory, position: str
 ) -> None:
-    ask = make_asker(url)
+    ask = make_asker(url, deadline=10)
     ask("replica")
     hosts = Counter(ask("replica", min_lsn=position).host for _ in range(COUNT))
     assert_even(cluster, hosts)
@@ -50,7 +50,7 @@ def test_one_caller_after_another(
 def test_a_fresh_position_after_each_write(
     cluster: Cluster, url: str, make_asker: AskerFactory
 ) -> None:
-    ask = make_asker(url)
+    ask = make_asker(url, deadline=10)
     hosts: Counter[str] = Counter()
     for _ in range(10):
         ((lsn,),) = cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'x')::text")

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +17,7 @@ from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
 NOTICEABLE = 0.25
-"""Seconds. The clients wait for 0.03 at most, the rest is for a busy machine."""
+"""Seconds. The clients wait for 0.05 at most, the rest is for a busy machine."""
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def test_no_caller_waits_for_a_frozen_pg_status(
             calls = ask.repeat(1.2, name, **arguments)
             assert {type(got) for _, got in calls} == {type(answered)}
             assert max(took for took, _ in calls) < NOTICEABLE
-            assert sum(took > 0.025 for took, _ in calls) < len(calls) / 10
+            assert sum(took > 0.04 for took, _ in calls) < len(calls) / 10
     checked_at = before[3][0].checked_at
     wait_until("new answers", lambda: ask.repeat(0.05, "hosts")[-1][1][0].checked_at > checked_at)
 
@@ -63,14 +62,17 @@ def test_no_caller_waits_while_pg_status_is_stopped(
 
 
 def test_no_caller_waits_for_a_slow_pg_status(make_asker: AskerFactory, server: Server) -> None:
-    ask = make_asker(server.url, max_age=0)
+    ask = make_asker(server.url, max_age=0, deadline=10)
     ask("replica")
     server.each_byte = 0.003  # half a second for a response
     server.answer = answer(HOST)
-    calls = ask.repeat(2, "replica")
-    assert max(took for took, _ in calls) < NOTICEABLE
-    # The new answer is used as soon as it is complete.
-    assert Counter(got.role for _, got in calls).keys() == {"replica", "master"}
+
+    def has_new_answer() -> bool:
+        calls = ask.repeat(0.2, "replica")
+        assert max(took for took, _ in calls) < NOTICEABLE
+        return bool(calls[-1][1].role == "master")
+
+    wait_until("the new answer is used", has_new_answer)
 
 
 def test_pg_status_is_not_asked_by_every_caller_while_it_is_frozen(

@@ -5,7 +5,8 @@ standby receives all that its upstream has in one step. What is exact is the rel
 histories: a standby streams only from a server that has its own log as a prefix.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 
 from pgstatus.core.snapshot import Failure, Observation, Standby
 from pgstatus.errors import Cause
@@ -39,10 +40,14 @@ class Server:
     """Replayed, or written."""
     received: Log = ()
     begin: int = _BEGIN
+    forked_at: int = 0
+    """The number of writes before its timeline."""
     primary: bool = False
     upstream: str | None = None
     """``primary_conninfo``."""
     running: bool = True
+    ended_at: float = inf
+    """When it stopped running."""
     shutting_down: bool = False
     """A smart shutdown: it refuses new sessions and serves the existing ones."""
     hidden: bool = False
@@ -75,15 +80,13 @@ class Cluster:
     servers: dict[str, Server]
     now: float = 1000.0
     writes: int = 0
-    copies: dict[str, tuple[Log, int]] = field(default_factory=dict)
-    """A copy of the disk of a server: its log and its timeline."""
 
     @classmethod
     def of(cls, names: str) -> "Cluster":
         """The first server is the primary of the others."""
-        first, *others = names
+        first = names[0]
         servers = {first: Server(first, primary=True)}
-        servers |= {name: Server(name, upstream=first) for name in others}
+        servers |= {name: Server(name, upstream=first) for name in names[1:]}
         cluster = cls(servers)
         cluster.pass_time(0)
         return cluster
@@ -123,6 +126,14 @@ class Cluster:
         )
         return log if compatible else None
 
+    def stop(self, server: Server) -> None:
+        server.running, server.shutting_down, server.ended_at = False, False, self.now
+        self.pass_time(0)
+
+    def start(self, server: Server) -> None:
+        server.running, server.shutting_down, server.ended_at = True, False, inf
+        self.pass_time(0)
+
     def write(self, server: Server) -> Write:
         self.writes += 1
         write = Write(self.writes, server.lsn + _RECORD, self.now)
@@ -133,22 +144,17 @@ class Cluster:
         server.log = server.received
         server.primary, server.upstream, server.paused = True, None, False
         server.timeline += new_timeline
+        server.forked_at = len(server.log)
 
     def demote(self, server: Server, upstream: str) -> None:
         """Restarted as a standby; the shutdown was clean."""
         server.primary, server.upstream = False, upstream
         server.control_timeline = server.timeline
 
-    def copy(self, server: Server) -> None:
-        self.copies[server.name] = server.log, server.timeline
-
-    def restore(self, server: Server) -> bool:
-        """Return to the copy of the disk; False: there is none of this history."""
-        log, timeline = self.copies.get(server.name, (None, 0))
-        if log is None or timeline != server.timeline or server.log[: len(log)] != log:
-            return False
-        server.log = server.received = log
-        return True
+    def restore(self, server: Server, writes: int) -> None:
+        """Return to an older copy of the disk, which lacks the last writes of this timeline."""
+        kept = max(server.forked_at, len(server.log) - writes)
+        server.log = server.received = server.log[:kept]
 
     def rebuild(self, server: Server, source: Server) -> None:
         """pg_basebackup."""
@@ -156,15 +162,16 @@ class Cluster:
         server.identifier, server.timeline = source.identifier, source.timeline
         server.control_timeline, server.begin = source.timeline, source.begin
         server.log = server.received = source.log
-        server.running, server.shutting_down, server.connected = True, False, False
+        server.forked_at, server.connected = len(source.log), False
+        self.start(server)
 
     def upgrade(self, server: Server, identifier: int) -> None:
         """pg_upgrade, or a new initdb in its place: positions and timelines begin anew."""
         server.identifier, server.timeline, server.control_timeline = identifier, 1, 1
         server.log = server.received = ()
         server.begin = _BEGIN + identifier
-        server.primary, server.upstream = True, None
-        server.running, server.shutting_down = True, False
+        server.primary, server.upstream, server.forked_at = True, None, 0
+        self.start(server)
 
     def observe(self, server: Server, started: float) -> Observation | Failure:
         """The result of a check that ends now."""

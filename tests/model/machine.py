@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pgstatus.core.changes import events
 from pgstatus.core.selection import Fallback, Kind, Place, Question, Thresholds, choose
@@ -47,13 +47,15 @@ class Machine(RuleBasedStateMachine):
         self.reported: str | None = None
         self.client_writes: list[tuple[Write, int]] = []
         """The last writes on the reported master, each with its timeline."""
-        self.changed: set[str] = set()
-        """Names whose server has changed since it was last checked."""
+        self.changed: dict[str, int] = {}
+        """Names whose server has changed, and how many checks it takes to know this."""
         self.logs: dict[tuple[str, datetime], Log] = {}
         """What a server had replayed at a check."""
         self.last: dict[str, tuple[float, Log]] = {}
         """The last successful check of each name: its start, and what the server had replayed."""
         self.checks: dict[str, Observation | Failure] = {}
+        self.first_failures: dict[str, tuple[Failure, Snapshot]] = {}
+        """The first failed check of a host after a successful one, and what was served before."""
         self.shown: dict[str, int] = {}
         """The newest timeline that each server has shown with its present identifier."""
         self.moved = False
@@ -65,7 +67,7 @@ class Machine(RuleBasedStateMachine):
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
-        if foreign:
+        if foreign and not (login_only and no_control):
             self.cluster.upgrade(self.server("d"), 9)
         for name in NAMES:
             self.cluster.write(self.server("a"))
@@ -76,7 +78,9 @@ class Machine(RuleBasedStateMachine):
         return self.cluster.servers[self.at[name]]
 
     def _touch(self, server: Server) -> None:
-        self.changed |= {name for name in NAMES if self.at[name] == server.name}
+        for name in NAMES:
+            if self.at[name] == server.name:
+                self.changed[name] = max(1, self.changed.get(name, 0))
 
     def _run(self, seconds: float, busy: bool) -> None:
         """Time passes; applications write to every writable server (``busy``)."""
@@ -105,13 +109,16 @@ class Machine(RuleBasedStateMachine):
             write = self.cluster.write(server)
             self.client_writes = [*self.client_writes[-3:], (write, server.timeline)]
 
-    @rule(name=names, power=st.booleans())
-    def crash(self, name: str, power: bool) -> None:
-        """The process ends; with ``power`` the machine is off, and nothing refuses connections."""
+    @rule(name=names, power=st.booleans(), order=orders)
+    def crash(self, name: str, power: bool, order: list[str]) -> None:
+        """The process ends; with ``power`` the machine is off, and nothing refuses connections.
+
+        The monitor notices the loss of its connection, and checks all hosts.
+        """
         server = self.server(name)
-        server.running, server.shutting_down = False, False
+        self.cluster.stop(server)
         server.hidden = server.hidden or power
-        self.cluster.pass_time(0)
+        self._round(order)
 
     @rule(name=names)
     def smart_shutdown(self, name: str) -> None:
@@ -120,7 +127,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=names)
     def start(self, name: str) -> None:
         server = self.server(name)
-        server.running, server.shutting_down, server.hidden = True, False, False
+        server.hidden = False
+        self.cluster.start(server)
 
     @rule(name=names, hidden=st.booleans())
     def cut_network(self, name: str, hidden: bool) -> None:
@@ -184,18 +192,15 @@ class Machine(RuleBasedStateMachine):
             self.shown.pop(server.name, None)
             self.cluster.pass_time(0)
 
-    @rule(name=names)
-    def copy(self, name: str) -> None:
-        self.cluster.copy(self.server(name))
-
-    @rule(name=names)
-    def restore(self, name: str) -> None:
+    @rule(name=names, writes=st.integers(1, 8))
+    def restore(self, name: str, writes: int) -> None:
         """The primary is restored from an older copy of its disk, with the same timeline."""
         server = self.server(name)
-        if server.primary and self.cluster.restore(server):
-            self._touch(server)
-            server.running, server.shutting_down = True, False
-            self.cluster.pass_time(0)
+        if server.primary:
+            self.cluster.restore(server, writes)
+            self.cluster.start(server)
+            # Its position has to be compared with one that a replica had before.
+            self.changed = dict.fromkeys(NAMES, 2)
 
     @rule(name=names)
     def upgrade(self, name: str) -> None:
@@ -206,6 +211,42 @@ class Machine(RuleBasedStateMachine):
         self.cluster.upgrade(server, server.identifier + 1 + 10 * NAMES.index(name))
         self._touch(server)
         self.shown.pop(server.name, None)
+
+    @rule(name=names, order=orders)
+    def upgrade_while_the_others_are_down(self, name: str, order: list[str]) -> None:
+        for other in NAMES:
+            if other != name:
+                self.cluster.stop(self.server(other))
+        self.rounds(order, 3, busy=False)
+        self.upgrade(name)
+        self.rounds(order, 2, busy=False)
+
+    @rule(name=names, order=orders)
+    def repair(self, name: str, order: list[str]) -> None:
+        """All others are rebuilt from this primary, and nothing is cut off any more."""
+        server = self.server(name)
+        if not server.primary or self.moved:
+            return
+        self.start(name)
+        for other in self.cluster.servers.values():
+            other.hidden = other.stalled = other.paused = False
+            if other is not server:
+                self.rebuild(next(n for n in NAMES if self.at[n] == other.name), name)
+        self.rounds(order, 2, busy=True)
+
+    @rule(name=names, other=names, order=orders, paused=st.booleans())
+    def promote_unseen(self, name: str, other: str, order: list[str], paused: bool) -> None:
+        """The promoted server cannot be checked for a while; ``other`` follows it and is late."""
+        if name == other or self.server(name).primary or self.server(other).primary:
+            return
+        self.promote(name, True)
+        self.follow(other, name)
+        self.server(name).hidden = True
+        self._run(0.3, busy=True)
+        self.server(other).paused = paused
+        self.rounds(order, 2, busy=True)
+        self.server(name).hidden = False
+        self._round(order)
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
@@ -218,7 +259,8 @@ class Machine(RuleBasedStateMachine):
         """The servers exchange their names, and their addresses remain."""
         if name != other:
             self.at[name], self.at[other] = self.at[other], self.at[name]
-            self.changed |= {name, other}
+            self._touch(self.server(name))
+            self._touch(self.server(other))
             self.moved = True
 
     # Checks
@@ -234,11 +276,15 @@ class Machine(RuleBasedStateMachine):
         if isinstance(result, Observation):
             self.logs[name, at] = server.log
             self.last[name] = result.started, server.log
-            self.changed.discard(name)
+            left = self.changed.pop(name, 0) - 1
+            if left > 0:
+                self.changed[name] = left
             timelines = (result.timeline, result.control_timeline)
             self.shown[server.name] = max(
                 (t for t in (*timelines, self.shown.get(server.name)) if t is not None), default=0
             )
+        elif isinstance(self.checks.get(name), Observation):
+            self.first_failures[name] = result, self.snapshot
         self.checks[name] = result
         before = self.state
         index = NAMES.index(name)
@@ -259,13 +305,24 @@ class Machine(RuleBasedStateMachine):
     def check(self, name: str, seconds: float) -> None:
         self._check(name, seconds)
 
+    def _round(self, order: list[str]) -> None:
+        for name in order:
+            self._check(name)
+            self._verify()
+
     @rule(order=orders, rounds=st.integers(1, 4), busy=st.booleans())
     def rounds(self, order: list[str], rounds: int, busy: bool) -> None:
         for _ in range(rounds):
-            for name in order:
-                self._check(name)
-                self._verify()
+            self._round(order)
             self._run(RULES.sleep - 0.02, busy)
+
+    @rule(order=orders)
+    def more_rounds(self, order: list[str]) -> None:
+        self.rounds(order, 2, busy=True)
+
+    @rule(order=orders)
+    def another_round(self, order: list[str]) -> None:
+        self._round(order)
 
     # What has to hold
 
@@ -324,7 +381,7 @@ class Machine(RuleBasedStateMachine):
     def _verify_freshness(self) -> None:
         """A replica lacks nothing that its master committed before its lag."""
         writer = self._writer()
-        if writer is None:
+        if writer is None or not writer.primary:
             return
         received = self._received_anywhere(writer)
         for status in self.snapshot.hosts:
@@ -334,12 +391,12 @@ class Machine(RuleBasedStateMachine):
             if log is None:
                 continue
             moment = (status.checked_at - NOON).total_seconds()
-            if self.state.down_since is not None:
-                moment = min(moment, self.state.down_since)
+            moment = min(moment, writer.ended_at)
             has = set(log)
             for write in writer.log:
-                if write.at <= moment - status.lag_ms / 1000 - _EPSILON and write not in has:
-                    assert not writer.running and write.number not in received, (
+                is_lost = not writer.running and write.number not in received
+                if write.at <= moment - status.lag_ms / 1000 - _EPSILON and not is_lost:
+                    assert write in has, (
                         f"{status.host} lacks {write}, its lag is {status.lag_ms} ms at {moment}"
                     )
 
@@ -354,7 +411,7 @@ class Machine(RuleBasedStateMachine):
     def _verify_own_writes(self) -> None:
         """A replica that answers ``min_lsn`` has the write; nothing else is the promise."""
         writer = self._writer()
-        if writer is None:
+        if writer is None or not writer.primary:
             return
         present = set(writer.log)
         for write, timeline in self.client_writes:
@@ -381,21 +438,23 @@ class Machine(RuleBasedStateMachine):
         failure = self.checks[name]
         if not (isinstance(failure, Failure) and failure.down):
             return
-        master = self.snapshot.master
         live = [s for s in self.cluster.servers.values() if s.running and not s.hidden]
+        began = self.first_failures[name][0].started
+        if any(s.connected for s in live) or any(c.started < began for c in self.checks.values()):
+            return
         complete = [
             n
             for n in NAMES
-            if (server := self.server(n)) in live
-            and server.received == server.log == writer.log
-            and self._is_recent(n, failure)
+            if self.server(n) in live
+            and not self.server(n).shutting_down
+            and self.server(n).received == self.server(n).log == writer.log
+            and self.server(n).timeline == writer.timeline
         ]
-        if any(s.connected or not self._is_recent_server(s, failure) for s in live):
-            return
-        if self._was_in_sync(failure) and complete and not self._is_contested():
+        if complete and self._was_in_sync(name, complete) and not self._is_contested():
             for question in _READS:
                 assert self._answer(question), f"{complete} can serve {question}"
-        if complete:
+        master = self.snapshot.master
+        if complete and master is not None:
             for question in _READS:
                 answers = self._answer(replace(question, fallback=Fallback.MASTER))
                 assert master not in answers, f"a master that is down answers {question}"
@@ -406,48 +465,44 @@ class Machine(RuleBasedStateMachine):
     def _is_contested(self) -> bool:
         return len(self.state.writers) > 1
 
-    def _is_recent(self, name: str, failure: Failure) -> bool:
-        return name in self.last and self.last[name][0] >= failure.started
-
-    def _is_recent_server(self, server: Server, failure: Failure) -> bool:
-        return any(
-            self._is_recent(n, failure) and isinstance(self.checks[n], Observation)
-            for n in NAMES
-            if self.at[n] == server.name
-        )
-
-    def _was_in_sync(self, failure: Failure) -> bool:
-        """All was in order when the master was last checked, less than an interval before."""
-        newest = self.state.history.newest
-        down = self.state.down_since
-        if newest is None or down is None or down - newest.taken > RULES.sleep:
-            return False
-        return all(
-            record.lag.before_outage is not None and record.lag.before_outage <= 0.3
-            for index, record in enumerate(self.state.records)
-            if self.server(NAMES[index]).running and not self.server(NAMES[index]).hidden
+    def _was_in_sync(self, writer: str, replicas: list[str]) -> bool:
+        """When the writer was last checked, less than an interval before it went down."""
+        failure, before = self.first_failures[writer]
+        return (
+            failure.down
+            and failure.started - self.last[writer][0] <= RULES.sleep + 0.3
+            and all(
+                status.sync_by_time and status.lag_ms is not None and status.lag_ms <= 300
+                for status in before.hosts
+                if status.host.name in replicas
+            )
         )
 
     def _verify_master(self) -> None:
         """The only primary of a healthy cluster is reported."""
         servers = [self.server(name) for name in NAMES]
-        primaries = [server for server in servers if server.primary]
-        settled = all(s.running and not s.hidden and not s.shutting_down for s in servers) and all(
-            isinstance(result, Observation) for result in self.checks.values()
-        )
-        if len(primaries) != 1 or not settled or self.moved:
+        live = [server for server in servers if server.running]
+        primaries = [server for server in live if server.primary]
+        if len(primaries) != 1 or self.moved:
             return
         (primary,) = primaries
-        streams = all(
-            s is primary or (s.connected and s.identifier == primary.identifier) for s in servers
-        )
-        known = primary.identifier == self.state.system_identifier or self._was_master(primary)
-        if not (streams and known) or primary.timeline < max(s.timeline for s in servers):
+        for index, server in enumerate(servers):
+            record = self.state.records[index]
+            is_dead = record.seen is None and record.failure is not None
+            if server.running:
+                is_settled = not server.hidden and not server.shutting_down and not record.failure
+                if not is_settled or not (server is primary or server.connected):
+                    return
+                is_stale = record.seen is None or record.seen.receiving is server.primary
+                if is_stale or server.identifier != primary.identifier:
+                    return
+            elif not is_dead or (
+                server.timeline > primary.timeline and server.identifier == primary.identifier
+            ):
+                return
+        if primary.timeline < max(s.timeline for s in live):
             return
-        if any(
-            isinstance(r, Observation) and r.in_recovery and not r.receiving
-            for r in self.checks.values()
-        ):
+        if primary.identifier != self.state.system_identifier and not self._was_master(primary):
             return
         master: HostStatus | None = self.snapshot.master
         assert master is not None, f"no master: {self.snapshot.no_master}"
@@ -456,6 +511,3 @@ class Machine(RuleBasedStateMachine):
     def _was_master(self, primary: Server) -> bool:
         incumbent = self.state.incumbent
         return incumbent is not None and self.server(NAMES[incumbent]) is primary
-
-
-__all__ = ["NAMES", "Failure", "Machine", "Snapshot", "precondition"]

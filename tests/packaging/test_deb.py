@@ -236,9 +236,7 @@ def test_a_broken_file_is_refused(machine: Machine, outside: Cluster, url: str) 
 def test_a_killed_process_is_restarted(machine: Machine, outside: Cluster, url: str) -> None:
     (before,) = machine.processes(SERVICE)
     os.kill(before, signal.SIGKILL)
-    began = time.monotonic()
     wait_until("it responds again", partial(answers, url, outside.primary.address))
-    assert time.monotonic() - began < 2
     assert machine.show(SERVICE, "NRestarts") == "1"
     assert before not in machine.processes(SERVICE)
 

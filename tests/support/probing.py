@@ -51,9 +51,18 @@ async def check_until(
     raise AssertionError(f"not within {seconds:g} s: {what} (last: {results[-1]})")
 
 
-async def longest_gap(probe: Probe, seconds: float) -> float:
-    """The longest time between the ends of two successful checks, which begin every 20 ms."""
-    end, last, longest = time.monotonic() + seconds, time.monotonic(), 0.0
+async def longest_gap(probe: Probe) -> float:
+    """The longest time between the ends of two checks, which begin every 20 ms, in half a second.
+
+    Of three measurements the best one: a host that delays the checks does so in each, while the
+    load of the machine comes and goes.
+    """
+    return min([await _longest_gap(probe) for _ in range(3)])
+
+
+async def _longest_gap(probe: Probe) -> float:
+    last, longest = time.monotonic(), 0.0
+    end = last + 0.5
     while last < end:
         await asyncio.sleep(0.02)
         await probe.check()

@@ -201,9 +201,9 @@ INVALID: list[tuple[bytes, str]] = [
     (honest(sender_port=b"65536"), "expected an integer"),
     (honest(next_xid=b"x" * 51), "at most 50"),
     (honest(standbys=b"{" * 10_000), "pg_stat_replication"),
-    (row([b"f"]), "19 columns"),
-    (row([]), "19 columns"),
-    (row([b"x"] * 100), "19 columns"),
+    (row([b"f"]), "20 columns"),
+    (row([]), "20 columns"),
+    (row([b"x"] * 100), "20 columns"),
     (READY, "expected one row, got 0"),
     (
         description(1) + 2 * data([b"x"]) + message(b"C", b"SELECT 2\0") + READY,

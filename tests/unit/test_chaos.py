@@ -142,3 +142,11 @@ def test_a_gap_between_two_samples_ends_an_interval() -> None:
     now = time.time()
     assert covers([Interval(now, now + 1)], now, now + 1)
     assert not covers([Interval(now, now + 1), Interval(now + 2, now + 3)], now, now + 3)
+
+
+def test_writes_during_a_promotion_are_not_judged() -> None:
+    """Two hosts were promoted, and one of them was stopped later."""
+    campaign = Campaign()
+    campaign.truth.periods[1].promoting = BEGAN + 45
+    campaign.observer.answers.insert(1, MasterAnswer(BEGAN + 47, C))
+    assert campaign.verdict.problems == []

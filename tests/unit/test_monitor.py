@@ -513,3 +513,18 @@ def test_without_descriptors_the_thread_waits(
         wait_until("heartbeats", lambda: watched.beats > 1, timeout=5)
     wait_until("the first round", lambda: watched.master() == "a")
     assert not watched.failed.is_set()
+
+
+def test_a_failure_after_many_broken_connections_is_noticed_soon(
+    watch: Callable[..., Watched],
+) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    for _ in range(100):
+        watched.lose_connection(0)
+    watched.probes[0].behaviour, watched.probes[1].behaviour = "refusing", "master"
+    watched.probes[1].timeline = 2
+    watched.lose_connection(0)
+    began = clock.now()
+    wait_until("the promoted host is the master", lambda: watched.master() == "b", timeout=5)
+    assert clock.now() - began < 2

@@ -19,7 +19,7 @@ VALUES = st.one_of(
 )
 
 
-@given(st.lists(VALUES, min_size=19, max_size=19))
+@given(st.lists(VALUES, min_size=20, max_size=20))
 def test_any_row(values: list[bytes | None]) -> None:
     try:
         seen, _ = row.read(tuple(values), FACTS, 0.0, 0.1)
@@ -64,6 +64,14 @@ def test_details_that_are_hidden_from_the_role(values: dict[str, bytes | None]) 
     seen, hidden = row.read(tuple(values.values()), FACTS, 0.0, 0.1)
     assert hidden
     assert seen.standbys is None or seen.timeline is None
+
+
+def test_the_own_address_of_a_server() -> None:
+    for text, address in ((b"10.1.2.3", "10.1.2.3"), (b"FE80:0::1", "fe80::1")):
+        seen, _ = row.read(tuple((HONEST | {"address": text}).values()), FACTS, 0.0, 0.1)
+        assert seen.addresses == {address}
+    with pytest.raises(ValueError, match="does not appear to be"):
+        row.read(tuple((HONEST | {"address": b"db.example"}).values()), FACTS, 0.0, 0.1)
 
 
 def test_a_row_of_few_facts() -> None:

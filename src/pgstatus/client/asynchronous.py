@@ -20,7 +20,7 @@ from pgstatus.client.transport import AsyncTransport
 T = TypeVar("T")
 
 # How long a caller waits for a new answer if a previous one is usable, in seconds.
-PATIENCE = 0.03
+PATIENCE = 0.05
 # While pg-status does not respond, and answers are usable, it is asked again at this interval.
 RETRY_SECONDS = 0.5
 # How many requests with the same position may be in progress: divisible by 2, 3 and 4 replicas.

@@ -10,12 +10,10 @@ turn: each for a few callers at first, and without limit as soon as every host i
 import threading
 from typing import Any
 
-from pgstatus.client.errors import WITHDRAWN
 from pgstatus.client.lsn import parse_lsn, parse_position
 from pgstatus.client.model import ChosenHost
 from pgstatus.client.request import Request
 
-NOBODY = WITHDRAWN  # the former name
 # A program uses a handful of different requests.
 MAX_ENTRIES = 512
 # How many callers an answer serves while it is not known which hosts are in turn.

@@ -5,20 +5,15 @@ The exceptions of the HTTP library become those of the client here and nowhere e
 
 import asyncio
 import os
-import sys
 import time
 
 import httpcore2
 
+from pgstatus.client.compat import timeout
 from pgstatus.client.deadline import DeadlineBackend
 from pgstatus.client.endpoint import Endpoint
 from pgstatus.client.errors import ClientError, DeadlineError, UnreachableError
 from pgstatus.client.response import Response
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 # On Python 3.10, asyncio has a TimeoutError of its own.
 _TIMEOUTS = (httpcore2.TimeoutException, TimeoutError, asyncio.TimeoutError)

@@ -11,7 +11,7 @@ from pgstatus.core.election import Candidate, elect
 from pgstatus.core.evidence import determine_cluster, determine_timeline
 from pgstatus.core.lineage import Upstreams, follow, may_stream_from, upstreams
 from pgstatus.core.snapshot import Observation
-from pgstatus.core.state import Record, Rules, State
+from pgstatus.core.state import Lag, Record, Rules, State
 
 
 def changes_decision(before: Record, after: Record) -> bool:
@@ -88,7 +88,11 @@ def _with_history(state: State) -> State:
     history = state.history.continued_by(
         str(state.hosts[state.master]), timeline, record.in_recovery_at
     )
-    return state if history is state.history else state._replace(history=history)
+    if history is state.history:
+        return state
+    # Lags were measured against the former history.
+    records = tuple(record._replace(lag=Lag()) for record in state.records)
+    return state._replace(history=history, records=records)
 
 
 def _down_since(state: State, streams: Upstreams, now: float) -> float | None:

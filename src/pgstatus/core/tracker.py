@@ -257,13 +257,17 @@ def _compare(state: State, index: int) -> State:
         record = record._replace(refuted_at=None)
         state = state._replace(records=_with(state.records, index, record))
     if is_ahead(state.history, seen):
-        record = record._replace(refuted_at=seen.lsn)
+        record = _refuted(record, seen)
         state = state._replace(records=_with(state.records, index, record))
     if contradiction(state, record) is None:
         history = state.history.with_received(seen)
         if history is not state.history:
             return state._replace(history=history)
     return state
+
+
+def _refuted(record: Record, seen: Observation) -> Record:
+    return record._replace(refuted_at=seen.lsn, lag=Lag())
 
 
 def _sampled(state: State, master: Observation, rules: Rules) -> State:
@@ -276,12 +280,12 @@ def _sampled(state: State, master: Observation, rules: Rules) -> State:
 
     def compared(record: Record) -> Record:
         seen = record.seen
+        if restored and (seen is None or seen.in_recovery):
+            # Every replica may have the WAL of the former history, also one that is dead.
+            return record._replace(refuted_at=(seen and seen.lsn) or 0, lag=Lag())
         if seen is None or not seen.in_recovery or record.refuted_at is not None:
             return record
-        # After a restore from an older copy every replica may have the WAL of the former history.
-        if restored or is_ahead(history, seen):
-            return record._replace(refuted_at=seen.lsn)
-        return record
+        return _refuted(record, seen) if is_ahead(history, seen) else record
 
     records = tuple(compared(record) for record in state.records)
     return _measure_all(state._replace(history=history, records=records), rules)

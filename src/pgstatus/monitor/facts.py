@@ -129,6 +129,13 @@ STANDBYS = Fact(
     (_STANDBY_LINES,),
     objects=("pg_stat_get_wal_senders()", "pg_stat_get_activity(integer)"),
 )
+# Behind address translation (a Kubernetes service, for example) this is the address by which the
+# other servers know it.
+ADDRESS = Fact(
+    "the own address of a server",
+    ("pg_catalog.host(pg_catalog.inet_server_addr())",),
+    objects=("inet_server_addr()",),
+)
 # Amazon Aurora: its storage takes the place of streaming replication, and has positions of its own.
 _AURORA_SOURCE = """(
     SELECT (CASE WHEN session_id OPERATOR(pg_catalog.=) 'MASTER_SESSION_ID'
@@ -139,7 +146,7 @@ AURORA = Fact("the position in Aurora's storage", ("aurora.lsn",), sources=(_AUR
 
 FACTS = (
     ROLE, REPLAYED, WRITTEN, WAL_FILE, REPLAY_TIME, RECEIVED, RECEIVER, UPSTREAM, SYSTEM, CONTROL,
-    RECOVERY, STANDBYS,
+    RECOVERY, STANDBYS, ADDRESS,
 )  # fmt: skip
 
 POSITION = (

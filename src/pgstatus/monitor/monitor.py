@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 # A replica that looked late in a round is checked again after this pause: long enough for WAL that
 # was written just before the round to arrive.
 _RECHECK_AFTER = 0.05
+# A host whose connections break repeatedly is checked no less often than this because of it: while
+# none is kept, a crash causes no broken connection.
+_PATIENCE = 1.0
 _HEARTBEAT = 1.0
 # After a publication: the heartbeat follows soon, but not once per response.
 _HEARTBEAT_SOON = 0.1
@@ -84,7 +87,9 @@ class Monitor:
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
-        self._lost = LostConnections(schedule.patience, schedule.sleep)
+        self._lost = LostConnections(
+            lambda checks: min(_PATIENCE, schedule.patience(checks)), schedule.sleep
+        )
         self._locks = [asyncio.Lock() for _ in hosts]
         """A connection carries one query at a time."""
         self._in_round: set[int] = set()

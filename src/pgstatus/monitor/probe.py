@@ -62,12 +62,14 @@ class Probe:
         """Query the host; CheckError if that fails or takes too long."""
         self._renew()
         observation = await self._within_deadline(self._reader.observe)
-        addresses = {*self._peer.known, self._session.address if self._session else ""}
+        addresses = {*observation.addresses, *self._peer.known}
+        if self._session is not None:
+            addresses.add(self._session.address)
         if not self._target.max_age:
             self._drop()
         return replace(
             observation,
-            addresses=frozenset(a for a in addresses if a and not a.startswith("/")),
+            addresses=frozenset(a for a in addresses if not a.startswith("/")),
             admits=self._admits,
             refusal=self._refusal,
         )

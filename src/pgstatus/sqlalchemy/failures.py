@@ -61,8 +61,8 @@ def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
 
     def handle_error(context: ExceptionContext) -> None:
         error = context.original_exception
-        if not isinstance(error, Exception):
-            return  # a cancelled task invalidates its connection, but says nothing about the host
+        if not isinstance(error, Exception) or context.is_pre_ping:
+            return  # a cancelled task, or one idle connection that is replaced, is no evidence
         state = sqlstate(error)
         if isinstance(error, ConnectionError):
             context.is_disconnect = True
