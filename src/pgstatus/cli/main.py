@@ -54,8 +54,8 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Before the imports, which take most of the time of a start. A reload that is requested meanwhile
-    # is done after it.
+    # Before the imports, which take most of the time of a start. A reload that is requested
+    # meanwhile is done after it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
