@@ -20,21 +20,28 @@ failover: .venv/.run ## crash the primary of the running demo
 	@exec .venv/bin/pg-status failover
 
 # In parallel, one file per process: most tests wait for servers most of the time.
-PYTEST = $(RUN) pytest --numprocesses 3 --dist loadfile
+# The order of the files is that of tests/conftest.py.
+PYTEST = pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv ## all tests, with real PostgreSQL clusters; TESTS=tests/unit for a part
-	$(PYTEST) $(TESTS)
+	$(RUN) $(PYTEST) $(TESTS)
 
-check: .venv ## lint, types, tests
+# With TESTS the coverage is reported, but need not be complete.
+check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(PYTEST) $(TESTS)
+	$(RUN) mypy --python-version 3.10 src/pgstatus/client src/pgstatus/sqlalchemy
+	$(RUN) coverage erase
+	$(RUN) coverage run -m $(PYTEST) $(TESTS)
+	$(RUN) coverage combine --quiet
+	$(RUN) coverage report $(if $(TESTS),--fail-under=0)
 
 SECONDS ?= 180
 chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compares another pg-status
 	$(RUN) python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
-		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach url,$(URL),--url $(url))
+		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach event,$(EVENT),--event $(event)) \
+		$(foreach url,$(URL),--url $(url))
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
@@ -90,7 +97,7 @@ test-images: .venv ## as root: build and run them without a registry
 	$(RUN) pytest tests/packaging/test_images.py
 
 clean: ## remove all generated files
-	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # The stamps are created last, so an interrupted installation is completed by the next command.
 .venv: .venv/.dev

@@ -1,7 +1,7 @@
-"""What the users of a service see while its primary crashes and a replica is promoted.
+"""The effect of a crash of the primary, and of a promotion, on the users of a service.
 
 ``python -m bench.client_failover [users]`` starts the demo (`pg-status demo`), the service of
-``examples/fastapi`` under uvicorn, lets users write and read without a pause, and then does
+``examples/fastapi`` under uvicorn, lets users write and read without a pause, and then runs
 `pg-status failover`. It prints how many requests failed and for how long.
 """
 
@@ -71,7 +71,7 @@ async def ask(
         reason = type(error).__name__
     tally.failures.append(time.monotonic() - (crash.result() if crash.done() else time.monotonic()))
     tally.reasons.add(reason)
-    # As a client would that was told to try again.
+    # As a client does after a 503 with Retry-After.
     await asyncio.sleep(0.01)
     return None
 
@@ -83,7 +83,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             if httpx.get(url).status_code < 500:
                 return
         time.sleep(0.1)
-    raise SystemExit(f"nothing answers at {url}")
+    raise SystemExit(f"no response from {url}")
 
 
 def start(undo: ExitStack, *arguments: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -112,7 +112,7 @@ async def measure(service: str, users: int, environment: dict[str, str]) -> None
             stdout=asyncio.subprocess.PIPE,
         )
         assert failover.stdout is not None
-        await failover.stdout.readline()  # its last words before the crash
+        await failover.stdout.readline()  # printed immediately before the crash
         crash.set_result(time.monotonic())
         words = (await failover.stdout.read()).decode()
         await failover.wait()
@@ -121,7 +121,7 @@ async def measure(service: str, users: int, environment: dict[str, str]) -> None
 
 def main() -> None:
     with ExitStack() as undo:
-        # A demo of its own, beside one that somebody may be watching.
+        # A separate demo, in case another one is running.
         directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="pg-status-bench-"))
         Path(directory).chmod(0o755)
         demo_port = free_port(["127.0.0.1"], 8300)

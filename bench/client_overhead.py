@@ -1,9 +1,9 @@
-"""What the companion costs beside doing without: per request, and per question to pg-status.
+"""The cost of the sessions and of the client, per request and per question to pg-status.
 
-``make bench-client``. It makes a real cluster and a real pg-status, measures in turns (so that a
-busy machine is busy for all alike) and prints the quickest round of each, in microseconds per call:
-this process's CPU, how much more that is than the first one's, and the clock, which has the
-database's and pg-status's time in it and so depends on what else the machine does.
+``make bench-client``. It makes a real cluster and a real pg-status, measures in turns (so that
+other load affects all alike) and prints the fastest round of each, in microseconds per call: this
+process's CPU, the difference to the first line, and elapsed time, which includes the database and
+pg-status and so depends on other load.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SELECT = text("SELECT 1")
 Work = Callable[[], Awaitable[object]]
 
 
-async def nobody(_: Message) -> None:
+async def discard(_: Message) -> None:
     pass
 
 
@@ -99,7 +99,7 @@ async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: st
                     await session.commit()
             await answer(send)
 
-        return lambda: app({"type": "http"}, nothing, nobody)
+        return lambda: app({"type": "http"}, nothing, discard)
 
     def ours(connect: DBConnect, query: bool) -> Work:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +109,7 @@ async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: st
             await answer(send)
 
         middleware = ASGIHTTPDBSessionMiddleware(app)
-        return lambda: middleware({"type": "http"}, nothing, nobody)
+        return lambda: middleware({"type": "http"}, nothing, discard)
 
     for query in (False, True):
         await compare(
@@ -123,7 +123,7 @@ async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: st
 async def questions(stack: AsyncExitStack, url: str) -> None:
     """A question to pg-status: the HTTP library alone, and our clients."""
     pool = await stack.enter_async_context(httpcore2.AsyncConnectionPool())
-    always = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=0))
+    always = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=0, stale_if_error=0))
     cached = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=3600))
     headers = [("Host", "localhost"), ("Accept", "application/json")]
     await compare(
@@ -134,7 +134,7 @@ async def questions(stack: AsyncExitStack, url: str) -> None:
     )
     threads_pool = httpcore2.ConnectionPool()
     stack.callback(threads_pool.close)
-    threads_always = PgStatusClient(url, max_age=0)
+    threads_always = PgStatusClient(url, max_age=0, stale_if_error=0)
     threads_cached = PgStatusClient(url, max_age=3600)
     stack.callback(threads_always.close)
 

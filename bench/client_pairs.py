@@ -1,12 +1,15 @@
-"""Ten thousand times: write, then read as the same client. No read may miss the write.
+"""Ten thousand times: write, then read as the same client, with responses that overlap.
 
 ``python -m bench.client_pairs [pairs] [users]`` makes a real cluster of a primary and two replicas
-and runs the service of ``examples/fastapi`` in this process. It prints how many reads were stale,
-and which share the replicas served.
+and runs the service of ``examples/fastapi`` under uvicorn with two worker processes. Each user is a
+browser with one cookie jar and several requests at a time; a third of the writes is answered late.
+It prints how many reads were stale, how many responses had no row, and which share the replicas
+served.
 """
 
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,47 +19,77 @@ from pathlib import Path
 
 import httpx
 from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
 
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 
+TABS = 4
+LATE_SECONDS = 0.02
+ROOT = Path(__file__).parent.parent
 
-async def run(pairs: int, users: int, primary: str) -> int:
-    """Print the figures; the number of stale reads."""
-    from examples.fastapi.app import app  # noqa: PLC0415  # it reads PG_STATUS_URL when imported
-    from examples.fastapi.database import cluster, create_tables  # noqa: PLC0415
 
-    await create_tables()
-    hosts: Counter[str] = Counter()
-    stale = 0
+class Tally:
+    def __init__(self) -> None:
+        self.hosts: Counter[str] = Counter()
+        self.stale = 0
+        self.failures: Counter[str] = Counter()
+        self.written: set[int] = set()
+        self.most_cookies = 0
 
-    async def user(number: int) -> None:
-        nonlocal stale
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            for count in range(pairs // users):
-                body = f"{number} {count}"
-                written = (await client.post("/notes", params={"body": body})).json()
-                answer = await client.get(f"/notes/{written['id']}")
-                if answer.status_code != 200 or answer.json()["body"] != body:
-                    stale += 1
+
+async def user(url: str, pairs: int, tally: Tally) -> None:
+    """One cookie jar, TABS pairs of write and read at a time."""
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+
+        async def tab(number: int) -> None:
+            for count in range(-(-pairs // TABS)):
+                late = LATE_SECONDS if (count + number) % 3 == 0 else 0
+                answer = await client.post("/notes", params={"body": "x", "late": late})
+                if answer.status_code != 200:
+                    tally.failures[f"POST {answer.status_code} {answer.text}"] += 1
+                    continue
+                note = answer.json()["id"]
+                tally.written.add(note)
+                read = await client.get(f"/notes/{note}")
+                tally.most_cookies = max(tally.most_cookies, len(client.cookies))
+                if read.status_code == 200:
+                    tally.hosts[read.json()["host"]] += 1
+                elif read.status_code == 404:
+                    tally.stale += 1
                 else:
-                    hosts[answer.json()["host"]] += 1
+                    tally.failures[f"GET {read.status_code} {read.text}"] += 1
 
-    began = time.monotonic()
-    await asyncio.gather(*(user(number) for number in range(users)))
-    took = time.monotonic() - began
-    await cluster.close()
-    total = hosts.total() + stale
-    replicas = total - stale - hosts[primary]
+        await asyncio.gather(*(tab(number) for number in range(TABS)))
+
+
+async def run(url: str, pairs: int, users: int) -> Tally:
+    tally = Tally()
+    await asyncio.gather(*(user(url, pairs // users, tally) for _ in range(users)))
+    return tally
+
+
+def report(tally: Tally, lost: int, took: float, primary: str) -> None:
+    total = tally.hosts.total() + tally.stale
+    from_master = tally.hosts[primary]
     sys.stdout.write(
-        f"{total} pairs by {users} users in {took:.1f} s: {stale} stale, "
-        f"{replicas / total:.1%} read from replicas, {hosts[primary] / total:.1%} from the master\n"
+        f"{total} pairs in {took:.1f} s: {tally.stale} stale, {lost} lost, "
+        f"{tally.failures.total()} failed; "
+        f"{(total - tally.stale - from_master) / total:.1%} read from replicas, "
+        f"{from_master / total:.1%} from the master; at most {tally.most_cookies} cookies\n"
     )
-    for host, count in sorted(hosts.items()):
+    for failure, count in tally.failures.most_common():
+        sys.stdout.write(f"  {count} {failure}\n")
+    for host, count in sorted(tally.hosts.items()):
         sys.stdout.write(f"  {host}{' (master)' if host == primary else '':10} {count}\n")
-    return stale
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/notes/0").status_code < 500
+    except httpx.HTTPError:
+        return False
 
 
 def main() -> int:
@@ -74,8 +107,24 @@ def main() -> int:
         daemon = Daemon(
             directory / "daemon.log", variables, address=address, port=free_port([address], 8000)
         )
-        os.environ["PG_STATUS_URL"] = undo.enter_context(daemon).url
-        return 1 if asyncio.run(run(pairs, users, cluster.primary.address)) else 0
+        environment = {**os.environ, "PG_STATUS_URL": undo.enter_context(daemon).url}
+        port = free_port(["127.0.0.1"], 8400)
+        service = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "examples.fastapi.app:app", "--port", str(port),
+             "--workers", "2", "--log-level", "critical"],
+            cwd=ROOT, env=environment,
+        )  # fmt: skip
+        undo.callback(service.wait, 30)
+        undo.callback(service.terminate)
+        url = f"http://127.0.0.1:{port}"
+        wait_until("the service responds", lambda: answers(url), timeout=60)
+        began = time.monotonic()
+        tally = asyncio.run(run(url, pairs, users))
+        took = time.monotonic() - began
+        rows = {number for (number,) in cluster.primary.sql("SELECT id FROM example_note")}
+        lost = len(tally.written - rows)
+        report(tally, lost, took, cluster.primary.address)
+        return 1 if tally.stale or lost else 0
 
 
 if __name__ == "__main__":

@@ -1,57 +1,39 @@
-"""The Falcon application under the arbiter and the thread worker of gunicorn, for comparison."""
+"""The same daemon with gunicorn's arbiter and its thread worker instead of our event loop."""
 
 import os
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from pgstatus.core.changes import Update
-from pgstatus.core.snapshot import Failure, Host, Observation
-from pgstatus.daemon.generation import Generation
-from pgstatus.settings.load import load
-from pgstatus.telemetry.history import History
+from pgstatus.daemon.runtime import Runtime
+from pgstatus.outputs.systemd import Notifier
+from pgstatus.settings.load import Settings, load
 
 
-class _Owner:
-    """Ignores the reports of the monitoring thread."""
+class Plain(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """One worker with four threads."""
 
-    def published(self, generation: Generation, update: Update) -> None: ...
-
-    def checked(
-        self, generation: Generation, host: Host, result: Observation | Failure, seconds: float
-    ) -> None: ...
-
-    def heartbeat(self, generation: Generation) -> None: ...
-
-    def failed(self, generation: Generation, error: BaseException) -> None:
-        os._exit(os.EX_SOFTWARE)
-
-
-class _Plain(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    def __init__(self) -> None:
-        self._settings = load(os.environ)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        self.cfg.set("bind", f"{self._settings.listen_address}:{self._settings.listen_port}")
-        self.cfg.set("worker_class", "gthread")
-        self.cfg.set("threads", 4)
-        self.cfg.set("keepalive", 75)
-        self.cfg.set("loglevel", "warning")
+        bind = f"{self._settings.listen_address}:{self._settings.listen_port}"
+        for name, value in {"bind": bind, "workers": 1, "threads": 4, "keepalive": 75}.items():
+            self.cfg.set(name, value)
 
-    def load(self) -> Any:
-        """Called in the worker process."""
-        generation = Generation(
+    def load(self) -> Callable[..., Any]:
+        runtime = Runtime(
             self._settings,
-            _Owner(),
-            history=History(),
-            expose=lambda generation, accept: ("text/plain", b""),
-            reloads=lambda: "",
+            lambda: self._settings,
+            Notifier(),
+            wake=lambda: None,
+            end=lambda: os._exit(1),
         )
-        generation.monitor.start()
-        return generation.application.wsgi
+        runtime.start()
+        return runtime.wsgi
 
 
 if __name__ == "__main__":
-    sys.exit(_Plain().run())
+    Plain(load(os.environ)).run()

@@ -1,91 +1,87 @@
-"""Real clusters and real daemons for every test that wants them.
+"""Real clusters and real daemons for the tests.
 
 ``PGSTATUS_TEST_POSTGRES`` chooses the PostgreSQL servers: a comma-separated list of 16, 18 (from
 the extra ``demo``) and of directories with the programs of another one.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
+from tests.support.clusters import POSTGRES, Clusters, Templates
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
-POSTGRES = os.environ.get("PGSTATUS_TEST_POSTGRES", "16,18").split(",")
+__all__ = ["POSTGRES", "ClusterFactory", "Clusters", "DaemonFactory", "Daemons"]
 
 ClusterFactory = Callable[..., Cluster]
 DaemonFactory = Callable[..., Daemon]
 
 
+# The files that take longest. They begin first, so that no process works alone at the end.
+_FIRST = (
+    "tests/system/test_network.py",
+    "tests/system/test_failover.py",
+    "tests/system/test_lag.py",
+    "tests/system/test_hooks.py",
+    "tests/system/test_resources.py",
+    "tests/system/test_min_lsn.py",
+    "tests/system/test_metrics.py",
+    "tests/neighbours/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def order(item: pytest.Item) -> int:
+        names = [number for number, name in enumerate(_FIRST) if item.nodeid.startswith(name)]
+        return names[0] if names else len(_FIRST)
+
+    items.sort(key=order)
+
+
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
-    """Loopback addresses that no other test run uses; .1 is the daemon's, .2 on the hosts'."""
+    """Loopback addresses that no other test run uses; .1 is for daemons, the others for hosts."""
     network = Network()
     yield network
     network.release()
 
 
-def _bindir(name: str) -> Path:
-    return Path(name) if name.startswith("/") else bundled(name)
-
-
-class Clusters:
-    """Makes clusters on ever new addresses, and takes them all down in the end."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._next = 10
-        self._undo = ExitStack()
-
-    def make(self, postgres: str = POSTGRES[-1], replicas: int = 2) -> Cluster:
-        addresses = []
-        for _ in range(1 + replicas):
-            addresses.append(self._network.address(self._next))
-            self._next += 1
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
-        self._undo.callback(shutil.rmtree, directory, ignore_errors=True)
-        cluster = Cluster(_bindir(postgres), directory, addresses, free_port(addresses, 5432))
-        self._undo.callback(cluster.stop)
-        cluster.start()
-        return cluster
-
-    def close(self) -> None:
-        self._undo.close()
+@pytest.fixture(scope="session")
+def templates(network: Network) -> Iterator[Templates]:
+    templates = Templates(network)
+    yield templates
+    templates.close()
 
 
 @pytest.fixture(scope="session")
-def session_clusters(network: Network) -> Iterator[Clusters]:
-    clusters = Clusters(network)
+def session_clusters(network: Network, templates: Templates) -> Iterator[Clusters]:
+    clusters = Clusters(network, templates)
     yield clusters
     clusters.close()
 
 
 @pytest.fixture(scope="session")
 def cluster(session_clusters: Clusters) -> Cluster:
-    """A primary and two replicas that tests may ask but leave as they found them."""
+    """A primary and two replicas that the tests must not change."""
     return session_clusters.make()
 
 
 @pytest.fixture
-def make_cluster(network: Network) -> Iterator[ClusterFactory]:
+def make_cluster(network: Network, templates: Templates) -> Iterator[ClusterFactory]:
     """Make a cluster that the test may break: ``make_cluster(replicas=2)``."""
-    clusters = Clusters(network)
-    # Addresses of the session's clusters stay theirs.
-    clusters._next = 100
+    # Other addresses than those of the clusters of the session.
+    clusters = Clusters(network, templates, first=100)
     yield clusters.make
     clusters.close()
 
 
 class Daemons:
-    """Starts daemons on the run's own address, each on a free port."""
+    """Starts daemons on the address of this test run, each on a free port."""
 
     def __init__(self, network: Network, logs: Path) -> None:
         self._address = network.address(1)
@@ -94,7 +90,7 @@ class Daemons:
         self._count = 0
 
     def prepare(self, cluster: Cluster | None = None, **variables: object) -> Daemon:
-        """A daemon that is not started yet."""
+        """A daemon that is not running yet."""
         if cluster is not None:
             variables.setdefault("hosts", ",".join(s.address for s in cluster.servers))
             variables.setdefault("pg_port", cluster.primary.port)
@@ -109,7 +105,7 @@ class Daemons:
         return self._undo.enter_context(self.prepare(cluster, **variables))
 
     def start_in_sync(self, cluster: Cluster) -> Daemon:
-        """A daemon that sees all of the cluster in sync."""
+        """A daemon that reports all hosts of the cluster in sync."""
         daemon = self.start(cluster)
 
         def all_in_sync() -> bool:
@@ -125,7 +121,7 @@ class Daemons:
 
 @pytest.fixture
 def daemons(network: Network, tmp_path: Path) -> Iterator[Daemons]:
-    """Daemons by the test's own wishes; they are stopped after it."""
+    """Daemons with the settings of the test; they are stopped after it."""
     daemons = Daemons(network, tmp_path)
     yield daemons
     daemons.close()
@@ -148,5 +144,5 @@ def session_daemons(
 
 @pytest.fixture(scope="session")
 def daemon(cluster: Cluster, session_daemons: Daemons) -> Daemon:
-    """A daemon that watches ``cluster``, all of it in sync."""
+    """A daemon that monitors ``cluster``; all hosts are in sync."""
     return session_daemons.start_in_sync(cluster)

@@ -1,4 +1,4 @@
-"""The service's databases: the cluster that the pg-status beside it watches, and one table."""
+"""The service's databases: the cluster that its pg-status monitors, and one table."""
 
 import os
 
@@ -19,11 +19,11 @@ PASSWORD = os.environ.get("PGPASSWORD", "postgres")
 
 
 def create_engine(host: str, port: int) -> AsyncEngine:
-    """The engine for a host that pg-status has named. A lost one is noticed within two seconds."""
+    """The engine for a host named by pg-status. A lost host is noticed within two seconds."""
     return create_async_engine(
         f"postgresql+asyncpg://postgres:{PASSWORD}@{host}:{port}/postgres",
         connect_args={"timeout": 2, "command_timeout": 2},
-        # A host that crashed and is back leaves dead connections in its pool.
+        # After a crash and restart of a host, its pool contains dead connections.
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
@@ -51,7 +51,7 @@ class Note(Base):
 
 
 async def create_tables() -> None:
-    """Make the table where it is missing; several workers may do so at the same time."""
+    """Create the table if it is missing; several workers may do so at the same time."""
     async with new_non_ctx_atomic_session(master) as session:
         await session.execute(text("SELECT pg_advisory_xact_lock(7)"))
         await (await session.connection()).run_sync(Base.metadata.create_all)

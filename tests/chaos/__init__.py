@@ -1,4 +1,4 @@
-"""A campaign of failures against a real cluster, and what pg-status says meanwhile.
+"""A campaign of failures of a real cluster, and a verdict on what pg-status reports meanwhile.
 
 ``make chaos`` runs it; see ``docs/failover.md``.
 """

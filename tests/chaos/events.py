@@ -1,42 +1,50 @@
-"""The failures, one function each. Every one leaves the cluster whole again."""
+"""The failures, one function each. Each of them leaves a complete cluster behind."""
 
 import contextlib
 import os
 import random
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
+
 from pgstatus.demo.binaries import children_of
 from pgstatus.demo.cluster import Cluster, Server
 from tests.chaos.truth import Truth
+from tests.support.scram import expensive_login
 
 Event = Callable[[Truth, random.Random], None]
 
+# A smart shutdown waits for all sessions; that of pg-status must end within this time.
+_SMART_SHUTDOWN = 15.0
+
 
 def crash(truth: Truth, chance: random.Random) -> None:
-    """The primary crashes, a replica is promoted, the old one is rebuilt."""
-    _fail_over(truth, chance, "crash", lambda old: old.crash())
+    """The primary crashes, a replica is promoted, the old primary is rebuilt."""
+    _fail_over(truth, chance, "crash", Server.crash)
 
 
 def switchover(truth: Truth, chance: random.Random) -> None:
-    """The primary is stopped cleanly, a replica is promoted, the old one is rebuilt."""
+    """The primary is stopped cleanly, a replica is promoted, the old primary is rebuilt."""
     _fail_over(truth, chance, "switchover", lambda old: old.stop(signal.SIGINT))
 
 
 def return_of_the_old(truth: Truth, chance: random.Random) -> None:
-    """The crashed primary comes back by itself, writable, and stays for a while."""
+    """The crashed primary is started again, accepts writes, and is rebuilt later."""
 
     def come_back(old: Server) -> None:
         old.start()
         _pass_time(chance, 2, 5)
 
-    _fail_over(truth, chance, "return of the old", lambda old: old.crash(), come_back)
+    _fail_over(truth, chance, "return of the old", Server.crash, come_back)
 
 
 def frozen_primary(truth: Truth, chance: random.Random) -> None:
-    """The primary stands still, a replica is promoted, the old one wakes up as a master."""
+    """The primary is frozen, a replica is promoted, the old primary continues as a master."""
 
     def wake(old: Server) -> None:
         old.thaw()
@@ -45,15 +53,107 @@ def frozen_primary(truth: Truth, chance: random.Random) -> None:
     _fail_over(truth, chance, "frozen primary", Server.freeze, wake)
 
 
+def two_promotions(truth: Truth, chance: random.Random) -> None:
+    """The primary crashes, both replicas are promoted; later one of them is stopped."""
+    cluster = truth.cluster
+    old, replicas = cluster.primary, list(cluster.replicas)
+    old.crash()
+    _pass_time(chance, 0, 1)
+    promoting = time.time()
+    threads = [threading.Thread(target=replica.promote) for replica in replicas]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _pass_time(chance, 1, 3)
+    successor, other = chance.sample(replicas, 2)
+    other.crash()
+    cluster.primary = successor
+    # Without replicas it replaces the other one only when that is dead.
+    truth.promoted(successor, "two promotions", promoting, patience=4.0)
+    _pass_time(chance, 4, 6)
+    for lost in (other, old):
+        cluster.rebuild(lost)
+
+
+def restored_copy(truth: Truth, chance: random.Random) -> None:
+    """The primary is restored from a copy that its replicas are ahead of; they are rebuilt."""
+    cluster = truth.cluster
+    primary = cluster.primary
+    copy = primary.data.with_suffix(".copy")
+    primary.backup(copy)
+    _pass_time(chance, 0.5, 2)
+    primary.crash()
+    promoting = time.time()
+    primary.restore(copy)
+    # Without writes the replicas stay ahead of it.
+    with truth.idle():
+        primary.start()
+        truth.promoted(primary, "restored copy", promoting, patience=2.0)
+        _pass_time(chance, 1, 3)
+    _pass_time(chance, 1, 3)
+    for replica in cluster.replicas:
+        cluster.rebuild(replica)
+
+
+def upgraded_primary(truth: Truth, chance: random.Random) -> None:
+    """All servers are stopped; a new cluster takes the place of the old one."""
+    cluster = truth.cluster
+    for server in cluster.servers:
+        server.stop()
+    _pass_time(chance, 0.5, 2)
+    primary = cluster.primary
+    shutil.rmtree(primary.data)
+    promoting = time.time()
+    primary.initialize()
+    primary.start()
+    truth.recreated(primary, "upgrade", promoting, patience=2.0)
+    for replica in cluster.replicas:
+        _pass_time(chance, 0, 1)
+        cluster.rebuild(replica)
+
+
+def smart_shutdown(truth: Truth, chance: random.Random) -> None:
+    """A host is shut down smartly, which waits for all sessions, and is started again."""
+    server = chance.choice(truth.cluster.servers)
+    with truth.paused():
+        began = time.monotonic()
+        server.stop(signal.SIGTERM)
+        took = time.monotonic() - began
+    if took > _SMART_SHUTDOWN:
+        truth.violations.append(f"the smart shutdown of {server.address} took {took:.1f} s")
+    _pass_time(chance, 0.5, 2)
+    server.start()
+
+
+def exhausted_slots(truth: Truth, chance: random.Random) -> None:
+    """All connection slots of a host are in use for a while."""
+    server = chance.choice(truth.cluster.servers)
+    with contextlib.ExitStack() as connections:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                connections.enter_context(psycopg.connect(server.conninfo))
+        _pass_time(chance, 4, 8)
+
+
+def blocking_login(truth: Truth, chance: random.Random) -> None:
+    """In the place of a replica, a server demands a login that takes seconds to compute."""
+    replica = chance.choice(truth.cluster.replicas)
+    replica.crash()
+    with expensive_login(replica.address, replica.port, iterations=10_000_000):
+        _pass_time(chance, 3, 6)
+    replica.start()
+
+
 def restart(truth: Truth, chance: random.Random) -> None:
-    """The primary crashes and is started again before anybody is promoted."""
+    """The primary crashes and is started again; no replica is promoted."""
     truth.cluster.primary.crash()
     _pass_time(chance, 0.1, 2)
     truth.cluster.primary.start()
 
 
 def frozen_replica(truth: Truth, chance: random.Random) -> None:
-    """A replica stands still for a while."""
+    """A replica is frozen for a while."""
     replica = chance.choice(truth.cluster.replicas)
     replica.freeze()
     _pass_time(chance, 1, 5)
@@ -61,7 +161,7 @@ def frozen_replica(truth: Truth, chance: random.Random) -> None:
 
 
 def lost_replica(truth: Truth, chance: random.Random) -> None:
-    """A replica crashes and comes back."""
+    """A replica crashes and is started again."""
     replica = chance.choice(truth.cluster.replicas)
     replica.crash()
     _pass_time(chance, 0.5, 3)
@@ -69,7 +169,7 @@ def lost_replica(truth: Truth, chance: random.Random) -> None:
 
 
 def cut_receiver(truth: Truth, chance: random.Random) -> None:
-    """A replica receives nothing more, and does not notice."""
+    """A replica receives nothing, although its connection is open."""
     replica = chance.choice(truth.cluster.replicas)
     with frozen_receiver(replica):
         _pass_time(chance, 2, 5)
@@ -88,6 +188,12 @@ EVENTS: tuple[Event, ...] = (
     switchover,
     return_of_the_old,
     frozen_primary,
+    two_promotions,
+    restored_copy,
+    upgraded_primary,
+    smart_shutdown,
+    exhausted_slots,
+    blocking_login,
     restart,
     frozen_replica,
     lost_replica,
@@ -98,7 +204,7 @@ EVENTS: tuple[Event, ...] = (
 
 @contextlib.contextmanager
 def frozen_receiver(replica: Server) -> Iterator[None]:
-    """The WAL receiver stands still: its connection is up, and receive = replay."""
+    """The WAL receiver is frozen: its connection is open, and receive = replay."""
     receivers = [
         pid
         for pid in children_of(replica.pid)
@@ -115,7 +221,7 @@ def frozen_receiver(replica: Server) -> Iterator[None]:
 
 
 def wait_until_whole(cluster: Cluster) -> None:
-    """All replicas stream and have replayed what the primary has written."""
+    """All replicas have replayed what the primary has written."""
     target = cluster.primary.lsn()
     for replica in cluster.replicas:
         replica.wait_for(lambda r=replica: r.lsn() >= target, "does not catch up")  # type: ignore[misc]
@@ -131,14 +237,13 @@ def _fail_over(
     cluster = truth.cluster
     old = cluster.primary
     lose(old)
-    lost_at = time.time()
     _pass_time(chance, 0, 1)
-    heir = max(cluster.replicas_without(old), key=Server.lsn)
+    successor = max(cluster.replicas_without(old), key=Server.lsn)
     promoting = time.time()
-    cluster.promote(heir)
-    truth.crowned(heir, name, lost_at, promoting)
+    cluster.promote(successor)
+    truth.promoted(successor, name, promoting)
     for replica in cluster.replicas_without(old):
-        replica.follow(heir)
+        replica.follow(successor)
     _pass_time(chance, 0.5, 2)
     afterwards(old)
     cluster.rebuild(old)

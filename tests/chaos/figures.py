@@ -1,6 +1,6 @@
 """``make figures``: the figures of ``docs/failover.md``, measured on real clusters.
 
-Printed as the rows of its table. Times are medians and worsts of several failovers.
+The output has the rows of its table. Times are the median and the maximum of several failovers.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from statistics import median
 import httpx
 import psycopg
 
+from pgstatus.core.selection import Kind
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.demo.network import Network, free_port
@@ -29,7 +31,7 @@ from tests.support.waiting import wait_until
 
 @contextmanager
 def watched_cluster(bindir: Path, **variables: object) -> Iterator[tuple[Cluster, Daemon]]:
-    """A whole cluster and a daemon that has seen it so."""
+    """A complete cluster and a daemon that monitors it."""
     network = Network()
     directory = Path(tempfile.mkdtemp(prefix="pg-status-figures-"))
     addresses = [network.address(last) for last in (2, 3, 4)]
@@ -47,20 +49,18 @@ def watched_cluster(bindir: Path, **variables: object) -> Iterator[tuple[Cluster
 
 
 def failover(bindir: Path, sleep_ms: int, lose: Callable[[Server], None], repeats: int) -> str:
-    """From the end of ``pg_ctl promote`` to the right ``/master``; and from the loss, less what
-    promoting itself took.
-    """
+    """Time from the end of ``pg_ctl promote``, and from the loss, to the correct ``/master``."""
     after_promotion, in_all = [], []
     for number in range(repeats):
         with watched_cluster(bindir, sleep_ms=sleep_ms) as (cluster, daemon):
-            # Not always at the same moment of the pause.
+            # At different times within the pause between two checks.
             time.sleep(sleep_ms / 1000 * number / repeats)
-            old, heir = cluster.primary, cluster.replicas[0]
+            old, successor = cluster.primary, cluster.replicas[0]
             lose(old)
             lost = time.monotonic()
-            cluster.promote(heir)
+            cluster.promote(successor)
             promoted = time.monotonic()
-            while daemon.text("/master") != heir.address:
+            while daemon.text("/master") != successor.address:
                 time.sleep(0.002)
             named = time.monotonic()
             after_promotion.append(named - promoted)
@@ -74,10 +74,12 @@ def failover(bindir: Path, sleep_ms: int, lose: Callable[[Server], None], repeat
 
 
 def return_of_the_old(bindir: Path, seconds: float) -> str:
-    """How often the returned old master is named."""
+    """How often the returned old master is reported."""
     with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
         old = cluster.fail_over()
-        wait_until("the new master", lambda: daemon.text("/master") == cluster.primary.address)
+        wait_until(
+            "the new master is reported", lambda: daemon.text("/master") == cluster.primary.address
+        )
         old.start()
         asked = named = 0
         ends = time.monotonic() + seconds
@@ -85,11 +87,11 @@ def return_of_the_old(bindir: Path, seconds: float) -> str:
             asked += 1
             named += daemon.text("/master") == old.address
             time.sleep(0.005)
-    return f"the old master was named in {named} of {asked} answers over {seconds:g} s"
+    return f"the old master was returned in {named} of {asked} responses over {seconds:g} s"
 
 
 def idle(bindir: Path, seconds: float) -> str:
-    """How often a replica of an idle primary is called late, with one write in the middle."""
+    """How often a replica of an idle primary is reported late, with one write in the middle."""
     with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
         for replica in cluster.replicas:
             wait_until("in sync", lambda r=replica: daemon.host(r.address)["sync_by_time"])  # type: ignore[misc]
@@ -109,8 +111,28 @@ def idle(bindir: Path, seconds: float) -> str:
     return f"late in {late} of {asked} entries over {seconds:g} s; the largest lag_ms was {most}"
 
 
+def outage(bindir: Path, seconds: float) -> str:
+    """The responses to reads with limits while the primary is lost and no replica is promoted."""
+    paths = ["/replica", "/replica?lag_ms=1000", *(f"/{kind}" for kind in Kind if "sync" in kind)]
+    with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
+        lost = cluster.primary
+        for replica in cluster.replicas:
+            wait_until("in sync", lambda r=replica: daemon.host(r.address)["in_sync"])  # type: ignore[misc]
+        lost.crash()
+        ends = time.monotonic() + seconds
+        time.sleep(0.3)
+        answers: Counter[str] = Counter()
+        while time.monotonic() < ends:
+            answers.update(daemon.text(path) for path in paths)
+            time.sleep(0.05)
+    return (
+        f"of {answers.total()} responses of {len(paths)} endpoints within {seconds:g} s, "
+        f"{answers[lost.address]} returned the lost primary, {answers['']} were 404"
+    )
+
+
 def fresh_reads(bindir: Path, reads: int, rate: float) -> str:
-    """Where a read goes that follows its write at once, and whether it finds the row."""
+    """Which host serves a read immediately after the write, and whether it has the row."""
     with watched_cluster(bindir, sleep_ms=1000) as (cluster, daemon):
         cluster.primary.sql("CREATE TABLE written (n int PRIMARY KEY)")
         connections = {
@@ -140,7 +162,7 @@ def fresh_reads(bindir: Path, reads: int, rate: float) -> str:
     waits.sort()
     return (
         f"{100 * from_replicas / reads:.1f} % of {reads} reads from replicas at "
-        f"{reads / took:.0f} commits/s, {stale} stale; the question took median "
+        f"{reads / took:.0f} commits/s, {stale} stale; the request took median "
         f"{1000 * median(waits):.1f} ms, p99 {1000 * waits[int(0.99 * reads)]:.1f} ms; "
         f"daemon {100 * cpu / took:.0f} % of a core"
     )
@@ -153,7 +175,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make figures", description=__doc__)
-    parser.add_argument("--bindir", type=Path, default=None, help="PostgreSQL's programs")
+    parser.add_argument("--bindir", type=Path, default=None, help="PostgreSQL programs")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--reads", type=int, default=10_000)
     options = parser.parse_args()
@@ -161,23 +183,24 @@ def main() -> int:
     version = subprocess.run(
         [bindir / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    _say(version)
+    _print(version)
     for sleep_ms in (5000, 1000):
         for name, lose in (
             ("crash", Server.crash),
             ("switchover", lambda old: old.stop(signal.SIGINT)),
             ("frozen primary", Server.freeze),
         ):
-            _say(
+            _print(
                 f"{name}, sleep_ms={sleep_ms}: " + failover(bindir, sleep_ms, lose, options.repeats)
             )
-    _say("return of the old master: " + return_of_the_old(bindir, 20))
-    _say("idle primary: " + idle(bindir, 30))
-    _say("read your writes: " + fresh_reads(bindir, options.reads, 100))
+    _print("return of the old master: " + return_of_the_old(bindir, 20))
+    _print("idle primary: " + idle(bindir, 30))
+    _print("reads while the primary is lost: " + outage(bindir, 12))
+    _print("read your writes: " + fresh_reads(bindir, options.reads, 100))
     return 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -1,10 +1,18 @@
-"""What the record of a campaign says: how fast, how often wrong, and whether anything was lost."""
+"""The verdict of a campaign: how fast, how often wrong, what was lost, and what was refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 
-from tests.chaos.observer import Observer
-from tests.chaos.truth import Reign, Truth
+from tests.chaos.health import Health, Interval
+from tests.chaos.observer import Observer, Read
+from tests.chaos.truth import Period, Truth
+
+# Seconds in addition to the pause between two checks: a host that has been healthy for so long is
+# known to be, and one that has been down for so long, too.
+_KNOWN_HEALTHY = 1.5
+_KNOWN_DOWN = 0.5
+_SHOWN = 5
 
 
 @dataclass
@@ -12,75 +20,121 @@ class Verdict:
     """Of one pg-status. Times in seconds."""
 
     url: str
-    after_promotion: dict[str, list[float]]
-    """By kind of event: from the end of the promotion to the right answer, after which nobody else
-    was named. (Nobody at all may have been: a later event can end the master for a while.)
+    after_promotion: dict[str, list[float]] = field(default_factory=dict)
+    """By kind of event: from the end of the promotion to the correct response, after which no other
+    host was returned.
     """
-    wrong: int
-    """Answers that named somebody else after the right one could have been known."""
-    lost_writes: int
+    wrong: int = 0
+    """Responses with another host after the correct one could be known."""
+    lost_writes: int = 0
     """Writes sent to a lost timeline after that."""
-    false_in_sync: list[str]
-    asked: int
-    judged: int
-    failed: int
+    without_master: list[str] = field(default_factory=list)
+    """Times without a master although the primary was healthy."""
+    refused: list[str] = field(default_factory=list)
+    """Reads without a host although a healthy one could have served them."""
+    dead: list[str] = field(default_factory=list)
+    """Reads answered with a dead host although a replica could have served them."""
+    false_in_sync: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    requests: int = 0
+    reads: int = 0
+    claims: int = 0
+    failed: int = 0
 
     @property
-    def is_good(self) -> bool:
-        return not self.wrong and not self.lost_writes and not self.false_in_sync
+    def problems(self) -> list[str]:
+        """Why the verdict is not good; empty if it is."""
+        counts = {
+            "wrong responses": self.wrong,
+            "lost writes": self.lost_writes,
+            "times without a master": len(self.without_master),
+            "refused reads": len(self.refused),
+            "reads answered with a dead host": len(self.dead),
+            "false 'in sync'": len(self.false_in_sync),
+            "other violations": len(self.violations),
+        }
+        missing = {
+            "response to /master": self.requests,
+            "read": self.reads,
+            "verified claim": self.claims,
+        }
+        return [
+            *(f"{number} {name}" for name, number in counts.items() if number),
+            *(f"not one {name}" for name, number in missing.items() if not number),
+        ]
 
     def __str__(self) -> str:
-        lines = [f"{self.url}: {self.asked} questions, {self.failed} unanswered"]
+        requests = f"{self.requests} requests for the master, {self.reads} reads"
+        lines = [f"{self.url}: {requests}, {self.failed} without response"]
         lines += [
-            f"  {event:<20} {len(times):>3} times   right after: median {median(times):6.3f} s, "
+            f"  {event:<18} {len(times):>3} times   correct after: median {median(times):6.3f} s, "
             f"worst {max(times):6.3f} s"
             for event, times in sorted(self.after_promotion.items())
         ]
         lines += [
-            f"  wrong answers, when the right one could be known   {self.wrong}",
-            f"  writes lost, when the right host could be known    {self.lost_writes}",
-            f"  false 'in sync' (of {self.judged} claims)   {len(self.false_in_sync)}",
+            f"  wrong host although the correct one could be known   {self.wrong}",
+            f"  writes lost although the right host could be known   {self.lost_writes}",
         ]
-        return "\n".join([*lines, *(f"    {text}" for text in self.false_in_sync[:5])])
+        for title, found in (
+            ("no master although the primary was healthy", self.without_master),
+            ("reads refused although a host could serve", self.refused),
+            ("reads answered with a dead host", self.dead),
+            (f"false 'in sync' ({self.claims} claims verified)", self.false_in_sync),
+            ("other violations", self.violations),
+        ):
+            lines += [f"  {title:<52} {len(found)}", *(f"    {text}" for text in found[:_SHOWN])]
+        result = ", ".join(self.problems)
+        return "\n".join([*lines, f"  FAILED: {result}" if result else "  passed"])
 
 
-def judge(truth: Truth, observer: Observer, until: float, sleep: float) -> Verdict:
-    """``sleep``: the pause between two checks, after which a promotion can be known of."""
-    after: dict[str, list[float]] = {}
-    wrong = 0
-    known: list[tuple[Reign, float]] = []
-    ends = [reign.promoting for reign in truth.reigns[1:]] + [until]
-    for reign, end in zip(truth.reigns, ends, strict=True):
-        spans = _spans(observer, reign.began, end)
-        right = [start for start, host in spans if host == reign.address]
-        could_know = min([reign.began + sleep + 0.5, *right])
-        late = [start for start, host in spans if host not in {"", reign.address}]
-        wrong += sum(start > could_know for start in late)
-        known.append((reign, could_know))
-        if reign.event != "start":
-            settled = min((at for at in right if at >= max(late, default=at)), default=end)
-            after.setdefault(reign.event, []).append(max(0.0, settled - reign.began))
-    return Verdict(
-        url=observer.url,
-        after_promotion=after,
-        wrong=wrong,
-        lost_writes=_lost_writes(truth, observer, known),
+def judge(truth: Truth, health: Health, observer: Observer, until: float, sleep: float) -> Verdict:
+    """``sleep``: the pause between two checks."""
+    verdict = Verdict(
+        observer.url,
         false_in_sync=observer.false_in_sync,
-        asked=observer.asked,
-        judged=observer.judged,
+        violations=truth.violations,
+        requests=observer.requests,
+        reads=sum(not read.text.startswith("0 ") for read in observer.read),
+        claims=observer.claims,
         failed=observer.failed,
     )
+    known = _judge_masters(verdict, truth, observer, until, sleep)
+    verdict.lost_writes = _lost_writes(truth, observer, known)
+    verdict.without_master = _without_master(health, observer, until, sleep)
+    for read in observer.read:
+        _judge_read(verdict, health, read, sleep)
+    return verdict
+
+
+def _judge_masters(
+    verdict: Verdict, truth: Truth, observer: Observer, until: float, sleep: float
+) -> list[tuple[Period, float]]:
+    """Returns for each period since when its master could be known."""
+    known: list[tuple[Period, float]] = []
+    ends = [period.promoting for period in truth.periods[1:]] + [until]
+    for period, end in zip(truth.periods, ends, strict=True):
+        spans = _spans(observer, period.began, end)
+        right = [start for start, host in spans if host == period.address]
+        could_know = min([period.began + sleep + period.patience, *right])
+        late = [start for start, host in spans if host not in {"", period.address}]
+        verdict.wrong += sum(start > could_know for start in late)
+        known.append((period, could_know))
+        if period.event != "start":
+            settled = min((at for at in right if at >= max(late, default=at)), default=end)
+            times = verdict.after_promotion.setdefault(period.event, [])
+            times.append(max(0.0, settled - period.began))
+    return known
 
 
 def _spans(observer: Observer, began: float, end: float) -> list[tuple[float, str]]:
-    """The answers between two moments, the one that held at the first included."""
+    """The responses between two times, the one that was valid at the first included."""
     before = [a.host for a in observer.answers if a.at <= began]
     spans = [(began, before[-1])] if before else []
     return spans + [(a.at, a.host) for a in observer.answers if began < a.at < end]
 
 
-def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Reign, float]]) -> int:
-    """Rows that a told client wrote, sent after the right host could be known, and not there."""
+def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Period, float]]) -> int:
+    """Rows that were written after the right host could be known, and do not exist any more."""
     survived = {
         row[0]
         for row in truth.cluster.primary.sql(
@@ -88,11 +142,42 @@ def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Reign, floa
         )
     }
     lost = 0
-    for answer in observer.answers:
-        reigning = [(reign, at) for reign, at in known if reign.began <= answer.at]
-        if not answer.host or not reigning:
-            continue
-        reign, could_know = reigning[-1]
-        sent_astray = answer.host != reign.address and answer.at > could_know
-        lost += sent_astray and answer.at not in survived
+    # From the start of a promotion until its end no host is wrong.
+    ends = [period.promoting for period in truth.periods[1:]] + [inf]
+    for (period, could_know), end in zip(known, ends, strict=True):
+        lost += sum(
+            answer.host not in {"", period.address} and answer.at not in survived
+            for answer in observer.answers
+            if max(could_know, truth.created) < answer.at < end
+        )
     return lost
+
+
+def _without_master(health: Health, observer: Observer, until: float, sleep: float) -> list[str]:
+    ends = [answer.at for answer in observer.answers[1:]] + [until]
+    empty = [
+        Interval(answer.at, end)
+        for answer, end in zip(observer.answers, ends, strict=False)
+        if not answer.host
+    ]
+    found = []
+    for address, intervals in health.primary.items():
+        for healthy in intervals:
+            since = healthy.began + sleep + _KNOWN_HEALTHY
+            for span in empty:
+                seconds = min(span.ended, healthy.ended) - max(span.began, since)
+                if seconds > 0:
+                    found.append(f"{address}: {seconds:.3f} s")
+    return found
+
+
+def _judge_read(verdict: Verdict, health: Health, read: Read, sleep: float) -> None:
+    margin = 0.1
+    since, until = read.began - sleep - _KNOWN_HEALTHY, read.ended + margin
+    if not read.host:
+        if health.could_serve(since, until):
+            verdict.refused.append(f"{read.path} at {read.began:.3f}: {read.text}")
+    elif health.was_down(read.host, read.began - _KNOWN_DOWN, until) and health.had_replica(
+        since, until
+    ):
+        verdict.dead.append(f"{read.path} at {read.began:.3f}: {read.host}")

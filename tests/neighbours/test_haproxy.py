@@ -69,7 +69,7 @@ def test_the_reason_of_pg_status_is_shown(
         row = haproxy.statistics()["write", replica]
         # While a check is running, its code is empty.
         return (row["check_status"], row["check_code"]) == ("L7STS", "503") and bool(
-            re.fullmatch(f"{replica}.* is a replica", row["last_chk"])
+            re.fullmatch(rf"{replica}:\d+: replica, not master", row["last_chk"])
         )
 
     wait_until("the reason", is_shown)

@@ -98,6 +98,15 @@ def test_markup_in_names_and_messages_is_shown_as_text(
     assert page.run("return window.hacked") is None
 
 
+def test_a_host_that_rejects_new_sessions_shows_the_reason(
+    page: Browser, modified: ModifiedPage
+) -> None:
+    modified.hosts[0].update(admits=False, refusal="too many clients")
+    modified.show()
+    expected = "rejects new sessions: too many clients"
+    wait_until("the reason", lambda: page.text("tbody tr:nth-child(1) .why") == expected)
+
+
 def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: ModifiedPage) -> None:
     """Split brain, master possibly dead, no master, stale, not ready."""
     first, second = modified.hosts[:2]

@@ -218,7 +218,7 @@ def test_a_console_that_does_not_respond_is_tried_again(
     follower.bouncer.process.send_signal(signal.SIGSTOP)
     try:
         cluster.fail_over()
-        wait_until("the hook has failed", lambda: "ended with status 69" in daemon.log, 30)
+        wait_until("the hook has failed", lambda: "failed with exit status 69" in daemon.log, 30)
         assert "the console of PgBouncer does not respond" in daemon.log
         wait_until(
             "the file is written", lambda: cluster.primary.address in follower.file.read_text(), 30

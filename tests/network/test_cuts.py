@@ -1,4 +1,4 @@
-"""Packets that are dropped and name servers that do not answer: the other hosts never notice."""
+"""Dropped packets and name servers that do not respond: the other hosts are unaffected."""
 
 import subprocess
 import time
@@ -12,14 +12,14 @@ from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
 SLEEP = 0.2
-# Half of what a hanging check takes here; a busy machine must not matter.
+# A check without a response takes twice as long; the load of the machine must not matter.
 HANG = 4
 LONGEST = 2.0
 
 
 @contextmanager
 def dropped(address: str) -> Iterator[None]:
-    """All packets from and to the address vanish, as behind a dead router."""
+    """All packets from and to the address are dropped, as behind a dead router."""
     rules = f"""table inet cut {{
       chain arriving {{ type filter hook input priority 0;
         ip daddr {address} drop
@@ -62,20 +62,20 @@ def test_dropped_packets(make_cluster: ClusterFactory, make_daemon: DaemonFactor
     wait_until("it is back", lambda: daemon.host(cut.address)["sync_by_time"], timeout=30)
 
 
-def test_a_primary_out_of_our_sight_is_replaced_when_another_is_promoted(
+def test_an_unreachable_primary_is_replaced_when_another_is_promoted(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
     cluster = make_cluster()
     daemon = make_daemon(cluster, sleep_ms=1000, connect_timeout=0.5)
     with dropped(cluster.primary.address):
         cluster.promote(cluster.replicas[0])
-        wait_until("the new one", lambda: daemon.text("/master") == cluster.primary.address, 5)
+        wait_until("the new master", lambda: daemon.text("/master") == cluster.primary.address, 5)
 
 
-def test_a_name_server_that_does_not_answer(
+def test_a_name_server_that_does_not_respond(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
-    """The namespace's name server is an address whose packets vanish: ten seconds a look-up."""
+    """Packets to the name server of the namespace are dropped: a lookup takes ten seconds."""
     cluster = make_cluster()
     addresses = ",".join(server.address for server in cluster.servers)
     names = ",".join(f"pg{number}.example" for number in range(8))

@@ -1,4 +1,4 @@
-"""A disk that is full: what becomes of a replica on it is told, and nobody else notices.
+"""A full disk: the state of a replica on it is reported, and the other hosts are unaffected.
 
 In the namespace because it mounts a file system of its own for the replica.
 """
@@ -29,7 +29,9 @@ def test_a_replica_on_a_full_disk(make_cluster: ClusterFactory, make_daemon: Dae
             )
         wait_until("it is not", lambda: not daemon.host(full.address)["sync_by_bytes"], timeout=60)
         wait_until(
-            "the other is named", lambda: daemon.text("/sync_by_bytes") == other.address, timeout=60
+            "the other is returned",
+            lambda: daemon.text("/sync_by_bytes") == other.address,
+            timeout=60,
         )
         assert daemon.text("/master") == cluster.primary.address
         assert daemon.host(full.address)["error"] or daemon.host(full.address)["reason"]

@@ -1,4 +1,4 @@
-"""One real cluster for the whole package, and for each test a database that is empty again."""
+"""One real cluster for the whole package, and an empty database for each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,7 +33,7 @@ def cluster(session_clusters: Any) -> Cluster:
 def daemon(
     cluster: Cluster, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
-    """A pg-status that watches it."""
+    """A pg-status that monitors it."""
     address = network.address(1)
     variables = {
         "hosts": ",".join(server.address for server in cluster.servers),
@@ -64,14 +64,14 @@ def session_maker(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Give the other tasks time until it holds; TimeoutError after 20 s."""
+    """Let the other tasks run until ``holds`` returns true; TimeoutError after 20 s."""
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  # what it looks at has no event to wait for
+        while not holds():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.005)
 
 
 class Database:
-    """The primary as an application uses it, and a look at it from outside."""
+    """The primary as an application uses it, and its state as seen from outside."""
 
     def __init__(self, cluster: Cluster, driver: str) -> None:
         self.cluster = cluster
@@ -83,7 +83,7 @@ class Database:
         return DBConnect(self.engine, session_maker, host=self.cluster.primary.address)
 
     def engine(self, host: str) -> AsyncEngine:
-        # Each driver has its own word for what libpq calls application_name.
+        # Each driver has its own way to set application_name.
         arguments: dict[str, object] = {"application_name": "under-test"}
         if self.driver == "asyncpg":
             arguments = {"server_settings": arguments}
@@ -97,11 +97,11 @@ class Database:
         return [body for (body,) in self.cluster.primary.sql("SELECT body FROM note ORDER BY id")]
 
     def in_use(self) -> int:
-        """Connections that are out of their pools now."""
+        """Connections that are checked out of their pools."""
         return sum(engine.pool.checkedout() for engine in self.engines)  # type: ignore[attr-defined]
 
     def in_transaction(self) -> int:
-        """Transactions of the application that the server sees open."""
+        """Open transactions of the application, according to the server."""
         [(count,)] = self.cluster.primary.sql(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE application_name = 'under-test' AND state <> 'idle'"
@@ -111,7 +111,7 @@ class Database:
 
 @pytest.fixture
 async def database(cluster: Cluster, driver: str) -> AsyncIterator[Database]:
-    """Leaves nothing checked out and nothing open, or the test has failed."""
+    """The test fails if it leaves a connection checked out or a transaction open."""
     cluster.primary.sql("TRUNCATE note")
     database = Database(cluster, driver)
     yield database

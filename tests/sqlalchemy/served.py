@@ -1,7 +1,7 @@
 """The application that ``servers.py`` starts under a real ASGI server.
 
-``SERVED`` is ``MIDDLEWARE DRIVER HOST PORT``. The application inserts what it is told to, and
-responds with the number of rows that the statement has affected.
+``SERVED`` is ``MIDDLEWARE DRIVER HOST PORT``. Each route inserts rows
+named by the query parameter ``name``.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ async def insert(body: str) -> None:
 
 
 async def write(request: Request) -> Response:
-    """Insert after the body has been read; ``pause`` in between, as work does."""
+    """Insert after the body has been read, then respond after ``pause`` seconds."""
     data = await request.body()
     await insert(f"{request.query_params['name']} {len(data)}")
     await asyncio.sleep(float(request.query_params.get("pause", 0)))

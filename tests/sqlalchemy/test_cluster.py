@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Service:
-    """An application's databases, and the engines that were made for them."""
+    """An application's databases, and the engines that were created for them."""
 
     def __init__(self, daemon: Daemon, driver: str, **client: Any) -> None:
         self.driver = driver
@@ -64,7 +64,7 @@ async def where(session: AsyncSession) -> tuple[str, bool, int]:
     return host, in_recovery, pid
 
 
-async def test_each_session_goes_where_it_belongs(service: Service, cluster: Cluster) -> None:
+async def test_each_session_is_on_the_right_host(service: Service, cluster: Cluster) -> None:
     async def both() -> None:
         master = await db_session(service.master)
         replica = await db_session(service.replica)
@@ -75,7 +75,7 @@ async def test_each_session_goes_where_it_belongs(service: Service, cluster: Clu
     await run_in_new_ctx(both)
 
 
-async def test_a_turn_of_replicas_keeps_the_pools(service: Service, cluster: Cluster) -> None:
+async def test_the_rotation_of_replicas_keeps_the_pools(service: Service, cluster: Cluster) -> None:
     seen: Counter[tuple[str, bool, int]] = Counter()
     for _ in range(20):
         async with new_non_ctx_session(service.replica) as session:
@@ -118,7 +118,7 @@ async def test_the_host_is_not_changed_by_hand(service: Service) -> None:
             await change("elsewhere")
 
 
-async def test_pg_status_is_away(cluster: Cluster, make_daemon: DaemonFactory) -> None:
+async def test_pg_status_is_unavailable(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     daemon = make_daemon(cluster)
     service = Service(daemon, "asyncpg", max_age=0.0, stale_if_error=2.0)
     async with new_non_ctx_session(service.master) as session:
@@ -135,13 +135,13 @@ async def test_pg_status_is_away(cluster: Cluster, make_daemon: DaemonFactory) -
 
 
 async def driver_connection(session: AsyncSession) -> Any:
-    """What the driver gave for this session."""
+    """The driver's own connection of this session."""
     connection = await (await session.connection()).get_raw_connection()
     return connection.driver_connection
 
 
 def is_closed(connection: Any) -> bool:
-    """In asyncpg's words or in psycopg's."""
+    """For both drivers."""
     return bool(connection.is_closed() if hasattr(connection, "is_closed") else connection.closed)
 
 
@@ -198,13 +198,13 @@ async def test_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory
     ]
 
 
-async def test_a_host_that_leaves_takes_its_pool_along(
+async def test_a_host_that_leaves_loses_its_pool(
     cluster: Cluster, make_daemon: DaemonFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_module, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(cleanup, "CLOSE_SECONDS", 0.5)
     replica, _ = cluster.replicas
-    # A pg-status that watches one of the replicas alone, so that it is the one named.
+    # This pg-status monitors only one of the replicas, so it is the one named.
     hosts = f"{cluster.primary.address},{replica.address}"
     daemon = make_daemon(cluster, sleep_ms=50, max_fails=1, hosts=hosts)
     service = Service(daemon, "asyncpg", max_age=0.0)
@@ -220,7 +220,7 @@ async def test_a_host_that_leaves_takes_its_pool_along(
         async with new_non_ctx_session(service.replica) as session:
             assert (await where(session))[0] == cluster.primary.address
         await until(lambda: is_closed(idle))
-        # The session in flight is not disturbed, and takes its connection along when it ends.
+        # The session in use is not disturbed; its connection is closed when it ends.
         assert not is_closed(connection)
     finally:
         await asyncio.to_thread(replica.thaw)

@@ -1,7 +1,7 @@
 """What programs written for context-async-sqlalchemy rely on.
 
-Only names that both have are used here, so this file passes against the original too when its
-import lines are changed; where ours is meant to differ, the test is in another file.
+Only names that both libraries have are used, so this file passes against the original too if its
+import lines are changed. Tests of intended differences are in other files.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ async def test_commit_rollback_and_close_by_hand(database: Database) -> None:
     assert database.bodies() == ["committed"]
 
 
-async def test_a_session_taken_out_is_the_callers(database: Database) -> None:
+async def test_a_session_that_is_removed_belongs_to_the_caller(database: Database) -> None:
     token = init_db_session_ctx()
     await insert(database.connect)
     session = pop_db_session_from_context(database.connect)
@@ -234,7 +234,7 @@ async def test_sessions_outside_of_the_context(database: Database) -> None:
     assert database.bodies() == ["by hand", "atomic"]
 
 
-async def test_queries_side_by_side(database: Database) -> None:
+async def test_concurrent_queries(database: Database) -> None:
     connect = database.connect
 
     async def by_hand(body: str) -> None:

@@ -1,4 +1,4 @@
-"""The middlewares over a real database: when is committed, what is rolled back, what is closed."""
+"""The middlewares on a real database: when they commit, roll back and close."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,7 +45,7 @@ Setup = Callable[..., ASGIApp]
 
 @pytest.fixture
 def driver() -> str:
-    """One will do: a middleware talks to sessions, and these are tested with every driver."""
+    """One is enough: middlewares use sessions, which are tested with every driver."""
     return "asyncpg"
 
 
@@ -117,12 +117,12 @@ ALL = [
     fastapi_add,
     fastapi_dispatch,
 ]
-# These end what a body or a background task began with a commit; the others roll it back.
+# These commit what a body or a background task has begun; the others roll it back.
 WHOLE = [pure_asgi, starlette_add, fastapi_add]
 
 
 class Exchange:
-    """One request: what was sent when, beside the database's own events."""
+    """One request: the order of its messages and of the database's events."""
 
     def __init__(self, database: Database) -> None:
         self.log: list[str] = []
@@ -241,7 +241,7 @@ async def test_rolled_back_by_an_exception(
 
 
 @pytest.mark.parametrize("setup", ALL)
-async def test_a_commit_that_fails_is_no_success(
+async def test_a_failed_commit_is_not_reported_as_success(
     database: Database, exchange: Exchange, setup: Setup
 ) -> None:
     async def violates_at_commit(request: Request) -> Response:
@@ -253,7 +253,7 @@ async def test_a_commit_that_fails_is_no_success(
         return PlainTextResponse("all is well")
 
     async def handler(request: Request, error: Exception) -> Response:
-        raise AssertionError("the answer has begun as far as the framework knows")
+        raise AssertionError("for the framework, the response has started")
 
     app = setup(route(violates_at_commit), exception_handlers={IntegrityError: handler})
     await exchange.get(app, "/")
@@ -358,7 +358,7 @@ async def test_an_exception_after_the_answer_began(
     await exchange.get(setup(route(streaming(database, fails=True))), "/")
     assert isinstance(exchange.error, LookupError)
     assert exchange.body.startswith(b"first ")
-    # What was told to the client before is committed, unless the stream is part of the whole.
+    # What the client has a response for is committed, unless the stream belongs to it.
     assert database.bodies() == ([] if setup is pure_asgi else ["handler"])
 
 
@@ -408,7 +408,7 @@ async def test_a_background_task_outlives_a_dispatch_function(
 
 
 @pytest.mark.parametrize("setup", ALL)
-async def test_websockets_are_left_alone(
+async def test_websockets_have_no_context(
     database: Database, exchange: Exchange, setup: Setup
 ) -> None:
     seen = []
@@ -425,9 +425,7 @@ async def test_websockets_are_left_alone(
 
 
 @pytest.mark.parametrize("setup", ALL)
-async def test_a_tests_context_is_left_alone(
-    database: Database, exchange: Exchange, setup: Setup
-) -> None:
+async def test_a_test_context_is_used(database: Database, exchange: Exchange, setup: Setup) -> None:
     async with set_test_context():
         session = await db_session(database.connect)
         await setup(route(endpoint(database)))(
@@ -449,8 +447,8 @@ async def _ignore(_: Any) -> None:
     pass
 
 
-async def test_requests_side_by_side(database: Database, exchange: Exchange) -> None:
-    """Each has its session, whatever the order in which they come and go."""
+async def test_concurrent_requests(database: Database, exchange: Exchange) -> None:
+    """Each has its own session, in whatever order they begin and end."""
     sessions = set()
     all_are_there = asyncio.Barrier(12)
 
@@ -470,7 +468,7 @@ async def test_requests_side_by_side(database: Database, exchange: Exchange) -> 
 
 
 async def test_a_task_that_outlives_its_request(database: Database, exchange: Exchange) -> None:
-    """It works, with a warning, and its connection does not stay with it."""
+    """It may use a session, with a warning, and its connection is returned."""
     over = asyncio.Event()
     tasks = []
 

@@ -1,6 +1,6 @@
-"""What a client has written it reads, from replicas, and nobody can forge their way to the master.
+"""A client reads what it has written, from replicas, and a forged bookmark has no effect.
 
-One pg-status, one primary and two real replicas, whose replay is held back where it matters.
+One pg-status, one primary and two real replicas, whose replay is paused where it matters.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ COUNT = text("SELECT count(*) FROM note WHERE body = :body")
 
 
 class Service:
-    """A small web service over the cluster. Its answers say which host they were read from."""
+    """A small web service on the cluster. Its responses contain the host that was read from."""
 
     def __init__(
         self, cluster: Cluster, url: str, driver: str, *, middlewares: str = "as documented"
@@ -131,7 +131,7 @@ async def service(cluster: Cluster, daemon: Daemon, driver: str) -> AsyncIterato
 
 
 class Held:
-    """The replicas' replay, stopped for a block of a test."""
+    """The replay of the replicas, paused for a block of a test."""
 
     def __init__(self, cluster: Cluster, replicas: tuple[Server, ...]) -> None:
         self._cluster = cluster
@@ -155,7 +155,7 @@ def _paused(replica: Server) -> bool:
 async def test_the_position_before_the_commit_does_not_cover_it(
     cluster: Cluster, service: Service
 ) -> None:
-    """The mistake that this library does not make: a stale read although ``lsn >= min_lsn``."""
+    """Why the position is taken after the commit: a stale read although ``lsn >= min_lsn``."""
     position = text("SELECT pg_current_wal_insert_lsn()::text")
     replica = cluster.replicas[0]
     notes = Notes({}, 10)
@@ -163,8 +163,8 @@ async def test_the_position_before_the_commit_does_not_cover_it(
     async with new_non_ctx_session(service.master) as session:
         await session.execute(INSERT, {"body": "row"})
         before = parse_lsn((await session.execute(position)).scalar_one())
-        # Somebody else's commit makes the log up to there durable, and the replica replays it.
-        cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'somebody else')")
+        # The commit of another session flushes the WAL up to there, and the replica replays it.
+        cluster.primary.sql("SELECT pg_logical_emit_message(true, 'test', 'another session')")
         with Held(cluster, (replica,)):
             assert replica.lsn() >= before
             await session.commit()
@@ -180,13 +180,13 @@ async def test_the_position_before_the_commit_does_not_cover_it(
 async def test_a_write_is_read_on_the_master_while_the_replicas_are_behind(
     cluster: Cluster, service: Service, how: str
 ) -> None:
-    async with service.user() as user, service.user() as somebody_else:
+    async with service.user() as user, service.user() as other_user:
         with Held(cluster, cluster.replicas):
             await user.post("/write", params={"body": "row", "how": how})
             assert len(user.cookies) == 1
             answer = (await user.get("/read", params={"body": "row"})).json()
             assert answer == {"rows": 1, "host": cluster.primary.address}
-            answer = (await somebody_else.get("/read", params={"body": "row"})).json()
+            answer = (await other_user.get("/read", params={"body": "row"})).json()
             assert answer["rows"] == 0
             assert answer["host"] != cluster.primary.address
         async with asyncio.timeout(10):
@@ -198,15 +198,13 @@ async def test_a_write_is_read_on_the_master_while_the_replicas_are_behind(
 @pytest.mark.parametrize(
     "params", [{"how": "read only"}, {"how": "plain", "status": "400"}], ids=["read", "rolled back"]
 )
-async def test_who_has_not_written_gets_no_bookmark(
-    service: Service, params: dict[str, str]
-) -> None:
+async def test_no_bookmark_without_a_write(service: Service, params: dict[str, str]) -> None:
     async with service.user() as user:
         await user.post("/write", params={"body": "row", **params})
         assert not user.cookies
 
 
-async def test_the_cookie_is_for_the_server_alone(service: Service) -> None:
+async def test_the_attributes_of_the_cookie(service: Service) -> None:
     async with service.user() as user:
         answer = await user.post("/write", params={"body": "row"})
         attributes = answer.headers["set-cookie"].split("; ")[1:]
@@ -216,7 +214,7 @@ async def test_the_cookie_is_for_the_server_alone(service: Service) -> None:
 
 
 @pytest.mark.parametrize("forgery", ["text", "signature", "age", "absent position"])
-async def test_a_forged_bookmark_is_no_bookmark(
+async def test_a_forged_bookmark_is_ignored(
     cluster: Cluster, service: Service, forgery: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far = {"default": Bookmark(1, "FFFFFFFF/FFFFFFFF")}
@@ -238,7 +236,7 @@ async def test_a_forged_bookmark_is_no_bookmark(
         assert answer["host"] != cluster.primary.address
 
 
-async def test_a_header_may_carry_it(service: Service) -> None:
+async def test_a_header_instead_of_a_cookie(service: Service) -> None:
     carrier = HeaderCarrier("X-Bookmark", Signer(["old", "new"], 60))
     marks = {"a": Bookmark(3, "1/0"), "b": Bookmark(4, "2/A0")}
     [header] = carrier.headers(marks, [])
@@ -293,20 +291,18 @@ async def test_a_position_counts_on_its_timeline(cluster: Cluster, service: Serv
         return service.replica.host
 
     assert await reads_with(1) in {replica.address for replica in cluster.replicas}
-    # This pg-status has not heard of timeline 2 yet: its master is not the one written to.
+    # This pg-status does not know timeline 2 yet: its master is not the one written to.
     with pytest.raises(NoHostError):
         await reads_with(2)
 
 
-async def test_a_split_brain_is_not_read_around(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client may still have a master from before it: that one is not taken instead."""
+async def test_a_split_brain_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client may still have a master cached from before it, which is not used instead."""
     client = service.databases.client
     await client.master()
 
     async def refuse(**limits: object) -> None:
-        # What pg-status answers at that moment cannot be timed against the client's memory.
+        # The moment of pg-status's response cannot be timed against the client's cache.
         raise SplitBrainError(["pg1:5432", "pg2:5432"], "split brain")
 
     monkeypatch.setattr(client, "replica", refuse)

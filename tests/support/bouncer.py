@@ -76,7 +76,7 @@ class Bouncer(Program):
             return cursor.fetchall() if cursor.description else []
 
     def show(self, what: LiteralString) -> list[dict[str, Any]]:
-        """``SHOW DATABASES`` and the like, from the console."""
+        """The rows of ``SHOW DATABASES`` and similar commands of the console."""
         with psycopg.connect(
             self.conninfo("pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor
         ) as console:

@@ -1,18 +1,18 @@
-"""The daemon with a defect in its monitor, which begins when a file appears."""
+"""The daemon with a defect in its monitoring thread, which begins when a file appears."""
 
 import sys
 from pathlib import Path
 
 _PROGRAM = """
 import pathlib, sys, threading, time
-from pgstatus.monitor import monitor
+from pgstatus.monitor.latest import Latest
 from pgstatus.cli.main import main
-good = monitor.view
-def view(*arguments):
+good = Latest.publish
+def publish(*arguments):
     if pathlib.Path(sys.argv[1]).exists() and threading.current_thread().name == "monitor":
         {defect}
     return good(*arguments)
-monitor.view = view
+Latest.publish = publish
 sys.exit(main([]))
 """
 

@@ -5,7 +5,8 @@
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import POSTGRES, Clusters, Daemons
+from tests.conftest import POSTGRES, Daemons
+from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
 
 

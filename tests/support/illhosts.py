@@ -1,6 +1,6 @@
-"""Things that listen where a PostgreSQL host should be, and are none.
+"""Programs that listen at the address of a host and are not PostgreSQL.
 
-These stand in where a real server cannot be made to misbehave on demand.
+They take the place of a real server where none can be made to fail on demand.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def listener(address: str, answer: bytes | None, port: int = 0) -> Iterator[int]:
-    """Accept connections; send ``answer`` to whatever comes, or for None nothing at all, ever.
+    """Accept connections and send ``answer`` after the first bytes; None: never accept or send.
 
     Yields the port.
     """
     with socket.create_server((address, port)) as server:
         port = int(server.getsockname()[1])
         if answer is None:
-            # The kernel makes the connections, and nobody ever takes them.
+            # The kernel establishes the connections.
             yield port
             return
         server.settimeout(0.1)

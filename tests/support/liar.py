@@ -34,6 +34,7 @@ HONEST: dict[str, bytes | None] = {
     "next_xid": b"0:753",
     "recovery_timeline": None,
     "standbys": None,
+    "address": None,
 }
 
 # Of a standby that streams.

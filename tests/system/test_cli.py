@@ -8,7 +8,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -128,7 +127,7 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     url = ["--url", daemon.url]
     refused = run(daemon, "hosts", *url)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "refused with 401: token required" in refused.stderr
+    assert "refused with status 401: token required" in refused.stderr
     assert run(daemon, "hosts", *url, "--token-file", str(file)).returncode == 0
     assert run(daemon, "health", *url).returncode == 0
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr
@@ -235,12 +234,10 @@ def test_check_of_hosts_that_fail(cluster: Cluster, daemons: Daemons) -> None:
 
 def test_check_of_the_configuration_alone_connects_to_no_host(daemons: Daemons) -> None:
     daemon = daemons.prepare(hosts="192.0.2.1", pg_user="x", slepp_ms="1")
-    began = time.monotonic()
     done = run(daemon, "check", "--config-only")
     assert (done.returncode, done.stdout) == (0, "OK: the configuration can be used\n")
     assert "pg-status: warning: " in done.stderr
     assert "did you mean pg_status__sleep_ms?" in done.stderr
-    assert time.monotonic() - began < 10
     assert run(daemon, "check", "--config-only", max_fails="x").returncode == 78
 
 

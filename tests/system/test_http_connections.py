@@ -18,7 +18,7 @@ import pytest
 from pgstatus import clock
 from pgstatus.api import create_app
 from pgstatus.api.exchange import KEY, Exchange, Slow
-from pgstatus.http import connection, worker
+from pgstatus.http import connection, loop, worker
 from tests.support.serving import Client, Serving, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica
@@ -274,7 +274,7 @@ def test_without_files_the_worker_lives_on(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept = socket.socket.accept
-    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EAGAIN]
+    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINVAL]
 
     def fail_first(listener: socket.socket) -> Any:
         if failures:
@@ -430,3 +430,43 @@ def test_garbage_ends_in_an_answer_or_the_end(server: Serving) -> None:
             client.rest()
     assert undated(server.ask(GET)) == server.ask(GET)
     wait_until("all are gone", lambda: not server.connections)
+
+
+def test_a_defect_of_a_connection_ends_no_other(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(broken: object) -> None:
+        raise MemoryError
+
+    with server.connect() as broken, server.connect() as kept:
+        assert kept.get("/master")
+        monkeypatch.setattr(connection.Connection, "_advance", fail)
+        broken.send(GET[:10])
+        assert broken.rest() == b""
+        monkeypatch.undo()
+        assert kept.get("/master")
+        assert server.ask(GET.replace(b"Host: x", b"Host: new")).startswith(b"HTTP/1.1 200")
+
+
+def test_a_kernel_that_cannot_watch_a_file(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = loop.Loop.register
+    failures = [errno.ENOMEM, errno.ENOSPC]
+
+    def fail_first(self: loop.Loop, *arguments: Any) -> None:
+        if failures:
+            raise OSError(failures.pop(), "no memory")
+        register(self, *arguments)
+
+    with server.connect() as kept:
+        assert kept.get("/master")
+        monkeypatch.setattr(loop.Loop, "register", fail_first)
+        for _ in range(2):
+            with server.connect() as client:
+                client.send(GET)
+                # It ends, with or without the response, but at once.
+                assert b"HTTP/1.1 5" not in client.rest()
+        assert not failures
+        assert kept.get("/master")
+        assert server.ask(GET).startswith(b"HTTP/1.1 200")

@@ -121,6 +121,28 @@ def test_too_many_clients_at_the_start(
     wait_until("it is the master", lambda: daemon.text("/master") == server.address)
 
 
+def test_exhausted_slots_while_a_connection_is_kept(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    server = make_cluster(replicas=0).primary
+    server.sql("CREATE ROLE watcher LOGIN PASSWORD 'watcher' CONNECTION LIMIT 3")
+    daemon = make_daemon(
+        hosts=f"{server.address}:{server.port}",
+        pg_user="watcher",
+        pg_password="watcher",
+        conn_max_age_ms=500,
+    )
+    as_watcher = server.conninfo + " user=watcher password=watcher"
+    with psycopg.connect(as_watcher), psycopg.connect(as_watcher):
+        wait_until("it is reported", lambda: daemon.host(server.address)["admits"] is False)
+        assert "too many connections" in daemon.host(server.address)["refusal"]
+        reported_until = time.monotonic() + 2
+        while time.monotonic() < reported_until:
+            assert daemon.text("/master") == server.address
+    wait_until("it is accepted again", lambda: daemon.host(server.address)["admits"])
+    assert daemon.host(server.address)["refusal"] is None
+
+
 def test_a_standby_that_accepts_no_queries(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
@@ -179,9 +201,9 @@ INVALID: list[tuple[bytes, str]] = [
     (honest(sender_port=b"65536"), "expected an integer"),
     (honest(next_xid=b"x" * 51), "at most 50"),
     (honest(standbys=b"{" * 10_000), "pg_stat_replication"),
-    (row([b"f"]), "19 columns"),
-    (row([]), "19 columns"),
-    (row([b"x"] * 100), "19 columns"),
+    (row([b"f"]), "20 columns"),
+    (row([]), "20 columns"),
+    (row([b"x"] * 100), "20 columns"),
     (READY, "expected one row, got 0"),
     (
         description(1) + 2 * data([b"x"]) + message(b"C", b"SELECT 2\0") + READY,

@@ -1,4 +1,4 @@
-"""``/metrics`` of a real daemon over real clusters: what it says is what is so."""
+"""``/metrics`` of a real daemon with real clusters."""
 
 import re
 import signal
@@ -54,13 +54,15 @@ def test_failed_checks_by_cause(
         assert all(checks[key[1:]] == failures[key] for key in expected)
 
 
-def test_the_histogram_goes_on_with_the_checks(daemon: Daemon) -> None:
+def test_the_histogram_counts_the_checks(daemon: Daemon) -> None:
     def checks() -> dict[tuple[str, ...], float]:
         return scrape(daemon)["pg_status_check_duration_seconds_count"]
 
     before = checks()
     assert len(before) == 3
-    wait_until("more of each", lambda: all(n > before[host] for host, n in checks().items()))
+    wait_until(
+        "more checks of each host", lambda: all(n > before[host] for host, n in checks().items())
+    )
     seen = scrape(daemon)
     buckets = seen["pg_status_check_duration_seconds_bucket"]
     for (host,), count in seen["pg_status_check_duration_seconds_count"].items():
@@ -79,7 +81,7 @@ def test_a_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory) ->
     assert seen["pg_status_host_master"][names[cluster.primary],] == 1
     lost = cluster.fail_over()
     heir, third = names[cluster.primary], names[cluster.replicas_without(lost)[0]]
-    wait_until("the heir", lambda: scrape(daemon)["pg_status_host_master"][heir,] == 1)
+    wait_until("the new master", lambda: scrape(daemon)["pg_status_host_master"][heir,] == 1)
     wait_until(
         "the old one is dead", lambda: scrape(daemon)["pg_status_host_up"][names[lost],] == 0
     )
@@ -97,7 +99,7 @@ def test_a_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory) ->
     assert changes == {(heir,): 1, (names[lost],): 1, (third,): 0}
 
 
-def test_a_reload_takes_the_series_of_a_host_along_and_no_others(
+def test_a_reload_removes_the_series_of_a_removed_host_only(
     cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path
 ) -> None:
     env_file = tmp_path / "pg-status.env"
@@ -134,7 +136,7 @@ def _checks(seen: Scrape) -> dict[tuple[str, ...], float]:
     return seen["pg_status_check_duration_seconds_count"]
 
 
-def test_the_page_about_metrics_lists_them_all_and_no_others(daemon: Daemon) -> None:
+def test_the_documentation_lists_exactly_these_metrics(daemon: Daemon) -> None:
     """With their types and labels."""
     page = (Path(__file__).parents[2] / "docs/monitoring.md").read_text()
     rows = re.findall(
@@ -166,15 +168,15 @@ def test_openmetrics_and_text_have_the_same_series(daemon: Daemon) -> None:
     assert series(plain) == series(modern)
 
 
-def test_what_is_not_known_has_no_sample(
+def test_an_unknown_value_has_no_sample(
     cluster: Cluster, daemons: Daemons, network: Network
 ) -> None:
-    """First a host that was never asked to the end, then a dead one: null in JSON, nothing here."""
+    """First a host without a complete check, then a dead one: null in JSON, no sample here."""
     silent = network.address(250)
     hosts = ",".join([*(server.address for server in cluster.servers), f"{silent}:5432"])
     daemon = daemons.prepare(cluster, hosts=hosts, connect_timeout=3, max_fails=1)
     with listener(silent, None, 5432), daemon.launched():
-        wait_until("the others were asked", lambda: _known(daemon) == 3)
+        wait_until("the others were checked", lambda: _known(daemon) == 3)
         seen = scrape(daemon)
         assert seen["pg_status_ready"] == {(): 0}
         assert daemon.get("/master").status_code == 503
@@ -215,10 +217,8 @@ sys.exit(main([]))
 """
 
 
-def test_no_scrape_is_in_the_way_not_even_the_first(
-    cluster: Cluster, daemons: Daemons, tmp_path: Path
-) -> None:
-    """The import of prometheus_client takes until the gate opens; two scrapes wait for it."""
+def test_scrapes_delay_no_other_request(cluster: Cluster, daemons: Daemons, tmp_path: Path) -> None:
+    """The first scrape imports prometheus_client, which takes until the gate opens."""
     asked, gate = tmp_path / "asked", tmp_path / "gate"
     daemon = daemons.prepare(cluster)
     daemon.command = [sys.executable, "-c", _SLOW_IMPORT, str(asked), str(gate)]

@@ -1,4 +1,4 @@
-"""Every answered request is counted, once and as what it was, whichever way it was answered."""
+"""Every answered request is counted once, regardless of how it was answered."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ from tests.support.scrape import counted
 from tests.support.serving import Client
 from tests.support.waiting import wait_until
 
-# Nobody replays up to here while the test lasts.
+# No replica reaches this position during the test.
 FAR = "FFFFFFFF/0"
 
 
 @contextmanager
 def counting(daemon: Daemon) -> Iterator[Counter[tuple[str, str]]]:
-    """What was put into the counter, and nothing else, was counted in the meantime."""
+    """Within the block, exactly the expected requests are counted."""
     expected: Counter[tuple[str, str]] = Counter()
     before = counted(daemon)
     yield expected
-    # The first scrape was counted when it had been made.
+    # A scrape is counted after it has been answered.
     expected["/metrics", "200"] += 1
     assert counted(daemon) - before == expected
 
 
 @pytest.fixture
 def quiet(make_daemon: DaemonFactory, cluster: Cluster) -> Daemon:
-    """A daemon whose snapshot stays, so that all but the first of equal requests are replayed."""
+    """A daemon whose snapshot does not change, so that repeated requests come from the cache."""
     daemon = make_daemon(cluster, sleep_ms=60_000)
     wait_until("replicas", lambda: len(daemon.json("/replicas_info")) == 2)
     return daemon
@@ -46,7 +46,7 @@ def request(path: str, method: str = "GET") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-def test_requests_from_memory_and_others_are_counted_alike(quiet: Daemon, client: Client) -> None:
+def test_responses_from_the_cache_and_others(quiet: Daemon, client: Client) -> None:
     replica = quiet.json("/replicas_info")[0]["host"]
     asked = [
         ("/master", "/master", 200),
@@ -55,7 +55,7 @@ def test_requests_from_memory_and_others_are_counted_alike(quiet: Daemon, client
         ("/explain/replica", "/explain/replica", 200),
         ("/hosts", "/hosts", 200),
         (f"/status?host={replica}", "/status", 200),
-        ("/status?host=nobody", "/status", 404),
+        ("/status?host=unknown", "/status", 404),
         ("/status", "/status", 400),
         ("/replica?lag_ms=-1", "/replica", 400),
         (f"/is_alive?host={replica}", "/is_alive", 200),
@@ -74,8 +74,8 @@ def test_requests_from_memory_and_others_are_counted_alike(quiet: Daemon, client
     assert quiet.json("/replicas_info")[0]["host"] == replica
 
 
-def test_what_leads_nowhere_makes_no_series(quiet: Daemon, client: Client) -> None:
-    """Somebody tries a thousand paths: one number goes up, and no memory."""
+def test_unknown_paths_create_no_series(quiet: Daemon, client: Client) -> None:
+    """A thousand unknown paths increase one counter and use no memory."""
     with counting(quiet) as expected:
         for number in range(1000):
             assert client.get(f"/no/{number}").startswith(b"HTTP/1.1 404 ")
@@ -100,7 +100,7 @@ def test_other_methods(quiet: Daemon, client: Client) -> None:
             expected[endpoint, str(status)] += 7
 
 
-def test_each_of_the_pipelined_is_counted(quiet: Daemon, client: Client) -> None:
+def test_pipelined_requests(quiet: Daemon, client: Client) -> None:
     paths = ["/master", "/replica", "/no", "/hosts", "/replica?lag_ms=x", "/live"] * 100
     with counting(quiet) as expected:
         client.send(b"".join(map(request, paths)))
@@ -113,7 +113,7 @@ def test_each_of_the_pipelined_is_counted(quiet: Daemon, client: Client) -> None
             expected[endpoint, status] = 100
 
 
-def test_the_answer_counts_and_not_the_welcome_before_it(quiet: Daemon, client: Client) -> None:
+def test_100_continue_is_not_counted(quiet: Daemon, client: Client) -> None:
     with counting(quiet) as expected:
         client.send(
             b"GET /live HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"
@@ -123,7 +123,7 @@ def test_the_answer_counts_and_not_the_welcome_before_it(quiet: Daemon, client: 
         expected["/live", "200"] += 1
 
 
-def test_what_is_no_http_is_counted_and_what_is_not_complete_is_not(quiet: Daemon) -> None:
+def test_invalid_requests_are_counted_and_incomplete_ones_are_not(quiet: Daemon) -> None:
     with counting(quiet) as expected:
         for sent, status in (
             (b"nonsense\r\n\r\n", "400"),
@@ -138,8 +138,10 @@ def test_what_is_no_http_is_counted_and_what_is_not_complete_is_not(quiet: Daemo
             client.send(b"GET /master HT")
 
 
-def test_who_waits_is_counted_once_and_as_a_fallback(quiet: Daemon, client: Client) -> None:
-    """A question that waits is begun on the loop, put off, and answered by a thread."""
+def test_a_request_that_waits_is_counted_once_and_as_a_fallback(
+    quiet: Daemon, client: Client
+) -> None:
+    """A waiting request is parsed once and answered later."""
     path = f"/replica?min_lsn={FAR}&wait_ms=100"
     before = counted(quiet, "pg_status_fallbacks_total")
     with counting(quiet) as expected:
@@ -149,7 +151,7 @@ def test_who_waits_is_counted_once_and_as_a_fallback(quiet: Daemon, client: Clie
     assert counted(quiet, "pg_status_fallbacks_total") - before == {("/replica",): 3}
 
 
-def test_the_master_named_for_a_replica_is_a_fallback(
+def test_the_master_returned_for_a_replica_is_a_fallback(
     cluster: Cluster, make_daemon: DaemonFactory
 ) -> None:
     daemon = make_daemon(hosts=cluster.primary.address, pg_port=cluster.primary.port)

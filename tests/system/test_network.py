@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# A name server whose packets the tests can drop, without a change outside the namespace.
+# A name server whose packets the tests can drop; nothing outside the namespace changes.
 START = """
 ip link set lo up
 echo nameserver 127.98.0.1 > "$1/resolv.conf"

@@ -44,6 +44,14 @@ def test_links_within_the_repository(page: Path) -> None:
     assert [link for link in links if not has_target(page, link)] == []
 
 
+def test_the_files_of_the_architecture_page_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    files = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    assert len(files) > 30
+    roots = (ROOT, ROOT / "src/pgstatus")
+    assert [file for file in files if not any((root / file).exists() for root in roots)] == []
+
+
 def test_anchors_match_those_of_github(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(

@@ -234,7 +234,7 @@ def test_the_name_of_a_level(root: logging.Logger, name: str, level: int) -> Non
 
 
 _PROGRAM = """
-import os, time
+import os, threading, time
 from pgstatus.telemetry import logs
 logs.set_up_logs("info", "text")
 logs.capture_library_output()
@@ -246,22 +246,32 @@ for _ in range(100):  # more than a pipe holds; the descriptor does not block
         os.write(2, b"the same text again\\n" * 1000)
     except BlockingIOError:
         pass
+def fail():
+    raise ZeroDivisionError("a defect")
+thread = threading.Thread(target=fail, name="one")
+thread.start()
+thread.join()
 print("done", flush=True)
 time.sleep(60)
 """
 
 
-def test_what_libraries_write_to_stderr_is_logged_once() -> None:
+def test_output_of_libraries_and_uncaught_errors_are_logged() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "done\n"
-        lines = [process.stderr.readline() for _ in range(3)]
+        lines: list[str] = []
+        while sum("stderr: " in line for line in lines) < 3 or "a defect" not in "".join(lines):
+            lines.append(process.stderr.readline())
+            assert lines[-1], "the program ended"
         process.kill()
         lines += process.stderr.read().splitlines()
-    assert [line.partition("stderr: ")[2].strip() for line in lines][:3] == [
+    assert any("CRITICAL unexpected error in thread one" in line for line in lines)
+    captured = [line.partition("stderr: ")[2].strip() for line in lines if "stderr: " in line]
+    assert captured[:3] == [
         "WARNING: password file has group access",
         "another line",
         "the same text again",

@@ -145,3 +145,14 @@ def test_a_host_name_in_another_encoding_breaks_nothing() -> None:
     renamed = replace(first, host=Host("caf\udce9", 5432))
     scrape = scraped(replace(HEALTHY, hosts=(renamed, *others)))
     assert scrape["pg_status_host_up"][r"caf\udce9:5432",] == 1
+
+
+def test_whether_a_host_accepts_new_sessions() -> None:
+    first, second, third = HEALTHY.hosts
+    hosts = (
+        replace(first, admits=False),
+        replace(second, admits=True),
+        replace(third, admits=None),
+    )
+    scrape = scraped(replace(HEALTHY, hosts=hosts))
+    assert scrape["pg_status_host_admits"] == {("a:5432",): 0, ("b:5432",): 1}

@@ -477,7 +477,54 @@ def test_a_break_does_not_postpone_the_check_that_an_earlier_one_caused() -> Non
     now = 0.0
     while now < 60:
         lost.lost(0, now)
-        assert lost.next - now <= schedule.sleep
+        assert lost.due(now) or lost.next(now) - now <= schedule.sleep
         if lost.due(now):
             lost.begun(0, now)
         now += 0.01
+
+
+def test_a_connection_that_breaks_during_a_check_costs_no_cpu_time(
+    watch: Callable[..., Watched],
+) -> None:
+    watched = watch(FakeProbe("master"), sleep=60)
+    wait_until("the first round", lambda: watched.master() == "a")
+    watched.probes[0].behaviour = "frozen"
+    watched.probes[0].lose_connection()
+    wait_until("the check", lambda: watched.probes[0].waits)
+    watched.probes[0].lose_connection()
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.25
+    watched.probes[0].behaviour = "master"
+    checks = watched.probes[0].checks
+    watched.probes[0].let_go()
+    wait_until("another check", lambda: watched.probes[0].checks > checks, timeout=5)
+
+
+def test_without_descriptors_the_thread_waits(
+    watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_loop() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.events, "new_event_loop", no_loop)
+        watched = watch(FakeProbe("master"))
+        wait_until("heartbeats", lambda: watched.beats > 1, timeout=5)
+    wait_until("the first round", lambda: watched.master() == "a")
+    assert not watched.failed.is_set()
+
+
+def test_a_failure_after_many_broken_connections_is_noticed_soon(
+    watch: Callable[..., Watched],
+) -> None:
+    watched = watch(FakeProbe("master"), FakeProbe(), sleep=60)
+    wait_until("the first round", lambda: watched.in_sync() == 2)
+    for _ in range(100):
+        watched.lose_connection(0)
+    watched.probes[0].behaviour, watched.probes[1].behaviour = "refusing", "master"
+    watched.probes[1].timeline = 2
+    watched.lose_connection(0)
+    began = clock.now()
+    wait_until("the promoted host is the master", lambda: watched.master() == "b", timeout=5)
+    assert clock.now() - began < 2

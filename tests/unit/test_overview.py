@@ -1,4 +1,4 @@
-"""``/overview``: what the status page shows, at all times, also when there is bad news or none."""
+"""``/overview``: the data of the status page, in every state of the cluster."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,12 +46,12 @@ SNAPSHOTS = {
     "all dead": (World(rules=Rules(max_fails=1)).see_all(
         a=refused(0), b=refused(0), c=refused(0)).snapshot, 1.0),
     "split brain": (split(SplitBrain.NEWEST_TIMELINE), 6.0),
-    "split brain, nobody named": (split(SplitBrain.NONE), 6.0),
+    "split brain without master": (split(SplitBrain.NONE), 6.0),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
-def test_it_is_answered_at_all_times_and_in_one_shape(name: str) -> None:
+def test_the_response_has_the_same_fields_in_every_state(name: str) -> None:
     snapshot, now = SNAPSHOTS[name]
     answer = ask(snapshot, now)
     assert answer.status_code == 200
@@ -73,32 +73,34 @@ def test_it_is_answered_at_all_times_and_in_one_shape(name: str) -> None:
     ("name", "ready", "stale"),
     [("not ready", False, False), ("healthy", True, False), ("stale", True, True)],
 )
-def test_it_says_what_the_other_endpoints_refuse_for(name: str, ready: bool, stale: bool) -> None:
+def test_the_reasons_for_which_other_endpoints_return_503(
+    name: str, ready: bool, stale: bool
+) -> None:
     shown = ask(*SNAPSHOTS[name]).json()
     assert (shown["ready"], shown["stale"]) == (ready, stale)
 
 
-def test_who_is_master() -> None:
+def test_the_master() -> None:
     shown = ask(*SNAPSHOTS["healthy"]).json()
     assert shown["master"] == {"host": "a", "port": 5432, "since": None}
     assert shown["masters"] == ["a:5432"]
     assert shown["no_master"] is None
 
 
-def test_why_there_is_none() -> None:
+def test_the_reason_for_no_master() -> None:
     shown = ask(*SNAPSHOTS["all dead"]).json()
     assert shown["master"] is None
     assert shown["masters"] == []
     assert shown["no_master"] == "no live host is a master"
 
 
-def test_a_split_brain_names_both() -> None:
-    for name in ("split brain", "split brain, nobody named"):
+def test_a_split_brain_contains_both_hosts() -> None:
+    for name in ("split brain", "split brain without master"):
         assert ask(*SNAPSHOTS[name]).json()["masters"] == ["a:5432", "b:5432"]
-    assert ask(*SNAPSHOTS["split brain, nobody named"]).json()["master"] is None
+    assert ask(*SNAPSHOTS["split brain without master"]).json()["master"] is None
 
 
-def test_history_and_since() -> None:
+def test_the_history_and_the_time_of_the_failover() -> None:
     world, history = healthy(), History()
     before = world.snapshot
     after = world.see("b", master(5, 1100, timeline=2)).snapshot
@@ -118,7 +120,7 @@ def test_history_and_since() -> None:
     assert datetime.fromisoformat(shown["now"]) > at
 
 
-def test_lags_end_now() -> None:
+def test_the_last_lag_is_the_current_one() -> None:
     history, snapshot = History(), healthy().snapshot
     history.sample(snapshot, 100.0 * STEP)
     lags = {

@@ -10,7 +10,7 @@ from pgstatus.api import create_app
 from pgstatus.api.params import accepts_json
 from pgstatus.core.snapshot import Snapshot
 from tests.support.serving import service
-from tests.support.world import World, master, replica
+from tests.support.world import World, master, refused, replica
 
 CLUSTER = World().see_all(a=master(0), b=replica(0), c=replica(0)).snapshot
 
@@ -79,3 +79,19 @@ def test_a_missing_and_an_invalid_token() -> None:
     assert (invalid.status_code, invalid.json()) == (401, {"error_text": "invalid token"})
     assert 'error="invalid_token"' in invalid.headers["www-authenticate"]
     assert http.get("/master", headers={"Authorization": "Bearer " + "x" * 20}).text == "a"
+
+
+@pytest.mark.parametrize("value", ["", "slave", "MASTER", "master&fallback=none"])
+def test_an_invalid_fallback(value: str) -> None:
+    response = client().get(f"/replica?fallback={value}")
+    assert (response.status_code, response.json()) == (400, {"error_text": "Invalid fallback"})
+
+
+def test_fallbacks_of_a_request() -> None:
+    """No replica has replayed this position; replica `b` is down."""
+    http = client(World().see_all(a=master(0), b=refused(0), c=replica(0)).snapshot)
+    question = "/replica?min_lsn=F/0&wait_ms=0"
+    assert http.get(question).text == "a"
+    assert http.get(f"{question}&fallback=master").text == "a"
+    assert http.get(f"{question}&fallback=stale").text == "a"
+    assert http.get(f"{question}&fallback=none").status_code == 404

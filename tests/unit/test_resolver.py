@@ -1,6 +1,6 @@
-"""Name look-ups: one at a time per host, and never in anybody's way.
+"""Name resolution: one lookup at a time per host, and no delay for other hosts.
 
-``getaddrinfo`` is replaced here: a name server that hangs on command needs a network namespace of
+``getaddrinfo`` is replaced here: a name server that does not respond needs a network namespace of
 its own; ``tests/network`` has one.
 """
 
@@ -22,7 +22,7 @@ def test_literals_and_sockets_are_not_looked_up() -> None:
     asyncio.run(run())
 
 
-def test_localhost_is_found_and_nonsense_is_not() -> None:
+def test_localhost_is_found_and_invalid_names_are_not() -> None:
     async def run() -> None:
         assert set(await Resolver("localhost").addresses()) <= {"127.0.0.1", "::1"}
         for name in ("no-such-host.invalid", "x" * 64 + ".example"):
@@ -32,7 +32,7 @@ def test_localhost_is_found_and_nonsense_is_not() -> None:
     asyncio.run(run())
 
 
-def test_a_look_up_that_hangs_is_joined_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_in_progress_is_joined_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     answered, calls = threading.Event(), []
 
     def slow(*arguments: object, **options: object) -> list[Any]:
@@ -54,5 +54,30 @@ def test_a_look_up_that_hangs_is_joined_and_not_repeated(monkeypatch: pytest.Mon
         assert len(calls) == 1
         await resolver.addresses()
         assert len(calls) == 2
+
+    asyncio.run(run())
+
+
+def test_a_lookup_that_ended_meanwhile_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its addresses may be those of an earlier round, before the name moved."""
+    answered, found = threading.Event(), ["10.0.0.1"]
+
+    def slow(*arguments: object, **options: object) -> list[Any]:
+        addresses = list(found)
+        answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (a, 0)) for a in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    async def run() -> None:
+        resolver = Resolver("slow.example")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await resolver.addresses()
+        earlier = resolver.lookup()
+        answered.set()
+        await asyncio.wait([earlier])
+        found[:] = ["10.0.0.2"]
+        assert await resolver.addresses() == ("10.0.0.2",)
 
     asyncio.run(run())

@@ -168,6 +168,12 @@ def test_zeros_of_2_2(load: Loader) -> None:
     assert settings.targets[0].connect_timeout == settings.targets[0].query_timeout == 0.7
 
 
+def test_a_configured_time_for_logins_is_not_cut_off_by_a_default(load: Loader) -> None:
+    assert load(connect_timeout=4).targets[0].query_timeout == 4
+    assert load(connect_timeout=0.5).targets[0].query_timeout == 1
+    assert load(connect_timeout=4, query_timeout_ms=500).targets[0].query_timeout == 0.5
+
+
 def test_fallback(load: Loader) -> None:
     assert (load().thresholds.fallback, load().fallback_per_s) == ("master", None)
     settings = load(fallback="STALE", fallback_per_s=5)
@@ -209,14 +215,16 @@ def test_the_command_is_searched_in_the_path_of_the_configuration(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("sleep_ms", "0"), ("sleep_ms", "fast"), ("sleep", "-1"), ("sleep", "nan"),
+        ("sleep_ms", "0"), ("sleep_ms", "fast"), ("sleep_ms", "9" * 5000), ("sleep", "1e999"),
+        ("sleep", "-1"), ("sleep", "nan"),
         ("connect_timeout", "-1"), ("query_timeout_ms", "1.5"), ("max_fails", "-1"),
         ("sync_max_lag_ms", "-1"), ("sync_max_lag_bytes", str(2**64)), ("http_port", "65536"),
         ("http_listen_address", "nowhere.example"), ("log_level", "loud"), ("log_format", "xml"),
         ("split_brain", "random"), ("pg_port", "5432,x"), ("pg_port", "1,2,3,4"),
         ("hosts", "a,,b:x"), ("hosts", "a,a"), ("hosts", "a b"), ("hosts", "[x]:1"),
         ("hosts", "postgresql://a,b/x"), ("hosts", "postgresql:///x"), ("hosts", "a:0"),
-        ("hosts", "a;b"), ("hosts", '"a"'), ("pg_port", "5432,,5433"),
+        ("hosts", "a;b"), ("hosts", "a" * 50_000), ("pg_port", "1" * 50_000),
+        ("hosts", '"a"'), ("pg_port", "5432,,5433"),
         ("http_listen_address", "[[::1"), ("http_listen_address", "[127.0.0.1]"),
         ("state_file", "/tmp"), ("state_file", "/dev/null"), ("env_file", "/nowhere"),
     ],
@@ -227,6 +235,7 @@ def test_an_invalid_value_is_reported_with_what_was_expected(
     text = load.problems(**{name: value})
     assert PREFIX + name in text
     assert re.search("expected|twice", text)
+    assert len(text) < 500
 
 
 def test_an_empty_item_of_a_dimension_is_a_host_without_one(load: Loader) -> None:

@@ -244,6 +244,8 @@ def test_certificates_and_keys_of_clients(load: Loader, tmp_path: Path) -> None:
         return load.problems(hosts=f"postgresql://pg1?sslmode=require&{query}")
 
     assert problem(sslcert=certificate, sslkey=key, sslrootcert=files.ca) == ""
+    files.ca.write_text(f"# K\u00e4se\n{files.ca.read_text()}")
+    assert problem(sslrootcert=files.ca) == ""
     assert "expected sslcert, too" in problem(sslkey=key)
     assert "no such file" in problem(sslcert=certificate)
     assert "OpenSSL" in problem(sslrootcert=key)

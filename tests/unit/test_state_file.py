@@ -28,7 +28,7 @@ def failed_over() -> World:
 
 
 def restarted(before: World) -> World:
-    """A new world of the same hosts that was told what the one before knew."""
+    """Another process with the same hosts and the memory of the previous one."""
     after = World(rules=Rules(max_fails=1))
     assert before.state.memory is not None
     after.state = after.state.restore(before.state.memory)
@@ -36,7 +36,7 @@ def restarted(before: World) -> World:
 
 
 class TestRecall:
-    def test_the_old_master_alone_is_not_named(self) -> None:
+    def test_the_old_master_alone_is_not_reported(self) -> None:
         alone: dict[str, Observation | Failure] = {
             "a": master(10),
             "b": refused(10),
@@ -47,24 +47,24 @@ class TestRecall:
         assert world.master is None
         assert "timeline 2 exists" in str(world["a"].reason)
 
-    def test_the_right_one_is_named_when_it_comes_back(self) -> None:
+    def test_the_master_is_reported_when_it_returns(self) -> None:
         world = restarted(failed_over()).see_all(a=master(10), b=refused(10), c=refused(10))
         assert world.see("b", master(20, timeline=2)).master == "b"
 
-    def test_an_undone_promotion_is_forgotten(self) -> None:
+    def test_a_reverted_promotion_is_discarded(self) -> None:
         world = restarted(failed_over())
         world.see_all(a=master(10), b=replica(10), c=replica(10)).see("a", master(15))
         assert world.master == "a"
         assert world.state.newest_timeline == 1
 
-    def test_a_stranger_that_answers_first_does_not_wipe_it_out(self) -> None:
+    def test_a_foreign_host_that_responds_first_does_not_replace_the_memory(self) -> None:
         world = restarted(failed_over()).see("c", master(10, timeline=9, system_identifier=42))
         world.see_all(a=master(10), b=refused(10))
         assert world["c"].excluded
         assert world.master is None
 
-    def test_an_identifier_that_can_be_read_only_now_is_no_other_cluster(self) -> None:
-        """A role may be given the right to read it, and nobody is a stranger before that."""
+    def test_an_identifier_that_becomes_readable_is_not_another_cluster(self) -> None:
+        """The privilege to read it may be granted later; until then no host is foreign."""
         hidden: dict[str, Any] = {"system_identifier": None}
         before = World().see_all(
             a=refused(0), b=master(0, timeline=2, **hidden), c=replica(0, timeline=2, **hidden)
@@ -77,8 +77,8 @@ class TestRecall:
         assert world.master is None
         assert world.state.newest_timeline == 2
 
-    def test_who_was_named_of_two_on_one_timeline_is_named_again(self) -> None:
-        """b was lost and c promoted, which had not followed b; then b came back."""
+    def test_the_reported_one_of_two_masters_on_one_timeline_is_reported_again(self) -> None:
+        """b was lost; c, which had not followed b, was promoted; then b returned."""
         before = World().see_all(a=refused(0), b=refused(0), c=master(0, timeline=2))
         before.see("b", master(5, timeline=2))
         assert before.master == "c"
@@ -86,17 +86,17 @@ class TestRecall:
         world.see_all(a=refused(10), b=master(10, timeline=2), c=master(10, timeline=2))
         assert world.master == "c"
 
-    def test_another_cluster_on_the_same_hosts_begins_anew(self) -> None:
+    def test_a_new_cluster_on_the_same_hosts(self) -> None:
         new = {"system_identifier": 42}
         world = restarted(failed_over())
         world.see_all(a=master(10, **new), b=replica(10, **new), c=replica(10, **new))
         assert world.master == "a"
 
-    def test_of_other_hosts_nothing_is_believed(self) -> None:
+    def test_a_memory_of_other_hosts_is_ignored(self) -> None:
         state = World().state
         assert state.restore(replace(MEMORY, evidence=frozenset({"other:5432"}))) is state
 
-    def test_nothing_is_kept_before_everybody_was_asked(self) -> None:
+    def test_nothing_is_stored_before_all_hosts_were_checked(self) -> None:
         world = World().see_all(a=master(0), b=replica(0))
         assert world.state.memory is None
         assert world.see("c", refused(0)).state.memory is not None

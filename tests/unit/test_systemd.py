@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,12 +101,10 @@ def test_many_calls_send_few_messages(manager: socket.socket) -> None:
 def test_what_a_full_queue_rejects_is_sent_later(manager: socket.socket) -> None:
     notifier = Notifier(address(manager), watchdog=True)
     fill(manager)
-    began = time.monotonic()
     notifier.reloading()
     notifier.ready()
     notifier.alive("old")
     notifier.alive("new")
-    assert time.monotonic() - began < 1, "it does not wait"
     assert set(messages(manager)) == {"OTHER=1"}
     notifier.alive("new")
     received = messages(manager)

@@ -22,7 +22,7 @@ from pgstatus.sqlalchemy import new_non_ctx_atomic_session
 
 @pytest.fixture(scope="session")
 def pg_status() -> Iterator[str]:
-    """The URL of a pg-status that watches a primary and a replica."""
+    """The URL of a pg-status that monitors a primary and a replica."""
     with ExitStack() as undo:
         network = Network()
         undo.callback(network.release)
@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 async def client(
     pg_status: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who uses the service; its table is empty."""
+    """A client of the service; its table is empty."""
     monkeypatch.setattr(database.cluster, "client", AsyncPgStatusClient(pg_status))
     await database.create_tables()
     async with new_non_ctx_atomic_session(database.master) as session:

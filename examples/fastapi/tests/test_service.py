@@ -1,4 +1,4 @@
-"""Honest tests: the service has its own sessions and commits for itself."""
+"""Tests in which the service has its own sessions and commits them."""
 
 import httpx
 import pytest
@@ -35,7 +35,7 @@ async def test_atomic_part(client: httpx.AsyncClient) -> None:
     assert await committed() == ["kept"]
 
 
-async def test_side_by_side(client: httpx.AsyncClient) -> None:
+async def test_concurrent_queries(client: httpx.AsyncClient) -> None:
     for body in ("a", "b", "b"):
         await client.post("/notes", params={"body": body})
     answer = await client.get("/counts", params={"bodies": ["a", "b", "c"]})

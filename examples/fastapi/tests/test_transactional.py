@@ -1,4 +1,4 @@
-"""Quick tests: the service works in the test's transaction, which is rolled back at the end."""
+"""Fast tests: the service uses the test's transaction, which is rolled back at the end."""
 
 from collections.abc import AsyncIterator
 
@@ -8,24 +8,15 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.fastapi.database import Note, master, replica
-from pgstatus.sqlalchemy.test_utils import (
-    put_savepoint_session_in_ctx,
-    rollback_session,
-    set_test_context,
-)
+from pgstatus.sqlalchemy.test_utils import rolled_back_test_context
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def session(client: httpx.AsyncClient) -> AsyncIterator[AsyncSession]:
-    """The test's own session. What the service reads from replicas, it reads from here too."""
-    async with (
-        rollback_session(master) as session,
-        set_test_context(),
-        put_savepoint_session_in_ctx(master, session),
-        put_savepoint_session_in_ctx(replica, session),
-    ):
+    """The test's own session; reads of the service from replicas use its transaction too."""
+    async with rolled_back_test_context(master, replica) as session:
         yield session
 
 
@@ -44,7 +35,12 @@ async def test_read(client: httpx.AsyncClient, session: AsyncSession) -> None:
     assert (await client.get("/notes/0")).status_code == 404
 
 
-async def test_nothing_is_left_of_the_others(
-    client: httpx.AsyncClient, session: AsyncSession
-) -> None:
+async def test_concurrent_queries(client: httpx.AsyncClient, session: AsyncSession) -> None:
+    session.add(Note(body="a"))
+    await session.commit()  # of a savepoint
+    answer = await client.get("/counts", params={"bodies": ["a", "b"]})
+    assert answer.json() == {"a": 1, "b": 0}
+
+
+async def test_other_tests_leave_no_rows(client: httpx.AsyncClient, session: AsyncSession) -> None:
     assert await session.scalar(select(func.count()).select_from(Note)) == 0

@@ -109,7 +109,9 @@ class Deferred(Exception):  # noqa: N818  # not an error: the request is resumed
 
 def exchange_of(req: falcon.Request) -> Exchange:
     """The exchange of a request; one without effect under another server."""
-    exchange: Exchange = req.env.setdefault(KEY, Exchange())
+    exchange: Exchange | None = req.env.get(KEY)
+    if exchange is None:
+        exchange = req.env[KEY] = Exchange()
     return exchange
 
 

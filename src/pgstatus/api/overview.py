@@ -19,7 +19,7 @@ def overview(
     now: float,
     at: datetime,
 ) -> Mapping[str, object]:
-    """What the status page shows; ``now`` on the snapshot's clock, ``at`` the same for people."""
+    """The data of the status page. ``now`` is on the snapshot's clock, ``at`` the same in UTC."""
     master = snapshot.master
     return {
         "version": __version__,

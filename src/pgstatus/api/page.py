@@ -1,4 +1,4 @@
-"""The status page, ``/``, and what it shows, ``/overview``."""
+"""The status page, ``/``, and its data, ``/overview``."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from pgstatus.api.service import Service
 
 
 class Page(Resource):
-    """One file that loads nothing but ``/overview``, and may not: it is known by its hashes."""
+    """One file that loads only ``/overview``; the content security policy permits nothing else."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -31,7 +31,7 @@ class Page(Resource):
 
 
 class Overview(Resource):
-    """What the page shows; also while the other endpoints refuse, because it says so."""
+    """The data of the page; also available while the other endpoints return 503."""
 
     from_snapshot = False  # ages and history
 
@@ -45,7 +45,7 @@ class Overview(Resource):
 
 
 def _content_security_policy(page: str) -> str:
-    """Nothing but the page's own style and script may be used. Source: W3C CSP Level 3."""
+    """Permits only the style and script of the page itself. Source: W3C CSP Level 3."""
     style, script = (
         b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for tag in ("style", "script")

@@ -1,5 +1,5 @@
-"""Whether to use it, in a status code: for whoever runs pg-status (``/live``, ``/ready``,
-``/health``, ``/version``) and for load balancers (``/is_master``, ``/is_replica``, ``/is_alive``).
+"""Health as a status code: of this instance (``/live``, ``/ready``, ``/health``, ``/version``), and
+of one host for load balancers (``/is_master``, ``/is_replica``, ``/is_alive``).
 """
 
 import falcon
@@ -18,10 +18,10 @@ class Version(Resource):
 
 
 class Live(Resource):
-    from_snapshot = False  # the header
+    from_snapshot = False  # because of the header
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # `pg-status reload` waits for the next one.
+        # `pg-status reload` waits until it changes.
         resp.set_header("X-Pg-Status-Reloads", self.service.reloads())
         params.send_text(resp, "OK")
 
@@ -34,7 +34,7 @@ class Ready(Resource):
 
 
 class Health(Resource):
-    """Should this instance be asked at all?"""
+    """The instance has an answer to at least one question."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
@@ -44,7 +44,7 @@ class Health(Resource):
 
 
 class _HostCheck(Resource):
-    """Is the host what it should be? 200, or 503 with the reason."""
+    """200 if the condition holds for a host; 503 with the reason if not."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         snapshot = self.service.snapshot()
@@ -52,37 +52,37 @@ class _HostCheck(Resource):
         if status is None:
             resp.status = falcon.HTTP_404
             return
-        reason = self.complaint(req, snapshot, status)
+        reason = self.objection(req, snapshot, status)
         if reason is not None:
             raise Refused(falcon.HTTP_503, f"{status.host}: {reason}")
         params.send_text(resp, "OK")
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # HAProxy's `option httpchk` asks with OPTIONS where it is not told otherwise.
+        # The default method of HAProxy's `option httpchk`.
         self.on_get(req, resp)
 
-    def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
+    def objection(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
         raise NotImplementedError
 
 
 class IsMaster(_HostCheck):
-    """``/master`` names it."""
+    """The host is the answer of ``/master``."""
 
-    def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
+    def objection(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
         return None if status.master else why_not_master(status)
 
 
 class IsReplica(_HostCheck):
-    """``/replica`` with the same limits may name it."""
+    """The host may be the answer of ``/replica`` with the same limits."""
 
-    def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
+    def objection(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
         return refusal(
             snapshot, status, params.question(req, Kind.REPLICA, self.service.thresholds)
         )
 
 
 class IsAlive(_HostCheck):
-    """It answered not too long ago, and has since failed to fewer than ``max_fails`` times."""
+    """The host responded recently, and fewer than ``max_fails`` checks have failed since."""
 
-    def complaint(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
+    def objection(self, req: falcon.Request, snapshot: Snapshot, status: HostStatus) -> str | None:
         return None if status.alive else status.reason

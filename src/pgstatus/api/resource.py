@@ -1,4 +1,4 @@
-"""What every resource does alike: GET, HEAD and OPTIONS, and saying whether it may be replayed."""
+"""The common part of all resources: GET, HEAD and OPTIONS, and whether responses are cacheable."""
 
 import falcon
 
@@ -8,10 +8,10 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Resource:
-    """A path that is asked with GET."""
+    """A path with a response to GET."""
 
     from_snapshot = True
-    """Its answers depend on nothing but the request and the snapshot."""
+    """The response depends on the request and the snapshot only."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -20,7 +20,7 @@ class Resource:
         raise NotImplementedError
 
     def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # Falcon leaves the body out and keeps its length.
+        # Falcon omits the body and keeps Content-Length.
         self.on_get(req, resp)
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -15,8 +15,9 @@ from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
 from pgstatus.core.view import view
-from pgstatus.monitor.monitor import outcome
-from pgstatus.monitor.probe import Probe, Shortcoming
+from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.prober import outcome
+from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.load import Settings
 from pgstatus.settings.target import Target
 
@@ -34,9 +35,12 @@ def check_hosts(settings: Settings, out: TextIO = sys.stdout) -> int:
             missing.setdefault(shortcoming, []).append(str(status.host))
     master = snapshot.master
     out.write(f"master: {master.host if master else f'none: {snapshot.no_master}'}\n")
-    for shortcoming, hosts in missing.items():
-        out.write(f"\n{', '.join(hosts)}: {shortcoming.text}. As a superuser, on the master:\n")
-        out.write(f"    {shortcoming.remedy}\n")
+    # One privilege can remedy several shortcomings.
+    for remedy in dict.fromkeys(shortcoming.remedy for shortcoming in missing):
+        for shortcoming, hosts in missing.items():
+            if shortcoming.remedy == remedy:
+                out.write(f"\n{', '.join(hosts)}: {shortcoming.text}.")
+        out.write(f"\nAs a superuser, on the master:\n    {remedy}\n")
     return 1 if any(isinstance(result, Failure) for result, _ in results) else 0
 
 

@@ -54,12 +54,15 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
-    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
-
+    # Before the imports, which take most of the time of a start. A reload that is requested
+    # meanwhile is done after it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
+    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
+
     environ = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
     return serve(os.environ, lambda: load(environ))
 
@@ -88,6 +91,12 @@ def _explain(options: argparse.Namespace) -> int:
     from pgstatus.cli.show import show_explanation  # noqa: PLC0415
 
     return show_explanation(_instance(options), options.question)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from pgstatus.cli.reload import reload_and_wait  # noqa: PLC0415
+
+    return reload_and_wait(_instance(options), options.pid)
 
 
 def _health(options: argparse.Namespace) -> int:
@@ -191,7 +200,15 @@ def _parser() -> argparse.ArgumentParser:
         + _UNUSABLE,
     )
     health.set_defaults(run=_health)
-    for command in (hosts, explain, health):
+    reload = commands.add_parser(
+        "reload",
+        help="have a running instance read its configuration again, and wait for the result",
+        epilog="Exit status: 0 the configuration is in effect; 1 it was refused, or the instance "
+        "cannot be reached; " + _UNUSABLE,
+    )
+    reload.set_defaults(run=_reload)
+    reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
+    for command in (hosts, explain, health, reload):
         _add_instance(command)
     health.add_argument(
         "path",

@@ -7,7 +7,7 @@ and therefore needs neither curl nor a shell.
 import http.client
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ class Response:
 
     status: int
     body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -85,7 +86,8 @@ class Instance:
         try:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
-            return Response(response.status, response.read().decode(errors="replace"))
+            body = response.read().decode(errors="replace")
+            return Response(response.status, body, dict(response.headers))
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise UnreachableError(f"no response from {self.url}: {error}") from None
         finally:

@@ -4,23 +4,22 @@ An answer is *fresh* for ``max_age``, and *usable* for ``stale_if_error`` if pg-
 
 A replica's answer also serves every ``min_lsn`` at or before its position, because replay only
 moves forward. pg-status names replicas in turn, so such answers are kept for each host, and used in
-turn: each for a few requests at first, and without limit as soon as pg-status has named a host
-again, which means that every host in turn is known.
+turn: each for a few callers at first, and without limit as soon as every host in turn is known.
 """
 
 import threading
 from typing import Any
 
-from pgstatus.client.errors import WITHDRAWN
 from pgstatus.client.lsn import parse_lsn, parse_position
 from pgstatus.client.model import ChosenHost
 from pgstatus.client.request import Request
 
-NOBODY = WITHDRAWN  # the former name
 # A program uses a handful of different requests.
 MAX_ENTRIES = 512
-# How often an answer serves a position while it is not known which hosts are in turn.
+# How many callers an answer serves while it is not known which hosts are in turn.
 USES = 3
+# A replica that was named this long ago, in seconds, is probably still in turn.
+RECENT_SECONDS = 1.0
 
 _ANY_TIMELINE = 0
 _Key = tuple[str, tuple[tuple[str, str], ...], int | None]
@@ -30,13 +29,17 @@ _Key = tuple[str, tuple[tuple[str, str], ...], int | None]
 class _Entry:
     """An answer and the time before its request was sent."""
 
-    __slots__ = ("at", "lsn", "uses", "value")
+    __slots__ = ("at", "uses", "value")
 
     def __init__(self, value: Any, at: float) -> None:
         self.value = value
         self.at = at
-        self.lsn = _replayed(value)
         self.uses = 0
+
+    def is_past(self, position: int) -> bool:
+        """Whether it names a replica that has replayed this position."""
+        lsn = _replayed(self.value)
+        return lsn is not None and lsn >= position
 
 
 class _Turn:
@@ -55,6 +58,7 @@ class AnswerCache:
     def __init__(self, max_age: float, stale_if_error: float) -> None:
         self._max_age = max_age
         self._stale_if_error = max(stale_if_error, max_age)
+        self._recent = max(RECENT_SECONDS, max_age)
         self._turns: dict[_Key, _Turn] = {}
         self._lock = threading.Lock()
 
@@ -76,10 +80,6 @@ class AnswerCache:
                 is not None
             )
 
-    def is_shared(self, request: Request, answer: Any) -> bool:
-        """Whether any number of callers may use the answer to one request."""
-        return request.min_lsn is None or self._max_age <= 0 or _replayed(answer) is None
-
     def store(self, request: Request, answer: Any, asked_at: float) -> None:
         """Keep an answer. ``asked_at`` is the time before its request was sent."""
         entry = _Entry(answer, asked_at)
@@ -89,19 +89,24 @@ class AnswerCache:
                 turn.entries = {None: entry}
                 return
             timeline, position = parse_position(request.min_lsn)
-            if entry.lsn is None or entry.lsn < position:
+            if not entry.is_past(position):
                 # The master, because no replica has replayed so far: a replica soon will have.
                 return
             turn = self._turn(request, timeline or _ANY_TIMELINE)
             host = (answer.host, answer.port)
             previous = turn.entries.pop(host, None)
-            turn.entries[host] = entry
+            recent = {
+                other: entry
+                for other, entry in turn.entries.items()
+                if entry.at > asked_at - self._recent
+            }
+            # pg-status named a host again, and all the others: the turn has come round.
             turn.complete = (
                 previous is not None
-                and previous.at > asked_at - self._max_age
-                and previous.lsn is not None
-                and previous.lsn >= position
+                and all(each.is_past(position) for each in (previous, *recent.values()))
+                and min(each.at for each in (previous, *recent.values())) > asked_at - self._max_age
             )
+            turn.entries = {**recent, host: entry}
 
     def forget(self, request: Request) -> None:
         """pg-status withdrew the answer: drop it, and the answers that follow from it."""
@@ -140,7 +145,7 @@ class AnswerCache:
             if turn is None:
                 continue
             for host, entry in turn.entries.items():
-                if entry.lsn is None or entry.lsn < position or entry.at <= since:
+                if entry.at <= since or not entry.is_past(position):
                     continue
                 if limited and not turn.complete and entry.uses >= USES:
                     continue
@@ -168,6 +173,9 @@ def _is_master(entry: _Entry) -> bool:
 
 def _replayed(answer: Any) -> int | None:
     """The position that a replica has replayed."""
-    if isinstance(answer, ChosenHost) and answer.role == "replica" and answer.lsn is not None:
+    if not isinstance(answer, ChosenHost) or answer.role != "replica" or answer.lsn is None:
+        return None
+    try:
         return parse_lsn(answer.lsn)
-    return None
+    except (ValueError, TypeError):
+        return None

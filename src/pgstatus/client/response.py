@@ -1,20 +1,21 @@
 """From the bytes of an HTTP response to a value or an error. No input or output."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pgstatus.client.errors import (
+    ClientError,
     NoHostError,
     NotReadyError,
     RefusedError,
     SplitBrainError,
     UnreachableError,
 )
-from pgstatus.client.lsn import parse_lsn
 from pgstatus.client.model import ChosenHost, HostStatus
+
+T = TypeVar("T")
 
 
 class Response(NamedTuple):
@@ -27,28 +28,12 @@ class Response(NamedTuple):
 
 def read_chosen(response: Response) -> ChosenHost:
     """The response to a request that selects one host."""
-    with _malformed(response):
-        answer = _content(response)
-        if answer.get("lsn") is not None:
-            parse_lsn(answer["lsn"])
-        return ChosenHost(
-            host=answer["host"],
-            # pg-status 2.2 sends only the name, and supports only the default port.
-            port=answer.get("port", 5432),
-            role=answer.get("role", "unknown"),
-            lag_ms=answer.get("lag_ms"),
-            lag_bytes=answer.get("lag_bytes"),
-            lsn=answer.get("lsn"),
-            dc=answer.get("dc"),
-            geo=answer.get("geo"),
-            stale=answer.get("stale", False),
-        )
+    return _read(response, _chosen_host)
 
 
 def read_hosts(response: Response) -> tuple[HostStatus, ...]:
     """The response of ``/hosts``."""
-    with _malformed(response):
-        return tuple(_host_status(entry) for entry in _content(response))
+    return _read(response, _host_statuses)
 
 
 def find_host(hosts: Iterable[HostStatus], name: str) -> HostStatus:
@@ -61,6 +46,25 @@ def find_host(hosts: Iterable[HostStatus], name: str) -> HostStatus:
         if wanted in {status.host.lower(), f"{status.host.lower()}:{status.port}"}:
             return status
     raise NoHostError(f"pg-status has no host {name!r}")
+
+
+def _chosen_host(answer: dict[str, Any]) -> ChosenHost:
+    return ChosenHost(
+        host=answer["host"],
+        # pg-status 2.2 sends only the name, and supports only the default port.
+        port=answer.get("port", 5432),
+        role=answer.get("role", "unknown"),
+        lag_ms=answer.get("lag_ms"),
+        lag_bytes=answer.get("lag_bytes"),
+        lsn=answer.get("lsn"),
+        dc=answer.get("dc"),
+        geo=answer.get("geo"),
+        stale=answer.get("stale", False),
+    )
+
+
+def _host_statuses(entries: list[dict[str, Any]]) -> tuple[HostStatus, ...]:
+    return tuple(_host_status(entry) for entry in entries)
 
 
 def _host_status(entry: dict[str, Any]) -> HostStatus:
@@ -94,35 +98,31 @@ def _host_status(entry: dict[str, Any]) -> HostStatus:
     )
 
 
-def _content(response: Response) -> Any:
-    """The JSON of a 200 response; the error that any other response stands for."""
+def _read(response: Response, convert: Callable[[Any], T]) -> T:
+    """The content of a 200 response; any other response is an error."""
     url, status, body = response
-    if status == 200:
-        return json.loads(body)
-    fields = _fields(body)
-    if status == 404:
-        raise NoHostError(f"no host matches {url}: {_reason(body, fields, 'reason')}")
-    reason = _reason(body, fields, "error_text")
-    if status == 503 and isinstance(fields.get("split_brain"), list):
-        raise SplitBrainError(map(str, fields["split_brain"]), f"{url}: {reason}")
-    if status == 503:
-        raise NotReadyError(f"pg-status is not ready: {reason}")
-    if 400 <= status < 500:
-        raise RefusedError(status, f"pg-status refused {url} with status {status}: {reason}")
-    raise UnreachableError(f"{url}: unexpected status {status}, the server is not pg-status")
-
-
-@contextmanager
-def _malformed(response: Response) -> Iterator[None]:
-    """A response that cannot be read is not one of pg-status."""
+    if status != 200:
+        raise _error(url, status, body)
     try:
-        yield
-    except (RefusedError, NoHostError):  # also ValueError and LookupError
-        raise
+        return convert(json.loads(body))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnreachableError(
-            f"{response.url}: unexpected response, the server is not pg-status ({error!r})"
+            f"{url}: unexpected response, the server is not pg-status ({error!r})"
         ) from error
+
+
+def _error(url: str, status: int, body: bytes) -> ClientError:
+    fields = _fields(body)
+    if status == 404:
+        return NoHostError(f"no host matches {url}: {_reason(body, fields, 'reason')}")
+    reason = _reason(body, fields, "error_text")
+    if status == 503 and isinstance(fields.get("split_brain"), list):
+        return SplitBrainError(map(str, fields["split_brain"]), f"{url}: {reason}")
+    if status == 503:
+        return NotReadyError(f"pg-status is not ready: {reason}")
+    if 400 <= status < 500:
+        return RefusedError(status, f"pg-status refused {url} with status {status}: {reason}")
+    return UnreachableError(f"{url}: unexpected status {status}, the server is not pg-status")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -6,21 +6,12 @@ A caller that is cancelled or interrupted does not affect the others.
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from pgstatus.client.errors import UnreachableError
-
-T = TypeVar("T")
-
-
-class Shared(NamedTuple):
-    """A result, and whether this caller started the run that produced it."""
-
-    result: Any
-    is_own: bool
 
 
 class AsyncSharing:
@@ -30,13 +21,12 @@ class AsyncSharing:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def run(self, key: Hashable, work: Callable[[], Awaitable[Any]]) -> Shared:
+    async def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """The result of ``work``, or of the run with the same key that is in progress."""
         task = self._find(key)
-        is_own = task is None
-        return Shared(await asyncio.shield(task or self._start(key, work)), is_own)
+        return await asyncio.shield(self._start(key, work) if task is None else task)
 
-    def start(self, key: Hashable, work: Callable[[], Awaitable[Any]]) -> None:
+    def start(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run ``work`` in the background, unless a run with the same key is in progress."""
         if self._find(key) is None:
             self._start(key, work)
@@ -58,8 +48,10 @@ class AsyncSharing:
             # ended with it.
             self._loop, self._running = loop, {}
 
-    def _start(self, key: Hashable, work: Callable[[], Awaitable[Any]]) -> "asyncio.Task[Any]":
-        task = asyncio.ensure_future(work())
+    def _start(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work())
         self._running[key] = task
         task.add_done_callback(partial(self._ended, key))
         return task
@@ -77,12 +69,12 @@ class Sharing:
     def __init__(self) -> None:
         self._reset()
 
-    def run(self, key: Hashable, work: Callable[[], Any]) -> Shared:
+    def run(self, key: Hashable, work: Callable[[], Any]) -> Any:
         """The result of ``work``, or of the run with the same key that is in progress."""
         future, is_own = self._join(key)
         if is_own:
             self._run(key, work, future)
-        return Shared(future.result(), is_own)
+        return future.result()
 
     def start(self, key: Hashable, work: Callable[[], Any]) -> None:
         """Run ``work`` in the background, unless a run with the same key is in progress."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,9 +20,11 @@ from pgstatus.client.transport import Transport
 T = TypeVar("T")
 
 # How long a caller waits for a new answer if a previous one is usable, in seconds.
-PATIENCE = 0.03
+PATIENCE = 0.05
 # While pg-status does not respond, and answers are usable, it is asked again at this interval.
 RETRY_SECONDS = 0.5
+# How many requests with the same position may be in progress: divisible by 2, 3 and 4 replicas.
+TURNS = 12
 
 
 class PgStatusClient:
@@ -58,6 +61,7 @@ class PgStatusClient:
         self._deadline = deadline
         self._cache = AnswerCache(max_age, stale_if_error)
         self._sharing = Sharing()
+        self._turn = count()
         self._responds = True
         self._retry_at = 0.0
 
@@ -181,17 +185,12 @@ class PgStatusClient:
 
     def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
         """Send the request, unless the same one is in progress."""
-        until = time.monotonic() + PATIENCE
-        work = partial(self._fetch, request, read, seconds)
-        while True:
-            answer: T
-            answer, is_own = self._sharing.run((request, seconds), work)
-            if is_own or self._cache.is_shared(request, answer) or time.monotonic() >= until:
-                return answer
-            # The other callers take the other replicas, as in the turn of pg-status.
-            other: T | None = self._cache.fresh(request, time.monotonic())
-            if other is not None:
-                return other
+        # pg-status answers positions by the replicas in turn: not all callers share one answer.
+        turn = next(self._turn) % TURNS if request.min_lsn is not None else 0
+        answer: T = self._sharing.run(
+            (request, seconds, turn), partial(self._fetch, request, read, seconds)
+        )
+        return answer
 
     def _refresh(self, request: Request, read: Callable[[Response], Any]) -> None:
         """Send the request in the background, if it is time to."""
@@ -199,7 +198,7 @@ class PgStatusClient:
         if now >= self._retry_at:
             self._retry_at = now + self._deadline + RETRY_SECONDS
             self._sharing.start(
-                (request, self._deadline), partial(self._fetch, request, read, self._deadline)
+                (request, self._deadline, 0), partial(self._fetch, request, read, self._deadline)
             )
 
     def _fetch(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:

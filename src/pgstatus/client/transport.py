@@ -6,16 +6,24 @@ The exceptions of the HTTP library become those of the client here and nowhere e
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import anyio
 import httpcore2
 
+from pgstatus.client.compat import timeout
 from pgstatus.client.deadline import DeadlineBackend
 from pgstatus.client.endpoint import Endpoint
-from pgstatus.client.errors import DeadlineError, UnreachableError
+from pgstatus.client.errors import ClientError, DeadlineError, UnreachableError
 from pgstatus.client.response import Response
+
+# On Python 3.10, asyncio has a TimeoutError of its own.
+_TIMEOUTS = (httpcore2.TimeoutException, TimeoutError, asyncio.TimeoutError)
+_FAILURES = (
+    *_TIMEOUTS,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    OSError,
+    UnicodeError,  # the host name is invalid
+)
 
 
 class AsyncTransport:
@@ -30,10 +38,16 @@ class AsyncTransport:
     async def get(self, target: str, deadline: float) -> Response:
         """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
         url = self._endpoint.origin + target
-        with _translated(url), anyio.fail_after(deadline):
-            response = await self._open().request(
-                "GET", url, headers=self._endpoint.headers, extensions=_extensions(self._endpoint)
-            )
+        extensions = _extensions(self._endpoint)
+        # The library does not close a connection if its handshake is cancelled: it ends earlier.
+        extensions["timeout"] = {"connect": 0.9 * deadline}
+        try:
+            async with timeout(deadline):
+                response = await self._open().request(
+                    "GET", url, headers=self._endpoint.headers, extensions=extensions
+                )
+        except _FAILURES as error:
+            raise _translated(error, url) from error
         return Response(url, response.status, response.content)
 
     async def close(self) -> None:
@@ -76,10 +90,12 @@ class Transport:
             "write": until,
             "read": until,
         }
-        with _translated(url):
+        try:
             response = self._open().request(
                 "GET", url, headers=self._endpoint.headers, extensions=extensions
             )
+        except _FAILURES as error:
+            raise _translated(error, url) from error
         return Response(url, response.status, response.content)
 
     def close(self) -> None:
@@ -106,16 +122,7 @@ def _extensions(endpoint: Endpoint) -> dict[str, object]:
     return {} if endpoint.server_name is None else {"sni_hostname": endpoint.server_name}
 
 
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (httpcore2.TimeoutException, TimeoutError) as error:
-        raise DeadlineError(f"pg-status did not respond within the deadline: {url}") from error
-    except (
-        httpcore2.NetworkError,
-        httpcore2.ProtocolError,
-        OSError,
-        UnicodeError,  # a host name that is none
-    ) as error:
-        raise UnreachableError(f"no response from {url}: {error}") from error
+def _translated(error: Exception, url: str) -> ClientError:
+    if isinstance(error, _TIMEOUTS):
+        return DeadlineError(f"pg-status did not respond within the deadline: {url}")
+    return UnreachableError(f"no response from {url}: {error}")

@@ -7,6 +7,7 @@ assignment makes it the one in use. Connections stay open and no request is lost
 import logging
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -24,7 +25,7 @@ from pgstatus.monitor.waiters import Waiter
 from pgstatus.outputs.hook import Hook
 from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings
+from pgstatus.settings.load import Settings, needs_restart
 from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Checks, Requests
 from pgstatus.telemetry.history import History
@@ -34,15 +35,13 @@ log = logging.getLogger(__name__)
 # The two monitors of a reload see a promotion some milliseconds apart. If they report different
 # masters for longer, the configurations are the reason.
 _AGREES_WITHIN = 1.0
+# Seconds that a monitoring thread gets to end when the process stops.
+_PATIENCE = 0.3
 # Failures of the monitoring thread within so many seconds that end the process.
 _FAILURES, _FAILURE_PERIOD = 3, 60.0
-# Variables that take effect at the next start only, and their fields in the settings.
-_FIXED = {
-    "pg_status__http_listen_address": "listen_address",
-    "pg_status__http_port": "listen_port",
-    "pg_status__http_socket_mode": "socket_mode",
-    "pg_status__log_format": "log_format",
-}
+# Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
+# supersedes it.
+_BETWEEN_RELOADS = 0.1
 
 
 class Runtime:
@@ -74,6 +73,7 @@ class Runtime:
         """Protects the replacement of a generation."""
         self._next: Generation | None = None
         self._is_ready = False
+        self._is_stopping = False
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._must_restart: set[Generation] = set()
         self._reload_requested = False
@@ -96,7 +96,7 @@ class Runtime:
         self._hook.stop()
         # Without the lock: a monitor that is publishing may need it to end.
         for generation in generations:
-            generation.stop(0.5)
+            generation.stop(_PATIENCE)
 
     # The backend of the HTTP server.
 
@@ -112,6 +112,10 @@ class Runtime:
         """The response to a request."""
         return self._current.application.respond(environ, exchange)
 
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """The API as a WSGI application, for other servers."""
+        return self._current.application.wsgi(environ, start_response)
+
     def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
         """Call ``wake`` when a snapshot answers the question; None: not possible now."""
         return self._current.waiters.add(question, wake)
@@ -122,6 +126,7 @@ class Runtime:
 
     def release_waiting(self) -> None:
         """Answer all waiting requests now: the process stops."""
+        self._is_stopping = True
         self._current.waiters.close()
 
     # Called by the main thread.
@@ -135,7 +140,7 @@ class Runtime:
         """Do what signals and other threads have requested; at least once a second."""
         if self._must_restart:
             self._restart_failed()
-        if self._reload_requested and not self._reloading:
+        if self._reload_requested and not self._reloading and not self._is_stopping:
             self._notifier.reloading()
             self._reloading = True
             try:
@@ -166,6 +171,7 @@ class Runtime:
             while self._reload_requested:
                 self._reload_requested = False
                 self._reload_once()
+                time.sleep(_BETWEEN_RELOADS)
         finally:
             self._reloading = False
 
@@ -321,9 +327,8 @@ class Runtime:
 def _warn(settings: Settings, before: Settings) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
-    for name, field in _FIXED.items():
-        if getattr(settings, field) != getattr(before, field):
-            log.warning("%s has changed; the change takes effect after a restart", name)
+    for name in needs_restart(before, settings):
+        log.warning("%s has changed; the change takes effect after a restart", name)
 
 
 def _summary(snapshot: Snapshot) -> str:

@@ -70,10 +70,8 @@ class Watchdog:
             _MISSED,
             INTERVAL,
         )
-        logs.flush()
         try:
-            faulthandler.dump_traceback(logs.stderr(), all_threads=True)
-        except (OSError, ValueError, RuntimeError, AttributeError):
-            pass  # stderr is closed
+            if logs.flush():  # otherwise this would wait for stderr, too
+                faulthandler.dump_traceback(logs.stderr(), all_threads=True)
         finally:
             os._exit(os.EX_SOFTWARE)

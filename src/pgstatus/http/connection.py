@@ -121,6 +121,10 @@ class Connection:
         """No request is being answered: it may be closed in favour of another connection."""
         return self.state is State.READING or self.state is State.HANDSHAKE
 
+    def owns(self, fileobj: object) -> bool:
+        """``fileobj`` is the socket of this connection."""
+        return fileobj is self._sock
+
     def start(self) -> None:
         """Read the first request if it has been received."""
         self._readable(self._sock)

@@ -46,6 +46,8 @@ class Loop:
     """
 
     def __init__(self) -> None:
+        self.on_error: Callable[[Any], object] = lambda fileobj: None
+        """Called with the file whose callback has raised an exception; None for other calls."""
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_open = True
@@ -114,11 +116,14 @@ class Loop:
             found = callbacks.get(fd)
             # A callback before may have closed it.
             if found is not None:
-                found[0](found[1])
+                try:
+                    found[0](found[1])
+                except Exception:  # one client, or a moment without memory, must not end the loop
+                    self.on_error(found[1])
         while timers and timers[0].when <= now:
             callback = heapq.heappop(timers).callback
             if callback is not None:
-                callback()
+                self._run(callback)
 
     def close(self) -> None:
         """Stop watching files. `wake` and `call` may still be called."""
@@ -133,4 +138,10 @@ class Loop:
             os.eventfd_read(self._wakeup)
         # Not those that are added meanwhile: other files come first.
         for _number in range(len(self._calls)):
-            self._calls.popleft()()
+            self._run(self._calls.popleft())
+
+    def _run(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            self.on_error(None)

@@ -24,7 +24,7 @@ class Reply:
         self._date: bytes | None = None
         self.data = b""
         self.tally = tally
-        """Its counter, increased by whoever sends it."""
+        """Its counter, which the sender increases."""
         self.closes = closes
         """The connection ends with it."""
         self.unread = unread

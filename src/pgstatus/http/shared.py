@@ -30,6 +30,9 @@ class OpenConnection(Protocol):
     def is_idle(self) -> bool:
         """No request is being answered."""
 
+    def owns(self, fileobj: object) -> bool:
+        """``fileobj`` is its socket."""
+
     def close(self) -> None:
         """Close it without a response."""
 

@@ -5,15 +5,15 @@ import ssl
 
 from pgstatus.http.loop import READ, WRITE
 
-# A record holds no more; received is about as much at a time.
+# The size of a TLS record, and of one receive.
 _RECORD = _RECEIVE = 16 * 1024
 
 
 class TlsSocket:
     """A TLS connection that behaves as a plain socket that never blocks: `BlockingIOError`.
 
-    OpenSSL does not get hold of the socket. It would go on reading for as long as a client sends
-    what is no data (key updates), and the event loop would wait for it.
+    OpenSSL works on memory, not on the socket. Otherwise it would read for as long as a client
+    sends records without data (key updates), and block the event loop.
     """
 
     __slots__ = (
@@ -28,16 +28,19 @@ class TlsSocket:
         self._arrived, self._written = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._arrived, self._written, server_side=True)
         self._to_send = b""
-        """Encrypted, not yet taken by the client."""
+        """Encrypted, not taken by the client."""
         self._owed = 0
-        """So many bytes of the caller's are in it."""
+        """The number of plain bytes in it."""
         self._ready = b""
         """Decrypted together with the end of the handshake."""
         self._ended = False
-        """The client has said that it will send no more."""
+        """The client has closed its side."""
 
     def shake_hands(self) -> int:
-        """Go on with the handshake: what to wait for, READ or WRITE; 0: it is done. OSError."""
+        """Continue the handshake; the event to wait for, READ or WRITE; 0: it is complete.
+
+        OSError: it failed.
+        """
         done = False
         try:
             data = self._sock.recv(_RECEIVE)
@@ -45,7 +48,7 @@ class TlsSocket:
             pass
         else:
             if not data:
-                raise ConnectionResetError("the client left in the middle of the handshake")
+                raise ConnectionResetError("the client closed the connection during the handshake")
             self._arrived.write(data)
         try:
             self._tls.do_handshake()
@@ -53,7 +56,7 @@ class TlsSocket:
         except ssl.SSLWantReadError:
             pass
         finally:
-            # Also when it fails: what is to be sent then says why.
+            # Also if it fails: an alert with the reason is sent.
             flushed = self._flush()
         if not flushed:
             return WRITE
@@ -63,11 +66,11 @@ class TlsSocket:
 
     @property
     def has_certificate(self) -> bool:
-        """The client has shown one, and it is good."""
+        """The client presented a valid certificate."""
         return bool(self._tls.getpeercert())
 
     def recv(self, size: int) -> bytes:
-        """What has arrived of at most ``size`` encrypted bytes; empty: the client has ended."""
+        """The data in at most ``size`` received bytes; empty: the client has closed its side."""
         if not self._ready:
             received = self._sock.recv(size)
             if not received:
@@ -80,7 +83,7 @@ class TlsSocket:
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        """How many bytes the kernel took; after BlockingIOError the same have to be sent again."""
+        """The number of bytes sent; after BlockingIOError the same bytes must be sent again."""
         if not self._to_send:
             self._owed = self._tls.write(data[:_RECORD])
         if not self._flush():
@@ -92,7 +95,7 @@ class TlsSocket:
         self._sock.close()
 
     def _flush(self) -> bool:
-        """Send what is encrypted; False while the client does not take it."""
+        """Send what is encrypted; False: the client does not take all of it now."""
         self._to_send += self._written.read()
         while self._to_send:
             try:
@@ -103,7 +106,7 @@ class TlsSocket:
         return True
 
     def _decrypted(self) -> bytes:
-        """All that can be decrypted of what has arrived."""
+        """All data that can be decrypted now."""
         parts = []
         try:
             while part := self._tls.read(_RECORD):

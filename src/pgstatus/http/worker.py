@@ -86,6 +86,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.sockets = listeners
         self.alive = True
         self.shared = Shared(backend, requests, keepalive=keepalive)
+        self.shared.loop.on_error = self._failed
         self._tls = tls
         self._on_turn = on_turn
         self._limit = connection_limit(connections)
@@ -113,7 +114,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._turn(1.0)
         self._accept(False)
         shared.is_stopping = True
-        # From here on every response says that the connection ends.
+        # From here on every response ends its connection.
         shared.cache.clear()
         shared.cache_without_certificate.clear()
         end = shared.loop.now + _FAREWELL
@@ -127,10 +128,13 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _turn(self, timeout: float) -> None:
         shared = self.shared
         shared.loop.turn(timeout)
-        self._on_turn()
-        if shared.loop.now >= self._next_sweep:
-            self._next_sweep = shared.loop.now + 1.0
-            self._sweep()
+        try:
+            self._on_turn()
+            if shared.loop.now >= self._next_sweep:
+                self._next_sweep = shared.loop.now + 1.0
+                self._sweep()
+        except Exception:
+            self._failed(None)
 
     def _sweep(self) -> None:
         """Once a second: close the connections that are too slow."""
@@ -152,11 +156,17 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def _accept(self, enabled: bool) -> None:
         if enabled == self._accepting:
             return
-        for listener in self.sockets:
-            if enabled:
-                self.shared.loop.register(listener, READ, self._accept_from)
-            else:
+        for number, listener in enumerate(self.sockets):
+            if not enabled:
                 self.shared.loop.unregister(listener)
+                continue
+            try:
+                self.shared.loop.register(listener, READ, self._accept_from)
+            except OSError as error:  # the kernel has no memory for it now
+                self._log_failure(error)
+                for registered in self.sockets[:number]:
+                    self.shared.loop.unregister(registered)
+                return
         self._accepting = enabled
 
     def _accept_from(self, listener: socket.socket) -> None:
@@ -203,6 +213,17 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         idle = sorted((c for c in connections if c.is_idle), key=lambda c: c.deadline)
         for connection in idle[: max(at_least, min(_EVICTIONS, len(connections) // 4))]:
             connection.close()
+
+    def _failed(self, fileobj: object) -> None:
+        """A callback has raised: a defect, or no memory. Its connection ends; the others go on."""
+        now = self.shared.loop.now
+        if now - self._logged_at >= _LOG_EVERY:
+            self._logged_at = now
+            log.exception("the HTTP server failed unexpectedly")
+        for connection in [c for c in self.shared.connections if c.owns(fileobj)]:
+            connection.close()
+        if self._accepting and fileobj in self.sockets:
+            self._accept(False)
 
     def _log_failure(self, error: OSError) -> None:
         now = self.shared.loop.now

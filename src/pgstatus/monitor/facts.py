@@ -121,13 +121,20 @@ RECOVERY = Fact(
 # with the names of roles.
 _STANDBY_LINES = rf"""(
     SELECT pg_catalog.string_agg(pg_catalog.concat(pg_catalog.host(a.client_addr), E'\t',
-           a.application_name, E'\t', s.state, E'\t', s.sync_state), E'\n')
+           a.application_name, E'\t', s.state, E'\t', s.sync_state), E'\n' ORDER BY s.pid)
       FROM (SELECT * FROM pg_catalog.pg_stat_get_wal_senders() LIMIT {MAX_STANDBYS}) AS s,
            pg_catalog.pg_stat_get_activity(s.pid) AS a)"""  # noqa: S608  # constants
 STANDBYS = Fact(
     "the standbys of a server",
     (_STANDBY_LINES,),
     objects=("pg_stat_get_wal_senders()", "pg_stat_get_activity(integer)"),
+)
+# Behind address translation (a Kubernetes service, for example) this is the address by which the
+# other servers know it.
+ADDRESS = Fact(
+    "the own address of a server",
+    ("pg_catalog.host(pg_catalog.inet_server_addr())",),
+    objects=("inet_server_addr()",),
 )
 # Amazon Aurora: its storage takes the place of streaming replication, and has positions of its own.
 _AURORA_SOURCE = """(
@@ -139,7 +146,7 @@ AURORA = Fact("the position in Aurora's storage", ("aurora.lsn",), sources=(_AUR
 
 FACTS = (
     ROLE, REPLAYED, WRITTEN, WAL_FILE, REPLAY_TIME, RECEIVED, RECEIVER, UPSTREAM, SYSTEM, CONTROL,
-    RECOVERY, STANDBYS,
+    RECOVERY, STANDBYS, ADDRESS,
 )  # fmt: skip
 
 POSITION = (

@@ -6,7 +6,8 @@ ctypes releases it. ``PQsetErrorVerbosity`` is missing in psycopg.
 
 import ctypes
 import ctypes.util
-import sys
+import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -31,10 +32,14 @@ def _pointer(pgconn: pq.abc.PGconn) -> ctypes.c_void_p:
 
 @cache
 def _libpq() -> ctypes.CDLL:
-    """The library that psycopg has loaded."""
-    if pq.__impl__ == "binary":
-        # The wheel contains a copy, which the dynamic linker does not find by name.
-        package = Path(str(sys.modules["psycopg_binary"].__file__)).parent
-        path = next(package.with_name("psycopg_binary.libs").glob("libpq-*"))
-        return ctypes.CDLL(str(path))
-    return ctypes.CDLL(ctypes.util.find_library("pq"))
+    return ctypes.CDLL(_path())
+
+
+def _path() -> str | None:
+    """The library that psycopg has loaded: a copy within its wheel, or that of the system."""
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            found = re.search(r"/.*/libpq[-.][^/]*$", line)
+            if found is not None:
+                return found[0]
+    return ctypes.util.find_library("pq")

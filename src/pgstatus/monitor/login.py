@@ -12,8 +12,9 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import psycopg
 from psycopg import pq
@@ -33,6 +34,7 @@ _PREFIX = re.compile(
 )
 _WITH_SQLSTATE = re.compile(r"(?P<severity>\S+:  )(?P<sqlstate>[0-9A-Z]{5}): (?P<message>.*)")
 _NOT_RUNNING = {errno.ECONNREFUSED, errno.ENOENT}  # the latter: of a Unix socket
+_SILENT = "no response in time"
 _NOT_RUNNING_TEXTS = {os.strerror(code) for code in _NOT_RUNNING}
 
 
@@ -88,7 +90,7 @@ class Login:
         if self._running is not None and not self._running.done():
             await asyncio.wait([self._running])
         if self.unreachable:
-            await _knock(addresses, port)
+            await _knock(addresses, port, seconds)
         try:
             self._running = in_thread(
                 lambda: _log_in(addresses, params(), time.monotonic() + seconds),
@@ -105,9 +107,7 @@ class Login:
             raise
         except AllLoginsError as error:
             self.unreachable = all(e.sqlstate is None for e in error.errors)
-            if all(e.timed_out for e in error.errors):
-                raise TimeoutError from None
-            raise _check_error(error.errors) from None
+            _raise(error.errors)
         self.unreachable = False
         return connected
 
@@ -126,16 +126,18 @@ class AllLoginsError(Exception):
     errors: list[LoginError]
 
 
-def _check_error(errors: Sequence[LoginError]) -> CheckError:
+def _raise(errors: Sequence[LoginError]) -> NoReturn:
     ranked = sorted(errors, key=lambda error: error.rank)
+    if all(error.timed_out for error in ranked):
+        raise TimeoutError from None
     message = ranked[0].message
     if len(ranked) > 1:
         message = "; ".join(f"{error.address}: {error.message}" for error in ranked)
-    return CheckError(
+    raise CheckError(
         Cause.REJECTED if ranked[0].sqlstate else Cause.CONNECT,
         message,
         down=all(error.refused or error.sqlstate in DOWN for error in ranked),
-    )
+    ) from None
 
 
 def _abandon(login: "asyncio.Future[Connected]") -> None:
@@ -147,18 +149,31 @@ def _finish(connected: Connected) -> None:
     connected.pgconn.finish()
 
 
-async def _knock(addresses: Sequence[str], port: int) -> None:
-    """Return if an address accepts a connection; CheckError if none does."""
+async def _knock(addresses: Sequence[str], port: int, seconds: float) -> None:
+    """Return if an address accepts a connection; otherwise raise as `Login.connect` does."""
     errors = []
-    for address in addresses:
+    end = time.monotonic() + seconds
+    for address, share in _shares(addresses, end):
         try:
-            await _connect(address, port)
+            async with asyncio.timeout(share):
+                await _connect(address, port)
+        except TimeoutError:
+            errors.append(LoginError(_SILENT, timed_out=True, address=address))
         except OSError as error:
             refused = error.errno in _NOT_RUNNING
             errors.append(LoginError(str(error.strerror), refused=refused, address=address))
         else:
             return
-    raise _check_error(errors)
+    _raise(errors)
+
+
+def _shares(addresses: Sequence[str], end: float) -> Iterator[tuple[str, float]]:
+    """Each address and the seconds that it may take.
+
+    An address that drops packets (IPv6 without a route, for example) leaves the others their share.
+    """
+    for position, address in enumerate(addresses):
+        yield address, max(0.0, end - time.monotonic()) / (len(addresses) - position)
 
 
 async def _connect(address: str, port: int) -> None:
@@ -186,13 +201,9 @@ async def _connect(address: str, port: int) -> None:
 def _log_in(addresses: Sequence[str], params: Mapping[str, str], deadline: float) -> Connected:
     """In the thread: try the addresses in order, each with its share of the time."""
     errors: list[LoginError] = []
-    for position, address in enumerate(addresses):
-        now = time.monotonic()
-        # An address that drops packets (IPv6 without a route, for example) leaves the others
-        # their share.
-        share = (deadline - now) / (len(addresses) - position)
+    for address, share in _shares(addresses, deadline):
         try:
-            return Connected(_log_in_at(address, params, now + share), address)
+            return Connected(_log_in_at(address, params, time.monotonic() + share), address)
         except LoginError as error:
             error.address = address
             errors.append(error)
@@ -228,7 +239,7 @@ def _poll_until_connected(pgconn: pq.abc.PGconn, deadline: float) -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN if reading else select.POLLOUT)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise LoginError("no response to the login in time", timed_out=True)
+            raise LoginError(_SILENT, timed_out=True)
         if reading:
             try:
                 limit.take(descriptor)

@@ -46,11 +46,11 @@ class LostConnections:
         """The check failed: the broken connection was a sign of a failure."""
         self._hosts.pop(index, None)
 
-    @property
-    def next(self) -> float:
-        """When the next check is due; infinite: none is."""
-        return min((host.due for host in self._hosts.values() if host.due is not None), default=inf)
-
     def due(self, now: float) -> list[int]:
         """The hosts to check now."""
         return [i for i, host in self._hosts.items() if host.due is not None and host.due <= now]
+
+    def next(self, now: float) -> float:
+        """When a check becomes due after now; infinite: none does."""
+        times = (host.due for host in self._hosts.values() if host.due is not None)
+        return min((due for due in times if due > now), default=inf)

@@ -12,19 +12,25 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Protocol
 
 from pgstatus import clock
-from pgstatus.core.changes import Update, events
 from pgstatus.core.schedule import Schedule
-from pgstatus.core.snapshot import Failure, Host, Observation, Position, Role
+from pgstatus.core.snapshot import Failure, Host, Observation, Role
 from pgstatus.core.state import Look, Memory, Rules, State
-from pgstatus.core.tracker import expire, fold, fold_position, is_too_old, suspect
-from pgstatus.core.view import view
-from pgstatus.errors import Cause, CheckError
+from pgstatus.core.tracker import (
+    expire,
+    fold,
+    fold_position,
+    is_too_old,
+    overdue_after,
+    suspect,
+)
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.positions import PositionChecks
+from pgstatus.monitor.prober import ProbeFactory, failure_of, outcome
+from pgstatus.monitor.publisher import Publisher, Sink
+from pgstatus.monitor.running import RunningChecks
 from pgstatus.monitor.waiters import Waiters
 
 log = logging.getLogger(__name__)
@@ -32,57 +38,12 @@ log = logging.getLogger(__name__)
 # A replica that looked late in a round is checked again after this pause: long enough for WAL that
 # was written just before the round to arrive.
 _RECHECK_AFTER = 0.05
+# A host whose connections break repeatedly is checked no less often than this because of it: while
+# none is kept, a crash causes no broken connection.
+_PATIENCE = 1.0
 _HEARTBEAT = 1.0
-# A master without a response for this long is treated as missing when the pause is chosen, and
-# other replicas are preferred to a replica without one: a frozen host would otherwise be noticed
-# only at its deadline.
-_OVERDUE = 0.5
-# If this process itself was paused, the responses that arrived meanwhile are read first.
-_GRACE = 0.05
-
-
-class Prober(Protocol):
-    """What the monitor needs of a probe; see `probe.Probe`."""
-
-    async def check(self) -> Observation:
-        """One check within its own deadline; CheckError if it failed."""
-
-    async def position(self) -> Position:
-        """One position check; CheckError if it failed."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-class Sink(Protocol):
-    """Receives what the monitor publishes; called in the monitoring thread."""
-
-    def publish(self, update: Update) -> None:
-        """The snapshot changed; `Latest` already holds the new one."""
-
-    def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
-        """A check ended after ``seconds``, name resolution and login included."""
-
-
-ProbeFactory = Callable[[int, Callable[[], None]], Prober]
-"""(index of the host, function to call on the loop when its connection breaks) → probe."""
-
-
-async def outcome(prober: Prober) -> Observation | Failure:
-    """The result of one check as a value, whatever happens."""
-    started = clock.now()
-    try:
-        return await prober.check()
-    except Exception as error:  # a host can only harm itself
-        return _failure(error, started)
-
-
-def _failure(error: Exception, started: float) -> Failure:
-    if isinstance(error, CheckError):
-        return Failure(error.cause, str(error), started, clock.now(), down=error.down)
-    log.debug("a check failed unexpectedly", exc_info=error)
-    message = f"unexpected {type(error).__name__} during the check: {error}"
-    return Failure(Cause.PROTOCOL, str(CheckError(Cause.PROTOCOL, message)), started, clock.now())
+# After a publication: the heartbeat follows soon, but not once per response.
+_HEARTBEAT_SOON = 0.1
 
 
 class Monitor:
@@ -120,29 +81,26 @@ class Monitor:
         self._sink = sink
         self._on_failure = on_failure
         self._heartbeat = heartbeat
-        self._latest = latest
-        self._shown = view(self._state, rules)
-        self._considered: State | None = self._state
-        """The state that was published, or found not to be worth it."""
-        latest.publish(self._shown)
-        self._waiters = waiters
+        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
         self._positions = PositionChecks(self._check_position, lambda: not waiters.is_empty)
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
-        self._lost = LostConnections(schedule.patience, schedule.sleep)
+        self._lost = LostConnections(
+            lambda checks: min(_PATIENCE, schedule.patience(checks)), schedule.sleep
+        )
         self._locks = [asyncio.Lock() for _ in hosts]
         """A connection carries one query at a time."""
         self._in_round: set[int] = set()
         """The hosts whose check of a round runs, or waits for a position check to end."""
-        self._running: dict[int, float] = {}
-        """When the running query of a host began."""
-        self._overdue: dict[int, float] = {}
-        """Since when the running query of a host has been overdue; infinite: it is suspected."""
+        # A frozen host would otherwise be noticed only at its deadline.
+        self._running = RunningChecks(lambda index: overdue_after(self._state, index))
         self._transition_since: float | None = None
         """Since when a failover has been in progress, or a host has not been checked yet."""
         self._beat_at = -inf
+        self._published = False
+        """Since the last heartbeat."""
         self._position_only = True
         """Nothing but positions changed since the last publication."""
         self._nudge = asyncio.Event()
@@ -174,10 +132,26 @@ class Monitor:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._run())
+            runner = asyncio.Runner()
+            if self._has_event_loop(runner):
+                with runner:
+                    runner.run(self._run())
         except BaseException as error:
             log.critical("the monitoring thread failed", exc_info=True)
             self._on_failure(error)
+
+    def _has_event_loop(self, runner: asyncio.Runner) -> bool:
+        """Wait until the system has the descriptors that the loop needs; False: stopped before."""
+        while not self._stopping.is_set():
+            try:
+                runner.get_loop()
+            except OSError as error:
+                log.error("the monitoring thread cannot start yet: %s", error)
+                self._heartbeat()
+                self._stopping.wait(_HEARTBEAT)
+            else:
+                return True
+        return False
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -207,16 +181,17 @@ class Monitor:
                 await self._observe(index, Look.ROUND)
         finally:
             self._in_round.discard(index)
-        if index not in self._state.unsettled:
+        if not self._state.records[index].unsettled:
             return
         # Meanwhile the check of the master may settle it.
         await asyncio.sleep(_RECHECK_AFTER)
         async with self._locks[index]:
-            if index in self._state.unsettled:
+            if self._state.records[index].unsettled:
                 await self._observe(index, Look.RECHECK)
 
     async def _observe(self, index: int, look: Look) -> None:
-        started = self._running[index] = clock.now()
+        started = clock.now()
+        self._running.begin(index, started)
         try:
             result = await outcome(self._probes[index])
         finally:
@@ -241,13 +216,13 @@ class Monitor:
         except Exception as error:
             if isinstance(result, Failure):
                 raise
-            log.exception("%s: the result of a check cannot be evaluated", state.hosts[index])
-            failure = _failure(error, result.started)
+            if state.records[index].failure is None:
+                log.exception("%s: cannot evaluate the result of a check", state.hosts[index])
+            failure = failure_of(error, result.started)
             return fold(state, index, failure, clock.wall(), self._rules, look)
 
     def _ended(self, index: int) -> None:
-        self._running.pop(index, None)
-        self._overdue.pop(index, None)
+        self._running.end(index)
         self._nudge.set()
 
     def _keep(self, state: State, *, position_only: bool = False) -> None:
@@ -257,23 +232,10 @@ class Monitor:
             self._position_only = self._position_only and position_only
             self._nudge.set()
 
-    def _publish(self) -> None:
-        if self._state is self._considered:
-            return
-        self._considered = self._state
-        after = view(self._state, self._rules, self._shown)
-        # Every new snapshot invalidates all cached responses; a position that no request waits
-        # for is not worth that.
-        if self._position_only and not self._waiters.is_awaited(after):
-            return
-        self._position_only = True
-        update = Update(self._shown, after, tuple(events(self._shown, after)))
-        self._shown = after
-        self._latest.publish(after)
-        self._waiters.release(after)
-        for event in update.events:
-            log.log(event.level, "%s", event.text)
-        self._sink.publish(update)
+    def _publish(self, now: float) -> None:
+        if self._publisher.publish(self._state, now, position_only=self._position_only):
+            self._position_only = True
+            self._published = True
 
     def _request_waits(self) -> None:
         """A request begins to wait for a position; called from any thread."""
@@ -282,9 +244,9 @@ class Monitor:
                 self._loop.call_soon_threadsafe(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
-        self._considered = None  # a position that no request waited for may be awaited now
+        self._publisher.reconsider()
         self._nudge.set()
-        for index, status in enumerate(self._shown.hosts):
+        for index, status in enumerate(self._publisher.snapshot.hosts):
             is_healthy_replica = status.role is Role.REPLICA and not status.possible_dead
             if is_healthy_replica and self._positions.begin(index):
                 self._checks.create_task(self._positions.repeat(index))
@@ -294,19 +256,22 @@ class Monitor:
         if self._locks[index].locked():
             return True  # the check that runs reports its position
         async with self._locks[index]:
-            started = self._running[index] = clock.now()
+            started = clock.now()
+            self._running.begin(index, started)
             try:
                 position = await self._probes[index].position()
             except Exception as error:  # a host can only harm itself
-                self._fold(index, _failure(error, started), Look.POSITION)
+                self._fold(index, failure_of(error, started), Look.POSITION)
                 return False
             finally:
                 self._ended(index)
         if not position.in_recovery:
             self._begin_check(index)
             return False
-        state = fold_position(self._state, index, position, self._rules)
-        self._keep(state, position_only=True)
+        seen = self._state.records[index].seen
+        if seen is not None and position.lsn != seen.lsn:
+            state = fold_position(self._state, index, position, self._rules)
+            self._keep(state, position_only=True)
         return True
 
     async def _pause(self, began: float) -> None:
@@ -317,46 +282,32 @@ class Monitor:
             self._beat(now)
             for index in self._lost.due(now):
                 self._begin_check(index)
-            self._suspect_overdue(now)
+            for index, started in self._running.overdue(now):
+                self._keep(suspect(self._state, index, started, now))
             self._keep(expire(self._state, now, self._rules))
-            self._publish()
+            self._publish(now)
+            summary_due = self._publisher.summarise(now)
             due = began + self._pause_now(now)
             if due <= now:
                 return
-            until = min(due, self._lost.next, self._next_overdue, self._beat_at + _HEARTBEAT)
+            until = min(due, self._lost.next(now), self._running.next, self._beat_due, summary_due)
             timer = loop.call_later(max(0.0, until - now), self._nudge.set)
             await self._nudge.wait()
             self._nudge.clear()
             timer.cancel()
 
+    @property
+    def _beat_due(self) -> float:
+        return self._beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT)
+
     def _beat(self, now: float) -> None:
-        if now - self._beat_at >= _HEARTBEAT / 2:
-            self._beat_at = now
+        if now >= self._beat_due:
+            self._beat_at, self._published = now, False
             self._heartbeat()
 
-    def _suspect_overdue(self, now: float) -> None:
-        for index, started in self._running.items():
-            if now - started < _OVERDUE:
-                continue
-            since = self._overdue.setdefault(index, now)
-            if now - since >= _GRACE:
-                self._overdue[index] = inf
-                self._keep(suspect(self._state, index, started, now))
-
-    @property
-    def _next_overdue(self) -> float:
-        """When a running query becomes overdue or suspected next."""
-        return min(
-            (
-                self._overdue[index] + _GRACE if index in self._overdue else started + _OVERDUE
-                for index, started in self._running.items()
-            ),
-            default=inf,
-        )
-
     def _pause_now(self, now: float) -> float:
-        started = None if self._state.master is None else self._running.get(self._state.master)
-        overdue = started is not None and now - started >= _OVERDUE
+        # A master whose check is overdue is treated as missing.
+        overdue = self._running.is_overdue(self._state.master, now)
         if not self._state.in_transition and not overdue:
             self._transition_since = None
         elif self._transition_since is None:

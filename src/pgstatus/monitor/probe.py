@@ -1,42 +1,31 @@
-"""Checks of one host: a kept connection, one round trip per check, one deadline.
+"""Checks of one host: a kept connection, its replacement, one deadline per check.
 
 Whatever a host or libpq does is translated here into an `Observation`, a `Position` or a
-`CheckError`. PgBouncer and Odyssey are hosts too, so there are no start-up ``options``, no prepared
-statements and no session state.
+`CheckError`. PgBouncer and Odyssey are hosts too, so there are no start-up ``options``.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import TypeVar
 
 from pgstatus.clock import now
 from pgstatus.core.snapshot import Observation, Position
 from pgstatus.errors import Cause, CheckError
-from pgstatus.monitor import facts, row
-from pgstatus.monitor.facts import AURORA, FACTS, REPLAYED, ROLE, UNAVAILABLE, WRITTEN, Fact
-from pgstatus.monitor.login import DOWN, Login
+from pgstatus.monitor.login import Login
+from pgstatus.monitor.reader import NoTransactionsError, Reader, Shortcoming
 from pgstatus.monitor.resolver import PeerWatch, Resolver
-from pgstatus.monitor.session import ConnectionLostError, QueryError, Session, Values
+from pgstatus.monitor.session import ConnectionLostError, QueryError, Session
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
+# The replacement of a kept connection begins at this share of its maximum age.
+_RENEW = 0.7
 # After a rejected login, while the kept connection works, seconds.
 _RETRY = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shortcoming:
-    """Something that the monitoring role may not read, what follows, and the SQL that grants it."""
-
-    text: str
-    remedy: str
 
 
 class Probe:
@@ -62,32 +51,32 @@ class Probe:
         self._refusal: str | None = None
         self._leaving = False
         """The host announced a shutdown to a new session while the kept one works."""
-        self._in_transaction = True
-        """False: a pooler in statement mode, which rejects transactions."""
-        self._missing: set[Fact] = set()
-        self._extra: tuple[Fact, ...] = ()
-        self._retry_missing = False
-        """On a new connection: a privilege may have been granted meanwhile."""
-        self.shortcomings: tuple[Shortcoming, ...] = ()
-        """All that were found so far."""
+        self._reader = Reader(str(target), target.params.get("user", ""))
+
+    @property
+    def shortcomings(self) -> tuple[Shortcoming, ...]:
+        """What the role may not read, as far as it was found."""
+        return self._reader.shortcomings
 
     async def check(self) -> Observation:
         """Query the host; CheckError if that fails or takes too long."""
         self._renew()
-        observation = await self._within_deadline(self._observe)
-        addresses = {*self._peer.known, self._session.address if self._session else ""}
+        observation = await self._within_deadline(self._reader.observe)
+        addresses = {*observation.addresses, *self._peer.known}
+        if self._session is not None:
+            addresses.add(self._session.address)
         if not self._target.max_age:
             self._drop()
         return replace(
             observation,
-            addresses=frozenset(a for a in addresses if a and not a.startswith("/")),
+            addresses=frozenset(a for a in addresses if not a.startswith("/")),
             admits=self._admits,
             refusal=self._refusal,
         )
 
     async def position(self) -> Position:
         """Query the position alone; CheckError if that fails or takes too long."""
-        return await self._within_deadline(self._observe_position)
+        return await self._within_deadline(self._reader.position)
 
     def close(self) -> None:
         """Close the connection and abandon a login in progress."""
@@ -118,23 +107,29 @@ class Probe:
             raise
 
     async def _with_session(self, observe: Callable[[Session], Awaitable[T]]) -> T:
+        has_logged_in = False
         while True:
             is_new = self._take_next()
             if self._session is None or self._session.closed:
                 self._drop()
+                if has_logged_in:
+                    raise ConnectionLostError("the server closed the connection after the login")
+                has_logged_in = True
                 error = await asyncio.shield(self._log_in())
                 if error is not None:
                     raise error
                 continue
-            in_transaction = self._in_transaction
             try:
                 return await observe(self._session)
-            except ConnectionLostError:
-                # A connection may have broken since the last check; a new login shows whether the
-                # host failed.
+            except NoTransactionsError:
                 self._drop()
-                if is_new and self._in_transaction == in_transaction:
+                has_logged_in = False
+            except ConnectionLostError:
+                self._drop()
+                if is_new:
                     raise
+                # It may have broken since the last check; a new login shows whether the host
+                # failed.
 
     def _renew(self) -> None:
         """Log in anew in the background if the kept connection is old."""
@@ -155,36 +150,34 @@ class Probe:
 
     async def _new_session(self) -> CheckError | None:
         limit = self._target.connect_timeout
-        if not 0 < limit < inf:
-            limit = self._target.query_timeout
         try:
             async with asyncio.timeout(limit):
                 addresses = await self._addresses()
-                # Less than what is left, so that the errors of all addresses are reported.
+                # Less than the limit, so that the errors of all addresses are reported.
                 connected = await self._login.connect(
                     addresses, self._port, self._params, 0.95 * limit
                 )
+            self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            error = CheckError(Cause.TIMEOUT, self._no_connection(limit))
-            self._rejected(error)
-            return error
+            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection(limit)))
         except CheckError as error:
-            self._rejected(error)
-            return error
+            return self._rejected(error)
+        except Exception as error:
+            return self._rejected(CheckError(Cause.CONNECT, f"login failed: {error!r}"))
         self._peer.connected(addresses, now())
-        self._next = Session(connected.pgconn, connected.address, self._on_lost)
         self._admits, self._refusal, self._leaving = True, None, False
-        self._renew_at = now() + (self._target.max_age or inf)
-        self._retry_missing = bool(self._missing)
+        self._renew_at = now() + (_RENEW * self._target.max_age or inf)
+        self._reader.connected()
         return None
 
-    def _rejected(self, error: CheckError) -> None:
+    def _rejected(self, error: CheckError) -> CheckError:
         self._admits, self._refusal = False, str(error)
         self._renew_at = now() + min(_RETRY, self._target.max_age or inf)
         if error.down and error.cause is Cause.REJECTED and self._session is not None:
             # The kept session would delay the shutdown.
             self._leaving = True
             self._on_lost()
+        return error
 
     def _no_connection(self, limit: float) -> str:
         blocked = self._login.blocked_for
@@ -216,102 +209,6 @@ class Probe:
                 message = f"cannot read the password file: {error}"
                 raise CheckError(Cause.PASSWORD, message) from None
         return params
-
-    async def _observe(self, session: Session) -> Observation:
-        if self._retry_missing:
-            self._retry_missing = False
-            await self._find_missing(session, self._missing)
-        while True:
-            wanted = [*(fact for fact in FACTS if fact not in self._missing), *self._extra]
-            started = now()
-            try:
-                values = await self._query(session, facts.select(wanted))
-            except QueryError as error:
-                known = set(self._missing)
-                if error.sqlstate not in UNAVAILABLE:
-                    raise
-                await self._find_missing(session, FACTS)
-                if self._missing == known:
-                    raise
-                continue
-            observation, is_hidden = row.read(values, wanted, started, now())
-            if is_hidden:
-                self._hidden(observation)
-            return observation
-
-    async def _observe_position(self, session: Session) -> Position:
-        if REPLAYED in self._missing:
-            seen = await self._observe(session)
-            return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
-        started = now()
-        values = await self._query(session, facts.POSITION)
-        return row.read_position(values, started, now())
-
-    async def _query(self, session: Session, statement: str) -> Values:
-        if self._in_transaction:
-            statement = facts.in_transaction(statement)
-        try:
-            return await session.query(statement)
-        except (QueryError, ConnectionLostError) as error:
-            if self._in_transaction and "statement pooling" in str(error):
-                self._in_transaction = False
-                raise ConnectionLostError(str(error)) from None
-            if isinstance(error, QueryError) and error.sqlstate in DOWN:
-                raise ConnectionLostError(str(error)) from None
-            raise
-
-    async def _find_missing(self, session: Session, suspects: Collection[Fact]) -> None:
-        """Query the facts one by one; note which are unavailable, and why."""
-        unsupported = False
-        for fact in tuple(suspects):
-            error = await self._error_of(session, fact)
-            if error is None:
-                self._missing.discard(fact)
-                continue
-            if fact is ROLE:
-                self._report(fact, error)
-                raise error
-            if fact not in self._missing:
-                self._report(fact, error)
-                self._missing.add(fact)
-            unsupported |= fact in {REPLAYED, WRITTEN} and error.sqlstate != "42501"
-        if unsupported:
-            self._extra = () if await self._error_of(session, AURORA) else (AURORA,)
-
-    async def _error_of(self, session: Session, fact: Fact) -> QueryError | None:
-        try:
-            await self._query(session, facts.select((fact,)))
-        except QueryError as error:
-            if error.sqlstate not in UNAVAILABLE:
-                raise
-            return error
-        return None
-
-    def _report(self, fact: Fact, error: QueryError) -> None:
-        text = f"{error}: {fact.name} is not available"
-        if error.sqlstate == "42501":
-            self._miss(text, " ".join(facts.grants(fact, str(error), self._role)))
-        else:
-            log.info("%s: %s", self._target, text)
-
-    def _hidden(self, observation: Observation) -> None:
-        text = (
-            "may not read pg_stat_wal_receiver, so the timeline of a replica is unknown"
-            if observation.in_recovery
-            else "may not read pg_stat_replication, so the standbys of a master are unknown"
-        )
-        self._miss(text, f"GRANT pg_monitor TO {self._role};")
-
-    @property
-    def _role(self) -> str:
-        name = self._target.params.get("user", "")
-        return '"' + name.replace('"', '""') + '"'
-
-    def _miss(self, text: str, remedy: str) -> None:
-        shortcoming = Shortcoming(text, remedy)
-        if shortcoming not in self.shortcomings:
-            self.shortcomings += (shortcoming,)
-            log.warning("%s: %s; %s", self._target, text, remedy)
 
     def _take_next(self) -> bool:
         """Use the session of the last login from now on; False: there is no new one."""

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Collection
+from ipaddress import ip_address
 
 from pgstatus.core.snapshot import Checkpoint, Observation, Position, Standby
 from pgstatus.lsn import parse_lsn
 from pgstatus.monitor.facts import (
+    ADDRESS,
     AURORA,
     CONTROL,
     MAX_STANDBYS,
@@ -53,8 +55,9 @@ def read(
     lsn = _lsn(columns(REPLAYED if in_recovery else WRITTEN)[0])
     if lsn is None:
         lsn = _integer(columns(AURORA)[0], 0, 2**63 - 1)
-    if in_recovery and receiving:
-        # The details may be hidden: then the timeline is unknown.
+    if in_recovery and (receiving or RECEIVER not in row):
+        # Hidden details leave the timeline unknown. That of the last restartpoint may be older than
+        # the one that is received, so it does not take its place.
         timeline = _timeline(received_timeline)
     elif in_recovery:
         timelines = _timeline(columns(RECOVERY)[0]), _timeline(control_timeline)
@@ -69,6 +72,7 @@ def read(
         system_identifier=_integer(columns(SYSTEM)[0], -(2**63), 2**63 - 1),
         host_time=host_time,
         replayed_at=_time(columns(REPLAY_TIME)[0]),
+        addresses=_addresses(columns(ADDRESS)[0]),
         upstream=_upstream(*columns(UPSTREAM)),
         received_lsn=_lsn(columns(RECEIVED)[0]),
         upstream_lsn=_lsn(upstream_lsn),
@@ -128,6 +132,10 @@ def _timeline_of_file(value: bytes | None, *, known: bool) -> int | None:
     if value is None or not re.fullmatch(rb"[0-9A-F]{24}", value) or not int(value[:8], 16):
         raise ValueError(f"expected the name of a WAL file, got {_shown(value)}")
     return int(value[:8], 16)
+
+
+def _addresses(value: bytes | None) -> frozenset[str]:
+    return frozenset([str(ip_address(_text(value)))] if value else [])
 
 
 def _upstream(host: bytes | None, port: bytes | None) -> tuple[str, int] | None:

@@ -109,24 +109,25 @@ class Session:
             self._loop.remove_writer(self._descriptor)
 
     def _readable(self) -> None:
-        failure: Exception | None = None
+        awaited, failure, is_lost = self._awaited, None, False
         try:
             self._limit.take(self._descriptor)
             self._pgconn.consume_input()
             if self._pgconn.ssl_in_use and self._pgconn.is_busy():
                 # OpenSSL may hold the rest of a record, for which the socket is not readable.
                 self._pgconn.consume_input()
-        except (psycopg.Error, TooMuchDataError, OSError) as error:
+            if awaited is None:
+                is_lost = self._is_lost()
+        except Exception as error:  # whatever a host sends harms this session only
             failure = error
-        awaited = self._awaited
-        if awaited is not None:
-            if failure is None:
-                wake(awaited)
-            elif not awaited.done():
-                awaited.set_exception(failure)
-        elif failure is not None or self._is_lost():
-            self.close()
-            self._on_lost()
+        if awaited is None:
+            if is_lost or failure is not None:
+                self.close()
+                self._on_lost()
+        elif failure is None:
+            wake(awaited)
+        elif not awaited.done():
+            awaited.set_exception(failure)
 
     def _is_lost(self) -> bool:
         """Process what arrived between two queries: a changed parameter, or the end."""

@@ -47,9 +47,11 @@ def is_file(path: Path) -> bool:
 
 
 def is_world_readable(path: Path) -> bool:
-    """Every user of the machine can read the file."""
+    """A regular file exists at this path, and every user of the machine can read it."""
     status = _status(path)
-    return status is not None and bool(status.st_mode & stat.S_IROTH)
+    return (
+        status is not None and stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IROTH)
+    )
 
 
 def writable_file_problem(path: Path) -> str | None:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+from pgstatus.errors import in_a_line
 from pgstatus.settings.libpq import Params
 
 _EXPECTED = "expected host, host:port, [v6]:port or a postgresql:// URI"
@@ -42,7 +43,7 @@ def parse_hosts(
         if not entry:
             problems.append(f"{place} of {len(entries)}: empty; {_EXPECTED}")
             continue
-        shown = f"{place}, {entry!r}" if _is_plain(entry) else place
+        shown = f"{place}, {in_a_line(repr(entry))}" if _is_plain(entry) else place
         try:
             params = _entry(entry, numbers[min(index, len(numbers) - 1)], parse_uri)
         except ValueError as error:
@@ -66,7 +67,7 @@ def _ports(texts: Sequence[str], hosts: int) -> tuple[list[int], list[str]]:
         try:
             ports.append(parse_port(text))
         except ValueError as error:
-            problems.append(f"pg_port, entry {place}, {text!r}: {error}")
+            problems.append(f"pg_port, entry {place}, {in_a_line(repr(text))}: {error}")
     if len(texts) > max(hosts, 1):
         problems.append(
             f"pg_port: {len(texts)} ports for {hosts} hosts; expected one for all or one for each"

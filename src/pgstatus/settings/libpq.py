@@ -5,8 +5,9 @@ environment of the configuration, and passed to libpq explicitly. psycopg is imp
 it is needed: commands that only read a configuration usually run without it.
 """
 
-import configparser
 import ipaddress
+import os
+import pwd
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ _INTEGERS = (
 )  # fmt: skip
 # Not given to libpq's validation: it would use them, or they are secret and validated elsewhere.
 _NOT_VALIDATED = {"host", "hostaddr", "port", "user", "dbname", "password", "passfile"}
-_NOWHERE = "/nonexistent"
+_NOWHERE = "/nonexistent/pg-status"
 
 
 def parse_uri(uri: str, environ: Mapping[str, str]) -> Params:
@@ -74,6 +75,8 @@ def params_of_variables(
         for name, value in environ.items()
         if name.startswith("PG") and not is_unicode(value)
     ]
+    if problems:
+        return {}, problems, []
     warnings = [
         f"{name} in the env file is ignored; set it in the environment of the process"
         for name in _ONLY_IN_PROCESS
@@ -112,6 +115,8 @@ def _service_of_variables(
 
 def read_service(name: str, environ: Mapping[str, str]) -> Params:
     """The parameters of a service. ValueError if it is unknown or its file cannot be read."""
+    import configparser  # noqa: PLC0415  # rarely needed
+
     searched = []
     for file, required in _service_files(environ):
         searched.append(str(file))
@@ -140,15 +145,28 @@ def _service_files(environ: Mapping[str, str]) -> list[tuple[Path, bool]]:
     files = []
     if named := environ.get("PGSERVICEFILE"):
         files.append((Path(named), True))
-    elif home := environ.get("HOME"):
-        files.append((Path(home, ".pg_service.conf"), False))
-    if directory := environ.get("PGSYSCONFDIR"):
-        files.append((Path(directory, "pg_service.conf"), False))
+    elif directory := home(environ):
+        files.append((directory / ".pg_service.conf", False))
+    if system := environ.get("PGSYSCONFDIR"):
+        files.append((Path(system, "pg_service.conf"), False))
     return files
 
 
+def home(environ: Mapping[str, str]) -> Path | None:
+    """The home directory, found as libpq finds it."""
+    if directory := environ.get("HOME"):
+        return Path(directory)
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return None
+
+
 def invalid(params: Params) -> str | None:
-    """Why libpq would reject these parameters at every login; None if it would not."""
+    """Why libpq would reject these parameters at every login; None if it would not.
+
+    Not to be called if ``PGSERVICE`` is invalid: libpq reads it, and would block on a FIFO.
+    """
     for keyword in _INTEGERS:
         if not re.fullmatch(r"-?[0-9]{1,9}", params.get(keyword, "0")):
             return f"{keyword}={params[keyword]!r}: expected a whole number"
@@ -182,12 +200,13 @@ def _options() -> list[tuple[str, str, str]]:
     """``(keyword, variable, compiled default)`` of every parameter that libpq has."""
     from psycopg.pq import Conninfo  # noqa: PLC0415
 
+    # Not get_defaults(): that reads the environment of the process, and the file of a service.
     return [
         (
             option.keyword.decode(),
             (option.envvar or b"").decode(),
             (option.compiled or b"").decode(),
         )
-        for option in Conninfo.get_defaults()
+        for option in Conninfo.parse(b"")
         if option.keyword != b"service"
     ]

@@ -5,10 +5,8 @@ error. They are found here when the configuration is read.
 """
 
 import os
-import pwd
 import ssl
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 
 from pgstatus.settings.files import is_file, read_file
@@ -17,16 +15,6 @@ from pgstatus.settings.libpq import Params
 _GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # The key of root may be readable by a group.
 _KEY_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
-
-
-def home(environ: Mapping[str, str]) -> Path | None:
-    """The home directory, found as libpq finds it."""
-    if directory := environ.get("HOME"):
-        return Path(directory)
-    try:
-        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
-    except KeyError:
-        return None
 
 
 def password_file(params: Params, home: Path | None) -> Path | None:
@@ -72,7 +60,7 @@ def _check_authorities(params: Params, directory: Path | None) -> None:
     root, mode = params.get("sslrootcert"), params.get("sslmode", "prefer")
     default = directory and directory / "root.crt"
     if root and root != "system":
-        certificates = read_file(Path(root)).decode("ascii", "replace")
+        certificates = read_file(Path(root)).decode("ascii", "ignore")
         ssl.create_default_context(cadata=certificates)
     elif not root and mode.startswith("verify-") and not (default and is_file(default)):
         raise ValueError(

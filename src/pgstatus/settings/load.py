@@ -101,13 +101,13 @@ def load(environ: Mapping[str, str]) -> Settings:
     reader.finish()
     if reader.problems:
         raise ConfigError(reader.problems, reader.warnings)
-    return replace(settings, warnings=tuple(dict.fromkeys(reader.warnings)))
+    return replace(settings, warnings=tuple(reader.warnings))
 
 
 def _read(reader: Reader, libpq: Libpq) -> Settings:
     """The settings; invalid if the reader has found problems."""
     hosts = read_hosts(reader, libpq)
-    query_timeout_ms, sleep_ms = reader.read(v.QUERY_TIMEOUT_MS), reader.read_sleep_ms()
+    query_timeout_ms, sleep_ms = _query_timeout_ms(reader), reader.read_sleep_ms()
     dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
     geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
     thresholds = Thresholds(
@@ -147,6 +147,15 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
         on_change=_command(reader),
         state_file=_state_file(reader),
     )
+
+
+def _query_timeout_ms(reader: Reader) -> int:
+    timeout = reader.read(v.QUERY_TIMEOUT_MS)
+    if reader.is_set(v.QUERY_TIMEOUT_MS):
+        return timeout
+    # A time that is configured for logins must not be cut off by a default.
+    connect = reader.read(v.CONNECT_TIMEOUT) if reader.is_set(v.CONNECT_TIMEOUT) else 0
+    return max(timeout, round(connect * 1000))
 
 
 def _staleness_ms(reader: Reader, round_ms: int, max_fails: int) -> int:

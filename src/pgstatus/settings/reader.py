@@ -1,12 +1,12 @@
 """Reads declared variables from an environment and collects all errors."""
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from environs import EnvValidationError
 
+from pgstatus.errors import in_a_line
 from pgstatus.settings.files import is_world_readable
 from pgstatus.settings.parsers import MappingEnv, is_unicode
 from pgstatus.settings.variables import PREFIX, SLEEP, SLEEP_MS, VARIABLES, Variable
@@ -59,7 +59,7 @@ class Reader:
     def refuse(self, variable: Variable[object], expected: str) -> None:
         """Report a value that is invalid for a reason that its parser does not know."""
         name = self._name(variable)
-        self.problems.append(f"{name}={self.environ.get(name)!r}: {expected}")
+        self.problems.append(f"{name}={self._shown(name)}: {expected}")
 
     def refuse_file(self, variable: Variable[object], error: Exception) -> None:
         """Report an error whose text contains the path or the value."""
@@ -80,9 +80,13 @@ class Reader:
         except EnvValidationError as error:
             for name in error.error_messages or ():
                 self.problems.append(
-                    f"{name}={self.environ[name]!r}: expected {self._used[name].parser.expected}"
+                    f"{name}={self._shown(name)}: expected {self._used[name].parser.expected}"
                 )
         self._warn_of_unknown_names()
+        self.warnings[:] = dict.fromkeys(self.warnings)
+
+    def _shown(self, name: str) -> str:
+        return in_a_line(repr(self.environ.get(name)))
 
     def _name(self, variable: Variable[object]) -> str:
         if variable.older is None:
@@ -100,10 +104,17 @@ class Reader:
     def _warn_of_unknown_names(self) -> None:
         known = {variable.full_name for variable in VARIABLES}
         known |= {PREFIX + variable.older for variable in VARIABLES if variable.older}
-        names = [name.removeprefix(PREFIX) for name in known]
         for name in sorted(self.environ):
             if name.lower().startswith(PREFIX) and name not in known and is_unicode(name):
-                short = name.lower().removeprefix(PREFIX)
-                near = difflib.get_close_matches(short, names, 1, _SIMILAR)
-                hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-                self.warnings.append(f"{name} is not a variable of pg-status{hint}")
+                self.warnings.append(
+                    f"{name} is not a variable of pg-status{_suggestion(name, known)}"
+                )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415  # rarely needed
+
+    names = [other.removeprefix(PREFIX) for other in known]
+    short = name.lower().removeprefix(PREFIX)
+    near = difflib.get_close_matches(short, names, 1, _SIMILAR)
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from pgstatus.settings import libpq_files
 from pgstatus.settings import variables as v
 from pgstatus.settings.hosts import parse_hosts, parse_port, split_list, split_per_host
-from pgstatus.settings.libpq import Params, invalid, params_of_variables, parse_uri
+from pgstatus.settings.libpq import Params, home, invalid, params_of_variables, parse_uri
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
@@ -28,6 +28,7 @@ class Libpq:
     home: Path | None
     has_hostaddr: bool
     """libpq would find an address in its environment, or in a service."""
+    is_valid: bool
 
 
 def read_libpq(reader: Reader, process: Mapping[str, str], file: Mapping[str, str]) -> Libpq:
@@ -36,8 +37,9 @@ def read_libpq(reader: Reader, process: Mapping[str, str], file: Mapping[str, st
     reader.warnings += warnings
     return Libpq(
         params,
-        libpq_files.home(reader.environ),
-        bool(process.get("PGHOSTADDR") or process.get("PGSERVICE")),
+        home(reader.environ),
+        has_hostaddr=bool(process.get("PGHOSTADDR") or process.get("PGSERVICE")),
+        is_valid=not problems,
     )
 
 
@@ -91,19 +93,19 @@ def read_targets(
             params |= _password(reader, params, libpq.home)
         if libpq.has_hostaddr and params["host"].startswith("/"):
             params.setdefault("hostaddr", "")
-        label = f"{v.HOSTS.full_name}, entry {place}" if own.keys() - _BASIC else _names(libpq)
-        for problem in filter(
-            None, [invalid(params), *libpq_files.tls_problems(params, libpq.home)]
-        ):
-            if f"{label}: {problem}" not in reader.problems:
-                reader.problems.append(f"{label}: {problem}")
+        if libpq.is_valid:
+            _validate(reader, f"{v.HOSTS.full_name}, entry {place}", own, params, libpq)
         targets.append(Target(params, connect_timeout, query_timeout, max_age, file))
     return tuple(targets)
 
 
-def _names(libpq: Libpq) -> str:
-    """Where parameters come from that no URI contains."""
-    return f"PG* variables ({', '.join(sorted(libpq.params))})"
+def _validate(reader: Reader, entry: str, own: Params, params: Params, libpq: Libpq) -> None:
+    problems = [invalid(params), *libpq_files.tls_problems(params, libpq.home)]
+    # A problem of common parameters is reported once, not for each host.
+    source = entry if own.keys() - _BASIC else f"PG* variables ({', '.join(sorted(libpq.params))})"
+    for problem in filter(None, problems):
+        if f"{source}: {problem}" not in reader.problems:
+            reader.problems.append(f"{source}: {problem}")
 
 
 def _password(reader: Reader, params: Params, home: Path | None) -> Params:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pgstatus.core.election import SplitBrain
-from pgstatus.core.selection import MAX_WAIT_MS
+from pgstatus.core.selection import MAX_WAIT_MS, Fallback
 from pgstatus.settings.parsers import Parser, milliseconds, one_of, path, seconds, text, whole
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 PREFIX = "pg_status__"
-FALLBACKS = ("master", "stale", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +150,7 @@ QUERY_TIMEOUT_MS = _declare(
     milliseconds(),
     1000,
     "Limit for one whole check, including a login, milliseconds.",
+    shown_default="`1000`, or `connect_timeout` if that is set to more",
 )
 CONN_MAX_AGE_MS = _declare(
     "schedule",
@@ -205,7 +205,7 @@ MIN_LSN_WAIT_MS = _declare(
 FALLBACK = _declare(
     "responses",
     "fallback",
-    one_of(*FALLBACKS),
+    one_of(*Fallback),
     "master",
     "The response to a question about replicas if no replica is within the limits. `master`: the "
     "master, or 404 if it is down. `stale`: the master, or if it is down the live replica of its "

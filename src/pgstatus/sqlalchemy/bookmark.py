@@ -50,14 +50,23 @@ class Notes:
     """The bookmarks of one request: those that its client brought and those of its own writes.
 
     master_only: reads of this request go to the master.
+    max_age: seconds after which they are not valid any more, since the last write; a task may
+        outlive its request.
     """
 
-    def __init__(self, brought: Marks, pin_seconds: float) -> None:
+    def __init__(self, brought: Marks, pin_seconds: float, max_age: float = 60.0) -> None:
         self.marks = dict(brought)
         self.wrote = False
         self.master_only = False
         self.pin_seconds = pin_seconds
+        self._max_age = max_age
+        self._valid_until = time.monotonic() + max_age
         self._unfinished: set[Write] = set()
+
+    def mark(self, cluster: str) -> Bookmark | None:
+        """The bookmark that a read from ``cluster`` has to satisfy."""
+        mark = self.marks.get(cluster)
+        return None if mark is None or time.monotonic() > self._valid_until else mark
 
     def begun(self, cluster: str) -> "Write":
         """A transaction that may write to ``cluster`` has begun."""
@@ -69,6 +78,7 @@ class Notes:
         """A transaction was committed and is covered by ``written``."""
         merge(self.marks, {cluster: written})
         self.wrote = True
+        self._valid_until = time.monotonic() + self._max_age
 
     def pin(self, cluster: str) -> None:
         """Something was written, or may be, at a position that is not known."""

@@ -61,7 +61,10 @@ async def close_session(session: AsyncSession) -> None:
     """Close ``session``; its connection is in the pool again, or closed, on return."""
     if not session.in_transaction():
         # No connection is checked out, so nothing here suspends and no cancellation can arrive.
-        await session.close()
+        if type(session).close is AsyncSession.close:
+            session.sync_session.close()  # what it does, without a greenlet
+        else:
+            await session.close()
         return
     await _patiently(session.close())
 

@@ -6,12 +6,12 @@ from typing import NamedTuple, NoReturn
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
-from pgstatus.client.cache import NOBODY
+from pgstatus.client.errors import WITHDRAWN
 from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none
-from pgstatus.sqlalchemy.failures import has_lost_connection
+from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
 from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
 
 # How often a new session checks for hosts that have left, in seconds.
@@ -94,7 +94,8 @@ class PgStatusCluster:
 
     async def pool_of(self, chosen: ChosenHost) -> Pool:
         """The kept pool of this host; pools of hosts that have left are removed."""
-        await self.sweep()
+        if self.sweep_is_due():
+            await self.sweep()
         pool = self.pools.of(chosen)
         if pool.is_master and current_notes.get() is not None:
             pool.watch_writes(self.name)
@@ -113,9 +114,7 @@ class PgStatusCluster:
         return time.monotonic() >= self._sweep_at
 
     async def sweep(self) -> None:
-        """Remove the pools of hosts that are not alive, at most every SWEEP_SECONDS."""
-        if not self.sweep_is_due():
-            return
+        """Remove the pools of hosts that are not alive; due again after SWEEP_SECONDS."""
         self._sweep_at = time.monotonic() + SWEEP_SECONDS
         if not self.pools:
             return
@@ -170,8 +169,10 @@ class PgStatusConnect(DBConnect):
         if choice is None:
             return session
         if session.in_transaction():
-            if choice.pool.retired and has_lost_connection(session):
+            if choice.pool.retired and must_roll_back(session):
                 await self._give_up_transaction(session, choice)
+            elif choice.pool.retired and not has_connection(session):
+                pass  # its objects are flushed to the host that is chosen now
             elif self._is_outdated(choice):
                 # Its snapshot may be older than the write, and it may be in use by other code.
                 return await self._create(on_master=True)
@@ -179,7 +180,7 @@ class PgStatusConnect(DBConnect):
                 return session
         try:
             new = await self._choose()
-        except NOBODY:
+        except WITHDRAWN:
             raise
         except ClientError:
             if choice.pool.retired or self._is_outdated(choice):
@@ -215,7 +216,7 @@ class PgStatusConnect(DBConnect):
 
     def _mark(self) -> Bookmark | None:
         notes = current_notes.get()
-        return None if notes is None else notes.marks.get(self._cluster.name)
+        return None if notes is None else notes.mark(self._cluster.name)
 
     async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         raise NotImplementedError
@@ -272,7 +273,7 @@ class _ReplicaConnect(PgStatusConnect):
                 min_lsn=mark.position(),
                 wait_ms=self._wait_ms,
             )
-        except NOBODY:
+        except WITHDRAWN:
             # Even the known master is older than what was written, or there are several.
             raise
         except ClientError:

@@ -28,6 +28,11 @@ class DBConnect:
     joins: "DBConnect | None" = None
     """The DBConnect whose session is used instead, while it has an open transaction."""
 
+    @property
+    def has_handler(self) -> bool:
+        """Whether code of the application runs before a session is created."""
+        return self._before_create_session_handler is not None
+
     def __init__(
         self,
         engine_creator: EngineCreatorFunc,
@@ -126,6 +131,8 @@ def require_bound(maker: async_sessionmaker[AsyncSession], engine: AsyncEngine) 
     options = getattr(maker, "kw", None)
     if not isinstance(options, dict):
         return  # a substitute in an application's unit test
+    if options.get("bind") is engine and not options.get("binds"):
+        return
     binds = [options.get("bind"), *(options.get("binds") or {}).values()]
     # An engine with other execution options is a different object with the same pool.
     if any(getattr(bind, "pool", None) is not engine.pool for bind in binds):

@@ -11,8 +11,9 @@ to the same task, or to a test.
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +24,7 @@ from pgstatus.sqlalchemy.connect import DBConnect
 SessionFactory = Callable[[], Awaitable[AsyncSession]]
 
 _SCOPE_KEY = "pgstatus.sessions"
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class ContextAlreadyInitiatedError(Exception):
@@ -44,6 +46,7 @@ class Sessions(dict[str, AsyncSession]):
 
     factories: functions that create sessions instead of a DBConnect, by context key; set by the
         test helpers and inherited by nested contexts.
+    aliases: DBConnects that are used instead of others, by context key; likewise.
     master_only: reads of this context and of contexts nested in it go to the master.
     shared: opened by a test; middlewares use it instead of opening their own.
     of_request: opened by a middleware.
@@ -55,21 +58,29 @@ class Sessions(dict[str, AsyncSession]):
         self, outer: "Sessions | None" = None, *, shared: bool = False, of_request: bool = False
     ) -> None:
         super().__init__()
-        self.factories: dict[str, SessionFactory] = {} if outer is None else outer.factories
+        self.factories: Mapping[str, SessionFactory] = _NONE if outer is None else outer.factories
+        self.aliases: Mapping[str, DBConnect] = _NONE if outer is None else outer.aliases
         self.master_only: bool = outer is not None and outer.master_only
         self.shared = shared
         self.of_request = of_request
         self.lost_transaction = False
         self.ended = False
-        self.nested_turn = asyncio.Lock()
+        self._nested_turn: asyncio.Lock | None = None
         self._task = _current_task()
         self._opening: dict[str, asyncio.Lock] = {}
-        self._set_aside: list[AsyncSession] = []
+        self._set_aside: tuple[AsyncSession, ...] = ()
         self._late: set[asyncio.Task[Any]] = set()
 
     def everything(self) -> tuple[AsyncSession, ...]:
         """All sessions that the end of this context commits or rolls back, and closes."""
         return (*self.values(), *self._set_aside)
+
+    @property
+    def nested_turn(self) -> asyncio.Lock:
+        """Held by the nested context that may use a test's connection."""
+        if self._nested_turn is None:
+            self._nested_turn = asyncio.Lock()
+        return self._nested_turn
 
     def is_of_this_task(self) -> bool:
         """Whether the running task opened this context."""
@@ -79,6 +90,8 @@ class Sessions(dict[str, AsyncSession]):
         """The session of ``connect``, created once for all tasks that request it concurrently."""
         if self.ended:
             self._outlived_by_this_task()
+        if self.aliases:
+            connect = self.aliases.get(connect.context_key, connect)
         key = connect.context_key
         if connect.joins is not None:
             writing = self.get(connect.joins.context_key)
@@ -88,13 +101,16 @@ class Sessions(dict[str, AsyncSession]):
         if session is not None and connect.is_usable(session):
             return session
         opening = (id(self), key)
-        if opening in _opening.get():
+        if connect.has_handler and opening in _opening.get():
             # The handler of ``connect`` requests the session for which it was called.
             return self.setdefault(key, await self.create(connect))
         async with self._opening.setdefault(key, asyncio.Lock()):
             session = self.get(key)
             if session is not None:
                 return await self._renewed(connect, session)
+            if not connect.has_handler:
+                created = self[key] = await self.create(connect)
+                return created
             token = _opening.set(_opening.get() | {opening})
             try:
                 created = await self.create(connect)
@@ -107,6 +123,9 @@ class Sessions(dict[str, AsyncSession]):
 
     async def create(self, connect: DBConnect) -> AsyncSession:
         """A new session of ``connect`` outside of the container."""
+        if not self.factories:
+            return await connect.create_session()
+        connect = self.aliases.get(connect.context_key, connect)
         factory = self.factories.get(connect.context_key)
         return await (connect.create_session() if factory is None else factory())
 
@@ -121,7 +140,7 @@ class Sessions(dict[str, AsyncSession]):
             await self.close_all()
         finally:
             self.clear()
-            self._set_aside.clear()
+            self._set_aside = ()
 
     async def _renewed(self, connect: DBConnect, session: AsyncSession) -> AsyncSession:
         if connect.is_usable(session):
@@ -129,7 +148,7 @@ class Sessions(dict[str, AsyncSession]):
         renewed = await connect.renewed(session)
         if renewed is not session:
             # Code that still refers to the old session, such as a cursor being read, may continue.
-            self._set_aside.append(session)
+            self._set_aside = (*self._set_aside, session)
             self[connect.context_key] = renewed
         return renewed
 

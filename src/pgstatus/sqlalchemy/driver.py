@@ -42,16 +42,10 @@ async def row(driver: Any, query: str) -> tuple[Any, ...]:
 
 
 async def _psycopg_row(driver: Any, query: str) -> tuple[Any, ...]:
-    # The class of the cursor and its rows may have been changed by the application.
-    async with _tuple_cursor(driver) as cursor:
+    # The application may have chosen another class for rows.
+    async with driver.cursor(row_factory=lambda _: tuple) as cursor:
         await cursor.execute(query)
         return tuple(await cursor.fetchone())
-
-
-def _tuple_cursor(driver: Any) -> Any:
-    from psycopg.rows import tuple_row  # noqa: PLC0415  # only installed with this driver
-
-    return driver.cursor(row_factory=tuple_row)
 
 
 async def _command_tag(driver: Any, statements: str) -> str:

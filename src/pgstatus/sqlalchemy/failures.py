@@ -61,8 +61,8 @@ def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
 
     def handle_error(context: ExceptionContext) -> None:
         error = context.original_exception
-        if not isinstance(error, Exception):
-            return  # a cancelled task invalidates its connection, but says nothing about the host
+        if not isinstance(error, Exception) or context.is_pre_ping:
+            return  # a cancelled task, or one idle connection that is replaced, is no evidence
         state = sqlstate(error)
         if isinstance(error, ConnectionError):
             context.is_disconnect = True
@@ -83,14 +83,24 @@ def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
     event.listen(engine.sync_engine, "do_connect", do_connect)
 
 
-def has_lost_connection(session: AsyncSession) -> bool:
-    """Whether the open transaction of ``session`` can only be rolled back, because of its host."""
+def has_connection(session: AsyncSession) -> bool:
+    """Whether the open transaction of ``session`` has reached a host."""
+    return bool(_connections(session))
+
+
+def must_roll_back(session: AsyncSession) -> bool:
+    """Whether the open transaction of ``session`` can only be rolled back."""
+    if not session.sync_session.is_active:
+        return True  # a flush has failed, perhaps because no connection could be made
+    return any(each.invalidated or each in _lost_connections for each in _connections(session))
+
+
+def _connections(session: AsyncSession) -> set[Connection]:
     transaction = session.sync_session.get_transaction()
     if transaction is None:
-        return False
-    # SQLAlchemy has no public access to connections that a transaction already has.
-    connections = {connection for connection, *_ in transaction._connections.values()}
-    return any(each.invalidated or each in _lost_connections for each in connections)
+        return set()
+    # SQLAlchemy has no public access to the connections that a transaction already has.
+    return {connection for connection, *_ in transaction._connections.values()}
 
 
 def _cannot_connect(error: Exception) -> bool:

@@ -59,6 +59,7 @@ class ReadYourWritesMiddleware:
             else HeaderCarrier(name, signer)
         )
         self._pin_seconds = pin_seconds
+        self._max_age = max_age
         self._warns_of_http = carrier == "cookie" and secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +71,7 @@ class ReadYourWritesMiddleware:
             return
 
         brought, replaced = self._carrier.brought(scope)
-        notes = scope[_SCOPE_KEY] = Notes(brought, self._pin_seconds)
+        notes = scope[_SCOPE_KEY] = Notes(brought, self._pin_seconds, self._max_age)
         started = False
 
         async def send_with_bookmark(message: Message) -> None:

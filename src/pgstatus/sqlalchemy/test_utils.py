@@ -7,12 +7,13 @@ it whose commits are savepoints of the test's own transaction.
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from pgstatus.sqlalchemy.auto_commit import commit_all_sessions, rollback_all_sessions
-from pgstatus.sqlalchemy.cleanup import close_session
+from pgstatus.sqlalchemy.cleanup import close_session, close_sessions
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (
+    SessionFactory,
     current_sessions,
     init_shared_ctx,
     put_db_session_to_context,
@@ -61,25 +62,9 @@ async def put_savepoint_session_in_ctx(
     after ``close_db_session``, of ``run_in_new_ctx`` (one after another, because there is one
     connection) and of ``new_non_ctx_session``. To be used inside ``set_test_context``.
     """
-    maker = await connection.session_maker()
-    bind = await session.connection()
-    sessions = current_sessions()
-    created: list[AsyncSession] = []
-
-    async def create() -> AsyncSession:
-        inner = maker(bind=bind, join_transaction_mode="create_savepoint")
-        created.append(inner)
-        return inner
-
-    sessions.factories[connection.context_key] = create
-    try:
+    async with _savepoint_sessions(connection, await session.connection()) as create:
         put_db_session_to_context(connection, await create())
         yield
-    finally:
-        sessions.factories.pop(connection.context_key, None)
-        async with AsyncExitStack() as stack:
-            for each in created:
-                stack.push_async_callback(close_session, each)
 
 
 @asynccontextmanager
@@ -88,14 +73,48 @@ async def rolled_back_test_context(
 ) -> AsyncGenerator[AsyncSession]:
     """One transaction of ``connection`` for the test and the application, rolled back at the end.
 
-    ``others``, for example replicas, use the same transaction and so see what it has written. The
-    test uses the session that it is given; its commits are savepoints too.
+    ``others``, for example replicas, use the session of ``connection``, so they see what it has
+    written. It opens a test context; the sessions in it are those of
+    ``put_savepoint_session_in_ctx``. The test uses the session that it is given, whose commit only
+    flushes.
     """
+    maker = await connection.session_maker()
     async with AsyncExitStack() as stack:
-        outer = await stack.enter_async_context(rollback_session(connection))
-        await stack.enter_async_context(set_test_context())
-        for connect in (connection, *others):
-            await stack.enter_async_context(put_savepoint_session_in_ctx(connect, outer))
-        mine = await current_sessions().create(connection)
+        bind = await stack.enter_async_context(maker.kw["bind"].connect())
+        await bind.begin()
+        stack.push_async_callback(_roll_back, bind)
+        mine = maker(bind=bind, join_transaction_mode="rollback_only")
         stack.push_async_callback(close_session, mine)
+        await stack.enter_async_context(set_test_context())
+        create = await stack.enter_async_context(_savepoint_sessions(connection, bind))
+        put_db_session_to_context(connection, await create())
+        current_sessions().aliases = {other.context_key: connection for other in others}
         yield mine
+
+
+@asynccontextmanager
+async def _savepoint_sessions(
+    connection: DBConnect, bind: AsyncConnection
+) -> AsyncGenerator[SessionFactory]:
+    """Let this context create the sessions of ``connection`` inside the transaction of ``bind``."""
+    maker = await connection.session_maker()
+    created: list[AsyncSession] = []
+
+    async def create() -> AsyncSession:
+        session = maker(bind=bind, join_transaction_mode="create_savepoint")
+        created.append(session)
+        return session
+
+    sessions = current_sessions()
+    before = sessions.factories
+    sessions.factories = {**before, connection.context_key: create}
+    try:
+        yield create
+    finally:
+        sessions.factories = before
+        await close_sessions(reversed(created))
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    if connection.in_transaction():
+        await connection.rollback()

@@ -130,7 +130,7 @@ class _Watch:
             if not isinstance(error, Exception):
                 raise
             self._unavailable(error, write.notes)
-            if isinstance(error, TimeoutError):
+            if isinstance(error, asyncio.TimeoutError):  # Python 3.10
                 record.invalidate()
         else:
             write.note(Bookmark(int(timeline, 16), lsn))
@@ -165,5 +165,4 @@ def _write_of(connection: Connection) -> Write | None:
 
 
 async def _position(dbapi: Any) -> tuple[Any, ...]:
-    async with asyncio.timeout(POSITION_SECONDS):
-        return await driver.row(dbapi, _POSITION)
+    return await asyncio.wait_for(driver.row(dbapi, _POSITION), POSITION_SECONDS)

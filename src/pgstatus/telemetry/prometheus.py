@@ -107,6 +107,7 @@ def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
         "1 if the lag by time or by bytes is within the configured limit.",
         labels=["host", "by"],
     )
+    admits = gauge("admits", "1 if the host accepts new sessions.")
     timeline = gauge("timeline", "Timeline that the host writes or receives.")
     seconds = gauge("lag_seconds", "Upper bound of the replication lag behind the master.")
     size = gauge("lag_bytes", "WAL that the master has written and the host has not replayed.")
@@ -123,6 +124,7 @@ def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
         sync.add_metric([*host, "bytes"], float(status.sync_by_bytes))
         # An unknown value has no sample: any number would be taken for a measurement.
         for family, value in (
+            (admits, status.admits),
             (timeline, status.timeline),
             (seconds, status.lag_ms),
             (size, status.lag_bytes),
@@ -132,7 +134,7 @@ def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
             number = _number(value)
             if number is not None:
                 family.add_metric(host, number / 1000 if family is seconds else number)
-    yield from (up, possible_dead, master, role, sync, timeline, seconds, size, lsn, age)
+    yield from (up, possible_dead, master, role, sync, admits, timeline, seconds, size, lsn, age)
 
 
 def _checks(hosts: dict[str, HostChecks]) -> Iterator[Metric]:

@@ -139,7 +139,12 @@ def capture_stderr(crash_report: int) -> None:
     libpq writes some warnings there at every login. Afterwards the descriptor is a pipe that never
     blocks its writer. The interpreter's report of a crash goes to ``crash_report`` directly.
     """
-    reading_end, writing_end = os.pipe()
+    threading.excepthook = _log_uncaught
+    try:
+        reading_end, writing_end = os.pipe()
+    except OSError as error:
+        log.warning("output of libraries on stderr is not captured: %s", error)
+        return
     os.set_blocking(writing_end, False)
     thread = threading.Thread(target=_log_lines, args=(reading_end,), name="stderr", daemon=True)
     try:
@@ -151,6 +156,12 @@ def capture_stderr(crash_report: int) -> None:
         faulthandler.enable(crash_report)
         os.dup2(writing_end, STDERR)
     os.close(writing_end)
+
+
+def _log_uncaught(error: threading.ExceptHookArgs) -> None:
+    if error.exc_value is not None:
+        name = error.thread.name if error.thread is not None else "?"
+        log.critical("unexpected error in thread %s", name, exc_info=error.exc_value)
 
 
 def _log_lines(descriptor: int) -> None:

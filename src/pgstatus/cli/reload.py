@@ -1,0 +1,51 @@
+"""``pg-status reload``: SIGHUP, and the result.
+
+SIGHUP alone returns before the configuration is in effect. This command waits until the process has
+checked the hosts of the new configuration, or has refused it.
+"""
+
+import os
+import signal
+import sys
+import time
+from typing import TextIO
+
+from pgstatus.cli.remote import Instance
+from pgstatus.errors import StartError, UnreachableError
+
+_HEADER = "x-pg-status-reloads"
+_TIMEOUT = 60.0
+_INTERVAL = 0.02
+
+
+def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> int:
+    """Reload process ``pid``, which ``instance`` is the address of; the exit status.
+
+    0: the new configuration is in effect; 1: it was refused. StartError: there is no such process,
+    or the result is unknown. UnreachableError: there is no response.
+    """
+    before = _reloads(instance)
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise StartError(f"cannot send a signal to process {pid}: {error.strerror}") from None
+    deadline = time.monotonic() + _TIMEOUT
+    while (now := _reloads(instance)) == before:
+        if time.monotonic() > deadline:
+            raise StartError(
+                f"the reload has not finished within {_TIMEOUT:g} s; the log shows its progress"
+            )
+        time.sleep(_INTERVAL)
+    if now.endswith("applied"):
+        out.write("reloaded\n")
+        return 0
+    raise StartError("the configuration was refused and the previous one stays; see the log")
+
+
+def _reloads(instance: Instance) -> str:
+    """The number of finished reloads and the result of the last, as in ``3 applied``."""
+    headers = {name.lower(): text for name, text in instance.probe("/live").headers.items()}
+    found = headers.get(_HEADER)
+    if found is None:
+        raise UnreachableError(f"{instance.url} is not a pg-status of this release")
+    return found

@@ -1,0 +1,37 @@
+"""Clients of both kinds, and a server for them."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.client.support import Asker, AskerFactory, Server
+
+
+@pytest.fixture(params=["sync", "async"])
+def make_asker(request: pytest.FixtureRequest) -> Iterator[AskerFactory]:
+    askers = []
+
+    def make(url: str, **options: Any) -> Asker:
+        askers.append(Asker(request.param == "async", url, **options))
+        return askers[-1]
+
+    yield make
+    for asker in askers:
+        asker.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    listener = socket.create_server(("127.77.7.1", 0))
+    server = Server(listener)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def unused() -> str:
+    """An address where nothing listens."""
+    with socket.create_server(("127.77.7.1", 0)) as listener:
+        return f"http://127.77.7.1:{listener.getsockname()[1]}"

@@ -1,0 +1,45 @@
+"""docs/failover.md quotes reasons as the source contains them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/failover.md").read_text()
+# The source with a placeholder for each value, and without the breaks between parts of a string.
+SOURCE = re.sub(
+    r"\{[^{}]*\}",
+    "{}",
+    re.sub(
+        r'"\s*\n\s*f?"',
+        "",
+        "\n".join(path.read_text() for path in (ROOT / "src/pgstatus").rglob("*.py")),
+    ),
+)
+
+
+def quoted() -> list[str]:
+    """The reasons in the table of symptoms, without the names of fields and paths."""
+    table = PAGE.partition("## Symptoms")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+    found = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    return [text for text in found if " " in text]
+
+
+def template(text: str) -> str:
+    """The text with a placeholder for each host and number."""
+    text = text.removesuffix(" …").removesuffix(":")
+    text = re.sub(r"pg\d:5432 and pg\d:5432|pg\d:5432|\b\d+\b", "{}", text)
+    # Values that are not numbers: a unit, a plural, an alternative.
+    text = text.removeprefix("{} is ").replace("{} ms", "{} {}")
+    return text.replace("checks in", "check{} in").replace("(master's timeline", "({}")
+
+
+@pytest.mark.parametrize("text", quoted())
+def test_a_quoted_reason_is_one_of_the_source(text: str) -> None:
+    assert template(text) in SOURCE
+
+
+def test_there_are_quotations() -> None:
+    assert len(quoted()) > 10
