@@ -21,6 +21,7 @@ from pgstatus.core import election as election_module
 from pgstatus.core import state as state_module
 from pgstatus.core.election import Election
 from pgstatus.core.lag import WalHistory, is_ahead
+from pgstatus.core.selection import Fallback, Question
 from pgstatus.core.snapshot import HostStatus
 from pgstatus.core.state import Record, State
 from tests.model.machine import Machine
@@ -101,6 +102,10 @@ def _refused_is_down(state: State, streams: object, now: float) -> float | None:
     return None
 
 
+def _though_it_is_down(master: HostStatus, question: Question) -> bool:
+    return question.fallback is not Fallback.NONE and not selection.is_outdated(master, question)
+
+
 def _contradictions(changed: Callable[..., str | None]) -> list[tuple[ModuleType, str, Any]]:
     return [(module, "contradiction", changed) for module in (tracker, view)]
 
@@ -138,7 +143,7 @@ MUTATIONS = (
     Mutation(
         "reads while the primary is down",
         "a master that is down answers",
-        [(selection, "_may_fall_back", lambda *_: True)],
+        [(selection, "_may_fall_back", _though_it_is_down)],
     ),
     Mutation(
         "reads while the primary is down",

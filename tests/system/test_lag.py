@@ -69,12 +69,23 @@ def test_lag_in_each_situation(
     replica.sql("SELECT pg_wal_replay_resume()")
     wait_until("it has caught up", lambda: daemon.host(replica.address)["sync_by_time"])
 
-    # The primary is unreachable: its last sample becomes older.
-    primary.crash()
+    # The primary does not respond and may still commit: its last sample becomes older.
+    primary.freeze()
     for server in (replica, other):
         wait_until("the lag grows without a primary", late(daemon, server))
-        assert daemon.host(server.address)["lag_bytes"] is None
-    assert daemon.text("/replica") in {replica.address, other.address}
+        assert daemon.host(server.address)["lag_bytes"] == 0
+    primary.thaw()
+    for server in (replica, other):
+        wait_until("in sync", lambda s=server: daemon.host(s.address)["sync_by_time"])  # type: ignore[misc]
+
+    # The primary is down: nothing can be committed, and the replicas remain in sync.
+    primary.crash()
+    for _ in range(4):
+        for server in (replica, other):
+            wait_for_check(daemon, server)
+            host = daemon.host(server.address)
+            assert (host["sync_by_time"], host["lag_bytes"]) == (True, 0)
+        assert daemon.text("/sync_by_time_and_bytes") in {replica.address, other.address}
 
 
 def wait_for_check(daemon: Daemon, server: Server) -> None:

@@ -1,10 +1,10 @@
-"""When to check next. Pure: how long a failover has been under way in, a pause out.
+"""When to check next. Pure: the duration of a failover in, a pause out.
 
-Normally every ``sleep``. Without a healthy master every ``failover_sleep``, because the next
-thing to happen is a promotion, and on until the replicas follow the new master; easing off to the
-normal pause when it lasts, because then it is no failover but the state of things (all hosts
-down, or a list of replicas alone). It is the same while not every host has been asked: what is
-known may be from before a failover.
+Normally the pause is ``sleep``. Without a healthy master it is ``failover_sleep``, because a
+promotion is expected, until the replicas follow the new master. If this state lasts, the pause
+grows to the normal one: then it is not a failover but permanent (all hosts are down, or only
+replicas are configured). The same applies while not every host has been checked: what is known may
+be older than a failover.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ class Schedule:
     failover_sleep: float
 
     def patience(self, false_alarms: int) -> float:
-        """How long to wait for the next look because a host's connection broke, seconds since the
-        last such look. ``false_alarms``: so many in a row before have found it well.
+        """The minimum time between two checks because a connection broke, seconds.
 
-        A broken connection is the first sign of a crash; but a pooler that ends idle connections
-        all the time must not make us look all the time.
+        ``false_alarms``: so many checks in a row for this reason have found the host healthy. A
+        broken connection is the first sign of a crash; but a pooler that closes idle connections
+        all the time must not cause checks all the time.
         """
         if not false_alarms:
             return 0.0
         return min(self.sleep, self.failover_sleep * 2.0 ** min(64, false_alarms - 1))
 
-    def pause(self, restless: float | None) -> float:
-        """The pause after ``restless`` seconds of a failover; None: all is quiet."""
-        if restless is None:
+    def pause(self, failover_seconds: float | None) -> float:
+        """The pause after a failover has lasted this long; None: there is none."""
+        if failover_seconds is None:
             return self.sleep
-        doublings = min(64.0, max(0.0, restless - _FAST_FOR) / _DOUBLES_EVERY)
+        doublings = min(64.0, max(0.0, failover_seconds - _FAST_FOR) / _DOUBLES_EVERY)
         return min(self.sleep, self.failover_sleep * 2**doublings)
