@@ -44,19 +44,14 @@ def _majority(state: State) -> int | None:
     return evidence.most_common(known, state.system_identifier)
 
 
-def _live_majority(state: State) -> int | None:
-    """Hosts that have always been foreign vote, and no master has to return."""
-    return evidence.most_common(evidence._identifiers(state.records), state.system_identifier)
-
-
 def _shows_an_older_timeline(record: Record, newest: int, *, wrote: bool) -> bool:
     timeline = None if record.seen is None else record.seen.timeline
     return timeline is not None and timeline < newest
 
 
-def _any_shows_less(record: Record, newest: int, *, wrote: bool) -> bool:
-    """Whatever is not known to be the newest timeline discards the evidence."""
-    return record.seen is not None and evidence._shown(record) != newest
+def _does_not_show_it(record: Record, newest: int, *, wrote: bool) -> bool:
+    """Hosts that cannot be reached are not evidence either."""
+    return evidence._shown(record) != newest
 
 
 def _all_samples(
@@ -156,11 +151,6 @@ MUTATIONS = (
         _contradictions(_not_sticky(state_module.contradiction)),
     ),
     Mutation(
-        "replica ahead of its primary",
-        "samples from before the restore remain",
-        [(WalHistory, "goes_back", lambda *_: False)],
-    ),
-    Mutation(
         "two replicas promoted on the same timeline",
         "an unproven replica is always trusted",
         [(state_module, "_unproven", _trusting)],
@@ -180,8 +170,8 @@ MUTATIONS = (
     ),
     Mutation(
         "reverted promotion",
-        "the opposite: a timeline that is not shown discards it",
-        [(evidence, "_is_rebuilt", _any_shows_less)],
+        "the opposite: a host that cannot be reached is no evidence",
+        [(evidence, "_is_rebuilt", _does_not_show_it)],
     ),
     Mutation(
         "lag after a fork",

@@ -4,7 +4,7 @@ from pgstatus.core.changes import Change, events
 from tests.support.world import World, master, refused, replica
 
 
-def told(world: World, *steps: tuple[str, object]) -> list[str]:
+def reported(world: World, *steps: tuple[str, object]) -> list[str]:
     before = world.snapshot
     for name, result in steps:
         world.see(name, result)  # type: ignore[arg-type]
@@ -15,16 +15,16 @@ def quiet() -> World:
     return World().see_all(a=master(0), b=replica(0), c=replica(0))
 
 
-def test_nothing_changed_nothing_told() -> None:
-    assert told(quiet(), ("a", master(5)), ("b", replica(5)), ("c", replica(5))) == []
+def test_without_a_change_nothing_is_reported() -> None:
+    assert reported(quiet(), ("a", master(5)), ("b", replica(5)), ("c", replica(5))) == []
 
 
 def test_a_failover() -> None:
     world = quiet()
-    assert told(world, ("a", refused(5))) == [
+    assert reported(world, ("a", refused(5))) == [
         "a:5432 is possibly dead: Connection refused",
     ]
-    assert told(world, ("b", master(6, 1100, timeline=2))) == [
+    assert reported(world, ("b", master(6, 1100, timeline=2))) == [
         "b:5432 is now the master (timeline 2, previously a:5432)",
         "b:5432 is a master",
         "c:5432: on timeline 1 (master's timeline: 2)",
@@ -34,8 +34,8 @@ def test_a_failover() -> None:
 def test_a_split_brain_begins_and_ends() -> None:
     world = quiet()
     text = "split brain: several masters: a:5432 (timeline 1), b:5432 (timeline 2)"
-    assert text in told(world, ("b", master(5, 1100, timeline=2)))
-    assert "split brain ended" in told(world, ("a", replica(6, 1100, timeline=2)))
+    assert text in reported(world, ("b", master(5, 1100, timeline=2)))
+    assert "split brain ended" in reported(world, ("a", replica(6, 1100, timeline=2)))
 
 
 def test_losing_the_last_master_is_a_warning() -> None:

@@ -98,7 +98,7 @@ def test_samples_of_a_newer_timeline_say_nothing_of_an_older_one() -> None:
     assert time_lag(switched, replica(10.0, 1500, timeline=2)) == pytest.approx(5.001)
 
 
-def test_a_replica_ahead_of_a_master_asked_later_is_on_another_history() -> None:
+def test_a_replica_ahead_of_a_master_checked_later_has_another_history() -> None:
     assert is_ahead(history((5, 1000)), replica(4.0, 1001))
     assert not is_ahead(history((3, 1000)), replica(4.0, 1001))
 

@@ -1,4 +1,4 @@
-"""Who is named for which question, as tables over snapshots."""
+"""Which hosts answer a question, as tables over snapshots."""
 
 from collections import Counter
 
@@ -215,7 +215,7 @@ def test_each_question_keeps_its_own_even_turn(questions: list[Question]) -> Non
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_questions_that_are_asked_once_share_the_hosts_evenly() -> None:
+def test_unique_questions_are_distributed_evenly() -> None:
     turns = Turns()
     named = Counter(next(turns.of(ask("replica", min_lsn=lsn))) % 3 for lsn in range(9000))
     assert set(named.values()) == {3000}

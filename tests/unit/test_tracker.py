@@ -42,7 +42,9 @@ class TestHealth:
         assert status.error == "Connection refused"
         assert status.lag_ms is not None
 
-    def test_of_two_on_one_timeline_the_first_listed_is_named_whoever_answers_first(self) -> None:
+    def test_of_two_on_one_timeline_the_first_listed_is_elected_in_any_order_of_responses(
+        self,
+    ) -> None:
         for order in ("abc", "cba", "bca"):
             world = World()
             for name in order:
@@ -75,7 +77,7 @@ class TestHealth:
 
 
 class TestMaster:
-    def test_a_possibly_dead_master_is_still_named(self) -> None:
+    def test_a_possibly_dead_master_is_still_reported(self) -> None:
         assert healthy().see("a", refused(5)).master == "a"
 
     def test_a_dead_one_is_not(self) -> None:
@@ -83,11 +85,11 @@ class TestMaster:
         assert world.master is None
         assert world.snapshot.no_master == "no live host is a master"
 
-    def test_a_promoted_replica_is_named_at_once(self) -> None:
+    def test_a_promoted_replica_is_reported_immediately(self) -> None:
         world = healthy().see("a", refused(5)).see("b", master(5, 1100, timeline=2))
         assert world.master == "b"
 
-    def test_the_returning_old_master_is_not_named_even_when_the_new_one_is_dead(self) -> None:
+    def test_a_returning_old_master_is_not_elected_even_if_the_new_one_is_dead(self) -> None:
         world = healthy(max_fails=1).see("b", master(5, 1100, timeline=2)).see("a", master(6, 5000))
         assert world.master == "b"
         assert "timeline 2 exists" in str(world["a"].reason)
@@ -100,17 +102,17 @@ class TestMaster:
         assert world["a"].reason is None
         assert world["a"].sync_by_time
 
-    def test_list_order_is_obeyed_where_it_is_asked_for(self) -> None:
+    def test_list_order_decides_if_configured(self) -> None:
         world = healthy(split_brain=SplitBrain.FIRST).see("b", master(5, 1100, timeline=2))
         assert world.master == "a"
 
-    def test_nobody_is_named_where_that_is_asked_for(self) -> None:
+    def test_no_master_is_elected_if_configured(self) -> None:
         world = healthy(split_brain=SplitBrain.NONE).see("b", master(5, 1100, timeline=2))
         assert world.master is None
         assert world.snapshot.split_brain
         assert [s.host.name for s in world.snapshot.masters] == ["a", "b"]
 
-    def test_a_host_of_another_cluster_is_shut_out(self) -> None:
+    def test_a_host_of_another_cluster_is_excluded(self) -> None:
         world = healthy().see("c", master(5, 9_999_999, timeline=9, system_identifier=42))
         assert world.master == "a"
         assert world["c"].excluded
@@ -128,7 +130,7 @@ class TestMaster:
         assert "timeline 2 exists" in str(world.snapshot.no_master)
 
     def test_an_undone_promotion_is_forgotten(self) -> None:
-        """Promoted by mistake and rebuilt: everybody is back on timeline 1."""
+        """Promoted by mistake and rebuilt: all hosts are on timeline 1 again."""
         world = healthy().see("b", master(5, 1100, timeline=2))
         assert world.see("a", master(10)).master == "b"
         assert world.see("b", replica(15)).see("a", master(15)).master == "a"
@@ -165,7 +167,7 @@ class TestLag:
         world = healthy().at(LATER).see("b", replica(5, 1000)).see("a", master(5.001, 1200))
         assert world["b"].sync_by_time
         assert 1 in world.state.unsettled
-        # The old lag goes on being told as what it is: of the check before.
+        # Until then the lag of the previous check remains.
         assert world["b"].checked_at == NOON
         world.see("b", replica(5.05, 1200), Look.RECHECK)
         assert world.state.unsettled == ()
@@ -304,15 +306,17 @@ class TestStaleness:
         assert world.snapshot.ready
         assert world.snapshot.stale_after == 130
 
-    def test_after_all_was_forgotten_nobody_is_named_before_everybody_was_asked(self) -> None:
-        """We were frozen for a failover; the old master is back and answers first."""
+    def test_after_all_results_expired_no_master_is_reported_until_every_host_was_checked(
+        self,
+    ) -> None:
+        """This process was suspended during a failover; the old master responds first."""
         world = healthy(max_staleness=30.0).expire(100).see("a", master(100, timeline=1))
         assert not world.snapshot.ready
         world = world.see("b", master(100, timeline=2)).see("c", refused(100))
         assert world.snapshot.ready
         assert world.master == "b"
 
-    def test_the_cluster_stays_what_it_was_until_everybody_was_asked(self) -> None:
+    def test_the_cluster_remains_the_same_until_every_host_was_checked(self) -> None:
         """a was made anew as another cluster, and is the first in the list and to answer."""
         stranger = {"system_identifier": CLUSTER + 1}
         world = World(2, Rules(max_staleness=30.0))
@@ -414,7 +418,7 @@ class TestOtherHosts:
         assert hosts[0].sync_by_time
         assert hosts[0].host.dc == "x"
 
-    def test_nobody_is_named_before_everybody_was_asked_anew(self) -> None:
+    def test_no_master_is_reported_until_every_host_was_checked_again(self) -> None:
         """What was known is from a moment ago: a failover may be under way."""
         world = self.of("a", "b", "d")
         assert not world.snapshot.ready
@@ -423,14 +427,14 @@ class TestOtherHosts:
         assert world.see("a", refused(6)).snapshot.ready
         assert world.master == "b"
 
-    def test_who_was_named_of_two_on_one_timeline_stays_it(self) -> None:
+    def test_of_two_on_one_timeline_the_elected_one_remains(self) -> None:
         world = World().see_all(a=refused(0), b=refused(0), c=master(0, timeline=2))
         world.see("b", master(5, timeline=2))
         world.state = world.state.among(world.state.hosts)
         world.see_all(a=refused(6), b=master(6, timeline=2), c=master(6, timeline=2))
         assert world.master == "c"
 
-    def test_a_master_that_was_removed_is_not_named(self) -> None:
+    def test_a_removed_master_is_not_reported(self) -> None:
         world = self.of("b", "c").see_all(a=replica(6), b=replica(6))  # b and c
         assert world.snapshot.ready
         assert world.master is None
