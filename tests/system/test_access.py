@@ -1,4 +1,4 @@
-"""Tokens: what is open to all, what is not, and that no remembered answer lets anybody in."""
+"""Tokens: which paths require one, and that cached responses do not bypass them."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_everything_but_the_probes_needs_the_token(guarded: Daemon) -> None:
+def test_everything_except_the_probes_requires_the_token(guarded: Daemon) -> None:
     for _ in range(2):  # made, then from memory
         assert [status(guarded, path) for path in ("/live", "/ready", "/health")] == [200] * 3
         for path in GUARDED:
@@ -63,7 +63,7 @@ def test_everything_but_the_probes_needs_the_token(guarded: Daemon) -> None:
     [
         (f"Bearer {TOKEN}", 200),
         (f"bearer  {TOKEN}", 200),
-        (basic("anybody", TOKEN), 200),
+        (basic("any-user", TOKEN), 200),
         (basic("", TOKEN), 200),
         (f"Bearer {OTHER}", 401),
         (f"Bearer {TOKEN}x", 401),
@@ -77,18 +77,18 @@ def test_everything_but_the_probes_needs_the_token(guarded: Daemon) -> None:
         ("Basic " + b64encode(TOKEN.encode()).decode(), 401),
     ],
 )
-def test_ways_to_present_it(guarded: Daemon, authorization: str, expected: int) -> None:
+def test_forms_of_authorization(guarded: Daemon, authorization: str, expected: int) -> None:
     for _ in range(2):
         assert status(guarded, "/master", authorization) == expected
 
 
-def test_bytes_of_no_character_set(guarded: Daemon) -> None:
+def test_bytes_that_are_not_utf_8(guarded: Daemon) -> None:
     with socket.create_connection((guarded.address, guarded.port), 5) as sock:
         sock.sendall(b"GET /master HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
         assert sock.recv(1000).startswith(b"HTTP/1.1 401")
 
 
-def test_tokens_are_exchanged_without_a_gap(
+def test_tokens_are_replaced_without_interruption(
     cluster: Cluster, daemons: Daemons, token_file: Path
 ) -> None:
     guarded = daemons.start(cluster, http_token_file=token_file)
@@ -107,7 +107,7 @@ def test_tokens_are_exchanged_without_a_gap(
     assert [status(guarded, "/version", who) for who in (old, new)] == [401, 200]
     token_file.write_text("short\n")
     guarded.process.send_signal(signal.SIGHUP)
-    wait_until("it is refused", lambda: "token too short" in guarded.log)
+    wait_until("the file is rejected", lambda: "token too short" in guarded.log)
     assert status(guarded, "/version", new) == 200
     assert OTHER not in guarded.log
 
@@ -122,7 +122,7 @@ def test_tokens_are_exchanged_without_a_gap(
         (None, "no such file"),
     ],
 )
-def test_a_file_without_a_good_token_is_told(
+def test_a_file_without_a_valid_token_is_reported(
     daemons: Daemons, token_file: Path, text: str | None, words: str
 ) -> None:
     token_file.unlink() if text is None else token_file.write_text(text)
@@ -132,7 +132,7 @@ def test_a_file_without_a_good_token_is_told(
     assert words in daemon.log
 
 
-def test_a_pipe_in_the_place_of_the_file_hangs_nobody(daemons: Daemons, token_file: Path) -> None:
+def test_a_pipe_in_the_place_of_the_file_does_not_block(daemons: Daemons, token_file: Path) -> None:
     token_file.unlink()
     os.mkfifo(token_file)
     daemon = daemons.prepare(hosts="127.0.0.1", http_token_file=token_file)

@@ -1,4 +1,4 @@
-"""Every endpoint of the contract, asked of a real daemon that watches a real cluster."""
+"""Every endpoint of the contract, with a real daemon and a real cluster."""
 
 from collections import Counter
 
@@ -18,12 +18,12 @@ def test_master_is_the_primary(daemon: Daemon, cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     "path", ["/replica", "/sync_by_time", "/sync_by_bytes", "/replica?lag_ms=60000&lag_bytes=0"]
 )
-def test_replicas_take_turns(daemon: Daemon, cluster: Cluster, path: str) -> None:
+def test_replicas_are_returned_in_rotation(daemon: Daemon, cluster: Cluster, path: str) -> None:
     named = Counter(daemon.text(path) for _ in range(20))
     assert named == {replica.address: 10 for replica in cluster.replicas}
 
 
-def test_most_sync_is_the_first_of_equals(daemon: Daemon, cluster: Cluster) -> None:
+def test_most_sync_returns_the_first_of_equals(daemon: Daemon, cluster: Cluster) -> None:
     assert daemon.text("/most_sync_by_bytes") == cluster.replicas[0].address
 
 
@@ -41,7 +41,7 @@ def test_host_entry_has_every_field_of_the_contract(daemon: Daemon, cluster: Clu
     assert 0 <= entry["lag_ms"] < 1000
 
 
-def test_min_lsn_is_satisfied_by_what_was_replayed(daemon: Daemon, cluster: Cluster) -> None:
+def test_min_lsn_requires_the_replayed_position(daemon: Daemon, cluster: Cluster) -> None:
     lsn = daemon.json("/replica")["lsn"]
     assert daemon.json(f"/replica?min_lsn={lsn}")["role"] == "replica"
     assert daemon.json("/replica?min_lsn=FFFFFFFF/0")["role"] == "master"

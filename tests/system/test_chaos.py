@@ -42,5 +42,5 @@ def test_sigterm_stops_all_servers(tmp_path: Path, network: Network) -> None:
         campaign.process.send_signal(signal.SIGTERM)
         assert campaign.process.wait(30) == 128 + signal.SIGTERM
     wait_until("no server is left", lambda: not processes(str(directory)))
-    assert list(directory.iterdir()) == []
+    assert [str(path) for path in directory.rglob("*")] == []
     directory.rmdir()

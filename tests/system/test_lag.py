@@ -1,4 +1,4 @@
-"""Lag that can be believed: the situations in which replication views lie, on real clusters."""
+"""Lag in situations in which replication views are misleading, with real clusters."""
 
 from collections.abc import Callable
 
@@ -29,8 +29,10 @@ def write(server: Server) -> None:
 
 
 @pytest.mark.parametrize("role", ["postgres", "watcher"], ids=["pg_monitor", "login alone"])
-def test_situations(make_cluster: ClusterFactory, make_daemon: DaemonFactory, role: str) -> None:
-    """One cluster goes through them all: idle, a write, frozen receiver, paused, primary gone."""
+def test_lag_in_each_situation(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory, role: str
+) -> None:
+    """In this order: idle, one write, frozen receiver, paused replay, primary unreachable."""
     cluster = make_cluster()
     primary, (replica, other) = cluster.primary, cluster.replicas
     primary.sql("CREATE ROLE watcher LOGIN PASSWORD 'postgres'")
@@ -38,39 +40,39 @@ def test_situations(make_cluster: ClusterFactory, make_daemon: DaemonFactory, ro
     for server in (replica, other):
         wait_until("in sync", lambda s=server: daemon.host(s.address)["sync_by_time"])  # type: ignore[misc]
 
-    # Idle for longer than the limit: the last transaction is old, and nobody is late.
+    # Idle for longer than the limit: the last transaction is old, but no replica is late.
     for _ in range(4):
         wait_for_check(daemon, replica)
         assert daemon.host(replica.address)["sync_by_time"]
         assert (lag_of(daemon, replica) or 0) < 500
 
-    # One write on the idle cluster alarms nobody.
+    # One write on the idle cluster makes no replica late.
     for _ in range(4):
         write(primary)
         wait_for_check(daemon, replica)
     assert "is late" not in daemon.log
 
-    # Receive = replay, and yet it grows, as soon as something is written that it does not have.
+    # Receive = replay, but the lag grows as soon as the replica misses a write.
     with frozen_receiver(replica):
         write(primary)
         wait_until("the frozen receiver is late", late(daemon, replica))
         first = lag_of(daemon, replica)
-        wait_until("it grows", lambda: (lag_of(daemon, replica) or 0) > (first or 0))
+        wait_until("the lag grows", lambda: (lag_of(daemon, replica) or 0) > (first or 0))
         assert daemon.host(other.address)["sync_by_time"]
         assert daemon.text("/sync_by_time") == other.address
     wait_until("it has caught up", lambda: daemon.host(replica.address)["sync_by_time"])
 
-    # Everything arrives but nothing is replayed.
+    # WAL is received but not replayed.
     replica.sql("SELECT pg_wal_replay_pause()")
     write(primary)
     wait_until("the paused replay is late", late(daemon, replica))
     replica.sql("SELECT pg_wal_replay_resume()")
     wait_until("it has caught up", lambda: daemon.host(replica.address)["sync_by_time"])
 
-    # The primary is gone: what we last saw of it gets older.
+    # The primary is unreachable: its last sample becomes older.
     primary.crash()
     for server in (replica, other):
-        wait_until("without a primary it grows", late(daemon, server))
+        wait_until("the lag grows without a primary", late(daemon, server))
         assert daemon.host(server.address)["lag_bytes"] is None
     assert daemon.text("/replica") in {replica.address, other.address}
 
@@ -85,7 +87,7 @@ def _checked_after(daemon: Daemon, server: Server, before: str) -> str | None:
     return checked if checked > before else None
 
 
-def test_a_standby_restarted_without_its_primary_is_unknown_not_zero(
+def test_the_lag_of_a_standby_restarted_without_its_primary_is_unknown(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
     cluster = make_cluster(replicas=1)
@@ -107,7 +109,7 @@ def test_a_standby_restarted_without_its_primary_is_unknown_not_zero(
 def test_a_busy_cluster_is_in_sync(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:
-    """Under load a replica is always a little behind, also at each of our checks."""
+    """Under load, a replica is slightly behind at each check."""
     cluster = make_cluster(replicas=1)
     (replica,) = cluster.replicas
     daemon = make_daemon(cluster, sleep_ms=1500, sync_max_lag_ms=1000)

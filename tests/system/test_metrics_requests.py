@@ -1,4 +1,4 @@
-"""Every answered request is counted once and correctly, in whichever way it was answered."""
+"""Every answered request is counted once, regardless of how it was answered."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ from tests.support.scrape import counted
 from tests.support.serving import Client
 from tests.support.waiting import wait_until
 
-# Nobody replays up to here while the test lasts.
+# No replica reaches this position during the test.
 FAR = "FFFFFFFF/0"
 
 
 @contextmanager
 def counting(daemon: Daemon) -> Iterator[Counter[tuple[str, str]]]:
-    """Exactly the expected requests were counted meanwhile."""
+    """Within the block, exactly the expected requests are counted."""
     expected: Counter[tuple[str, str]] = Counter()
     before = counted(daemon)
     yield expected
-    # The first scrape was counted when it had been made.
+    # A scrape is counted after it has been answered.
     expected["/metrics", "200"] += 1
     assert counted(daemon) - before == expected
 
 
 @pytest.fixture
 def quiet(make_daemon: DaemonFactory, cluster: Cluster) -> Daemon:
-    """A daemon whose snapshot stays, so that all but the first of equal requests are replayed."""
+    """A daemon whose snapshot does not change, so that repeated requests come from the cache."""
     daemon = make_daemon(cluster, sleep_ms=60_000)
     wait_until("replicas", lambda: len(daemon.json("/replicas_info")) == 2)
     return daemon
@@ -55,7 +55,7 @@ def test_responses_from_the_cache_and_others(quiet: Daemon, client: Client) -> N
         ("/explain/replica", "/explain/replica", 200),
         ("/hosts", "/hosts", 200),
         (f"/status?host={replica}", "/status", 200),
-        ("/status?host=nobody", "/status", 404),
+        ("/status?host=unknown", "/status", 404),
         ("/status", "/status", 400),
         ("/replica?lag_ms=-1", "/replica", 400),
         (f"/is_alive?host={replica}", "/is_alive", 200),
@@ -75,7 +75,7 @@ def test_responses_from_the_cache_and_others(quiet: Daemon, client: Client) -> N
 
 
 def test_unknown_paths_create_no_series(quiet: Daemon, client: Client) -> None:
-    """A thousand unknown paths increase one number and need no memory."""
+    """A thousand unknown paths increase one counter and use no memory."""
     with counting(quiet) as expected:
         for number in range(1000):
             assert client.get(f"/no/{number}").startswith(b"HTTP/1.1 404 ")
@@ -141,7 +141,7 @@ def test_invalid_requests_are_counted_and_incomplete_ones_are_not(quiet: Daemon)
 def test_a_request_that_waits_is_counted_once_and_as_a_fallback(
     quiet: Daemon, client: Client
 ) -> None:
-    """A question that waits is begun on the loop, put off, and answered by a thread."""
+    """A waiting request is parsed once and answered later."""
     path = f"/replica?min_lsn={FAR}&wait_ms=100"
     before = counted(quiet, "pg_status_fallbacks_total")
     with counting(quiet) as expected:

@@ -1,4 +1,4 @@
-"""HTTPS: the same answers, clients with and without certificates, and whatever else may arrive."""
+"""HTTPS: the same responses, clients with and without certificates, and invalid data."""
 
 import _ssl
 import contextlib
@@ -53,12 +53,12 @@ def read_answer(sock: socket.socket) -> bytes:
     return undated(data)
 
 
-# With all that it was linked to.
+# With its linked libraries.
 OPENSSL = ctypes.CDLL(_ssl.__file__)
 PATHS = ["/master", "/replica", "/hosts", "/nothing", "/replica?lag_ms=x", "/is_master?host=a"]
 
 
-def test_the_same_bytes_as_without(serving: Serving, certificates: Certificates) -> None:
+def test_the_same_bytes_as_without_tls(serving: Serving, certificates: Certificates) -> None:
     with (
         serving,
         Serving(WHOLE) as plain,
@@ -78,7 +78,7 @@ def test_many_requests_at_once_and_byte_by_byte(
     request = b"GET /hosts HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with serving:
-        # More than a TLS record holds, so that some is decrypted and some still in the kernel.
+        # More than one TLS record, so that a part is decrypted and a part still in the kernel.
         with connect(serving, certificates.context()) as sock:
             sock.sendall(request * 1000 + last)
             data = b""
@@ -91,8 +91,10 @@ def test_many_requests_at_once_and_byte_by_byte(
             assert read_answer(sock).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_what_is_no_handshake_disturbs_nobody(serving: Serving, certificates: Certificates) -> None:
-    """Plain HTTP, rubbish, silence and a client that leaves half way through."""
+def test_invalid_handshakes_do_not_affect_others(
+    serving: Serving, certificates: Certificates
+) -> None:
+    """Plain HTTP, random data, silence, and a client that disconnects during the handshake."""
     with serving, contextlib.ExitStack() as undo:
         for _ in range(50):
             undo.enter_context(socket.create_connection(serving.address, 10))  # says nothing
@@ -111,7 +113,7 @@ def test_what_is_no_handshake_disturbs_nobody(serving: Serving, certificates: Ce
             assert read_answer(sock).endswith(b"\r\n\r\na")
 
 
-def test_a_slow_reader_gets_all_and_holds_up_nobody(certificates: Certificates) -> None:
+def test_a_slow_reader_receives_everything_and_delays_no_other(certificates: Certificates) -> None:
     context = server_context(certificates.cert, certificates.key, None)
     with (
         Serving(WHOLE, context=context, send_buffer=4096) as serving,
@@ -128,10 +130,8 @@ def test_a_slow_reader_gets_all_and_holds_up_nobody(certificates: Certificates) 
         assert data.count(b"HTTP/1.1 200 OK\r\n") == 501
 
 
-def test_key_updates_without_end_hold_up_nobody(
-    serving: Serving, certificates: Certificates
-) -> None:
-    """They are no data, so whoever waits for data waits for as long as they come."""
+def test_endless_key_updates_delay_no_other(serving: Serving, certificates: Certificates) -> None:
+    """They contain no application data, so a read may not return while they arrive."""
     request = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving, socket.create_connection(serving.address, 10) as attacker:
         flood = key_updates(attacker, certificates.context(), 300_000)
@@ -143,13 +143,13 @@ def test_key_updates_without_end_hold_up_nobody(
                 for _ in range(5):
                     sock.sendall(request)
                     assert read_answer(sock).endswith(b"OK")
-                assert sending.is_alive(), "the flood was over before anybody was answered"
+                assert sending.is_alive(), "the flood ended before a response was received"
             finally:
                 sending.join()
 
 
 def key_updates(sock: socket.socket, context: ssl.SSLContext, number: int) -> bytes:
-    """Shake hands, and what a client sends who changes its key so many times."""
+    """Complete the handshake; return the bytes of this number of key updates."""
     arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(arrived, to_send, server_hostname="127.0.0.1")
     while True:
@@ -160,8 +160,8 @@ def key_updates(sock: socket.socket, context: ssl.SSLContext, number: int) -> by
             sock.sendall(to_send.read())
             arrived.write(sock.recv(65536))
     sock.sendall(to_send.read())
-    # Python has no word for it: SSL_key_update(3). In CPython's object, after its head and a
-    # reference to the socket, comes OpenSSL's own.
+    # Python does not provide SSL_key_update(3). In CPython's object, the pointer of OpenSSL follows
+    # the object header and a reference to the socket.
     address = id(tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # type: ignore[attr-defined]
     openssl = ctypes.c_void_p.from_address(address)
     for _ in range(number):
@@ -171,7 +171,7 @@ def key_updates(sock: socket.socket, context: ssl.SSLContext, number: int) -> by
 
 
 def test_clients_without_a_certificate(certificates: Certificates) -> None:
-    """They have the probes and nothing else, whoever asked the same bytes before them."""
+    """They can access the probes only, regardless of cached responses to the same bytes."""
     context = server_context(certificates.cert, certificates.key, certificates.ca)
     known = certificates.context(certificates.client())
     requests = {p: b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % p.encode() for p in (*PATHS, "/health")}
@@ -185,7 +185,7 @@ def test_clients_without_a_certificate(certificates: Certificates) -> None:
                     assert read_answer(friend).startswith(b"HTTP/1.1 403") is False
                     assert answer.startswith(b"HTTP/1.1 403") is (path != "/health"), path
         unknown = certificates.context(certificates.client(known=False))
-        # In TLS 1.3 the client learns of it when it reads: a TLS alert or a reset, as it comes.
+        # In TLS 1.3 the client detects it when it reads: a TLS alert or a reset.
         answer = b""
         with contextlib.suppress(OSError), connect(serving, unknown) as sock:
             sock.sendall(requests["/master"])
@@ -194,7 +194,7 @@ def test_clients_without_a_certificate(certificates: Certificates) -> None:
 
 
 def speak_https(daemon: Daemon, certificates: Certificates) -> httpx.Client:
-    """Let the daemon's client do so, too."""
+    """Let the client of the daemon present it as well."""
     daemon.client = httpx.Client(
         base_url=daemon.url.replace("http:", "https:"), verify=certificates.context(), timeout=5
     )
@@ -204,7 +204,7 @@ def speak_https(daemon: Daemon, certificates: Certificates) -> httpx.Client:
 def test_a_daemon_with_renewed_certificates(
     cluster: Cluster, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """The whole of it: start, answer, `pg-status health` and `hosts`, renewal by SIGHUP."""
+    """Start, responses, `pg-status health` and `hosts`, renewal by SIGHUP."""
     daemon = daemons.prepare(cluster)
     certificates = Certificates(tmp_path, daemon.address)
     for name, value in certificates.variables.items():
@@ -224,7 +224,9 @@ def test_a_daemon_with_renewed_certificates(
         assert client.get("/master").text == cluster.primary.address
         certificates.key.write_text("nonsense")
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until("it is refused", lambda: "reload refused: pg_status__http_tls" in daemon.log)
+        wait_until(
+            "the reload is refused", lambda: "reload refused: pg_status__http_tls" in daemon.log
+        )
         assert client.get("/master").text == cluster.primary.address
         client.close()
         began = time.monotonic()
@@ -232,10 +234,10 @@ def test_a_daemon_with_renewed_certificates(
         assert time.monotonic() - began < 2
 
 
-def test_a_token_is_not_given_to_somebody_else_who_listens_there(
+def test_a_token_is_not_sent_to_another_server_on_the_port(
     daemons: Daemons, tmp_path: Path
 ) -> None:
-    """While the daemon is down, anybody may take its port."""
+    """While the daemon is down, any process can listen on its port."""
     (tmp_path / "ours").mkdir()
     token = tmp_path / "token"
     token.write_text("t" * 32)
@@ -253,10 +255,10 @@ def test_a_token_is_not_given_to_somebody_else_who_listens_there(
         assert squatter.app_calls == 0
 
 
-def test_certificates_that_are_asked_for_from_now_on(
+def test_certificates_required_by_a_reload(
     cluster: Cluster, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """A connection from before has shown none, and does not stay."""
+    """An existing connection, without a certificate, is closed."""
     env_file = tmp_path / "env"
     daemon = daemons.prepare(cluster, env_file=env_file)
     certificates = Certificates(tmp_path, daemon.address)
@@ -269,7 +271,7 @@ def test_certificates_that_are_asked_for_from_now_on(
         assert "http://" not in daemon.log
         env_file.write_text("".join([*lines, f"pg_status__http_tls_client_ca={certificates.ca}\n"]))
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until("it is refused", lambda: answers(client, "/hosts", 403))
+        wait_until("access is refused", lambda: answers(client, "/hosts", 403))
         assert client.get("/health").status_code == 200
 
 
@@ -293,7 +295,7 @@ def _run(daemon: Daemon, *arguments: str) -> "subprocess.CompletedProcess[str]":
         ({"http_tls_key": __file__}, "the files cannot be used"),
     ],
 )
-def test_files_that_are_of_no_use_are_told(
+def test_unusable_files_are_reported(
     daemons: Daemons, certificates: Certificates, broken: dict[str, str], words: str
 ) -> None:
     daemon = daemons.prepare(None, hosts="127.0.0.1", **{**certificates.variables, **broken})

@@ -1,4 +1,4 @@
-"""Paths, parameters and representations, asked of the Falcon app over a snapshot made by hand."""
+"""Paths, parameters and representations of the Falcon application, with prepared snapshots."""
 
 import json
 from dataclasses import replace
@@ -26,11 +26,11 @@ ALL = [*ABOUT_HOSTS, "/version", "/live", "/ready"]
 
 
 class Asked:
-    """The app over one snapshot at one moment."""
+    """The application with one snapshot at one time."""
 
     def __init__(self, snapshot: Snapshot, now: float = 0.0) -> None:
         app = create_app(replace(service(lambda: snapshot), now=lambda: now))
-        # Not falcon.testing: its validator insists on a Content-Type where there is no content.
+        # Not falcon.testing: its validator requires a Content-Type for empty responses.
         self.client = httpx.Client(
             transport=httpx.WSGITransport(app), base_url="http://pg-status", headers={"Accept": ""}
         )
@@ -94,7 +94,7 @@ def test_formats_of_text(query: str, text: str) -> None:
     assert ask(f"/master{query}").text == text
 
 
-def test_the_uri_of_a_socket_directory_can_be_connected_to() -> None:
+def test_the_uri_of_a_socket_directory_is_valid() -> None:
     directory = HostStatus(Host("/run/postgresql", 5432))
     assert parse_uri(host_text(directory, HostFormat.URI), {}) == {
         "host": "/run/postgresql", "port": "5432",
@@ -102,12 +102,12 @@ def test_the_uri_of_a_socket_directory_can_be_connected_to() -> None:
 
 
 @pytest.mark.parametrize("path", SELECTIONS)
-def test_nobody_is_404(path: str) -> None:
-    nobody = Asked(World(1).see("a", refused(0)).snapshot)
-    result = nobody(path)
+def test_no_eligible_host_is_404(path: str) -> None:
+    no_host = Asked(World(1).see("a", refused(0)).snapshot)
+    result = no_host(path)
     assert (result.status_code, result.text) == (404, "")
     assert "content-type" not in result.headers
-    result = nobody(path, "application/json")
+    result = no_host(path, "application/json")
     assert result.status_code == 404
     assert result.json()["host"] is None
     assert result.json()["reason"] == "no live host is a master"
@@ -118,7 +118,7 @@ def test_nobody_is_404(path: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "-1", "%2B1", "1.0", "ten", "0x1", "1_0", "%201", "18446744073709551616", "٣"]
 )
-def test_a_bad_limit_is_400(path: str, name: str, value: str) -> None:
+def test_an_invalid_limit_is_400(path: str, name: str, value: str) -> None:
     result = ask(f"{path}?{name}={value}")
     assert (result.status_code, result.json()) == (400, {"error_text": f"Invalid {name}"})
 
@@ -139,7 +139,7 @@ def test_a_bad_limit_is_400(path: str, name: str, value: str) -> None:
         "4294967296:0/1",
     ],
 )
-def test_a_bad_min_lsn_is_400(value: str) -> None:
+def test_an_invalid_min_lsn_is_400(value: str) -> None:
     result = ask(f"/replica?min_lsn={value}")
     assert (result.status_code, result.json()) == (400, {"error_text": "Invalid min_lsn"})
 
@@ -156,7 +156,7 @@ def test_a_bad_min_lsn_is_400(value: str) -> None:
         "lag_bytes=007",
     ],
 )
-def test_good_limits(query: str) -> None:
+def test_valid_limits(query: str) -> None:
     assert ask(f"/replica?{query}").status_code == 200
 
 
@@ -165,16 +165,16 @@ def test_a_limit_given_twice_is_400() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "-1", "10001", "x"])
-def test_a_bad_wait_is_400(value: str) -> None:
+def test_an_invalid_wait_ms_is_400(value: str) -> None:
     assert ask(f"/replica?min_lsn=0/1&wait_ms={value}").json() == {"error_text": "Invalid wait_ms"}
 
 
-def test_a_bad_wait_is_400_also_where_nobody_waits() -> None:
+def test_an_invalid_wait_ms_is_400_without_min_lsn() -> None:
     assert ask("/replica?wait_ms=x").json() == {"error_text": "Invalid wait_ms"}
 
 
 @pytest.mark.parametrize("query", ["format=xml", "format=", "format=uri&format=host"])
-def test_a_bad_format_is_400(query: str) -> None:
+def test_an_invalid_format_is_400(query: str) -> None:
     assert ask(f"/master?{query}").json() == {"error_text": "Invalid format"}
 
 
@@ -215,34 +215,34 @@ def status_of(snapshot: Snapshot, path: str, method: str = "GET") -> int:
         ("/is_alive?host=c", True),
     ],
 )
-def test_checks_of_a_load_balancer(path: str, good: bool, method: str) -> None:
+def test_load_balancer_checks(path: str, good: bool, method: str) -> None:
     assert status_of(CLUSTER, path, method) == (200 if good else 503)
 
 
-def test_a_master_on_an_older_timeline_than_the_askers_is_nobody_and_says_so() -> None:
+def test_a_master_on_an_older_timeline_than_requested_is_404_with_the_reason() -> None:
     alone = Asked(World().see_all(a=master(0), b=refused(0), c=refused(0)).snapshot)
     reason = "a:5432: master on timeline 1, timeline 2 is required"
     result = alone("/replica?min_lsn=2:0/1&wait_ms=0", "application/json")
     assert (result.status_code, result.json()["reason"]) == (404, reason)
 
 
-def test_a_failed_check_says_why() -> None:
+def test_a_failed_check_has_a_reason() -> None:
     assert ask("/is_master?host=b").json() == {"error_text": "b:5432: replica, not master"}
     late = ask("/is_replica?host=b&lag_ms=0").json()
     assert late == {"error_text": "b:5432: 1 ms behind (limit 0 ms)"}
 
 
 @pytest.mark.parametrize("path", ["/is_master", "/is_replica", "/is_alive"])
-def test_checks_of_no_host_and_of_an_unknown_one(path: str) -> None:
+def test_checks_without_host_and_of_an_unknown_host(path: str) -> None:
     assert ask(path).json() == {"error_text": "Get parameter 'host' wasn't passed"}
     assert [ask(path).status_code, ask(f"{path}?host=z").status_code] == [400, 404]
 
 
-def test_a_bad_limit_of_a_check_is_400() -> None:
+def test_an_invalid_limit_of_a_check_is_400() -> None:
     assert ask("/is_replica?host=b&lag_ms=x").json() == {"error_text": "Invalid lag_ms"}
 
 
-def test_a_replica_that_may_be_dead_is_used_where_no_other_fits() -> None:
+def test_a_possibly_dead_replica_is_used_if_no_other_is_eligible() -> None:
     story = World().see_all(a=master(0), b=replica(0, 0x3000060), c=replica(0))
     story.see("b", refused(5))
     paths = ["/is_replica?host=b", "/is_replica?host=c", "/is_replica?host=b&min_lsn=0/3000060"]
@@ -253,7 +253,7 @@ def test_a_replica_that_may_be_dead_is_used_where_no_other_fits() -> None:
     assert status_of(story.snapshot, "/is_alive?host=b") == 503
 
 
-def test_a_name_that_two_hosts_share_needs_the_port() -> None:
+def test_a_name_shared_by_two_hosts_requires_the_port() -> None:
     twice = replace(
         CLUSTER, hosts=tuple(replace(s, host=replace(s.host, name="a", port=5432 + i))
                              for i, s in enumerate(CLUSTER.hosts)))  # fmt: skip
@@ -296,13 +296,13 @@ def test_not_ready_is_503(path: str) -> None:
     assert (result.status_code, result.json()) == (503, {"error_text": "pg_monitor is not ready"})
 
 
-def test_live_and_version_do_not_wait() -> None:
+def test_live_and_version_do_not_depend_on_the_state() -> None:
     starting = Asked(World().snapshot)
     assert [starting(p).status_code for p in ("/live", "/version", "/ready")] == [200, 200, 503]
 
 
 @pytest.mark.parametrize("path", ABOUT_HOSTS)
-def test_old_news_are_not_served(path: str) -> None:
+def test_a_stale_state_is_503(path: str) -> None:
     assert Asked(CLUSTER, now=30)(path).status_code == 200
     result = Asked(CLUSTER, now=31)(path)
     assert result.status_code == 503
@@ -311,13 +311,13 @@ def test_old_news_are_not_served(path: str) -> None:
 
 def test_health() -> None:
     replicas_only = World().see_all(a=refused(0), b=replica(0), c=refused(0)).snapshot
-    nobody = World().see_all(a=refused(0), b=refused(0), c=refused(0)).snapshot
-    assert [Asked(s)("/health").status_code for s in (CLUSTER, replicas_only, nobody)] == [
+    all_dead = World().see_all(a=refused(0), b=refused(0), c=refused(0)).snapshot
+    assert [Asked(s)("/health").status_code for s in (CLUSTER, replicas_only, all_dead)] == [
         200, 200, 503,
     ]  # fmt: skip
 
 
-def test_split_brain_of_policy_none_is_503_that_names_both() -> None:
+def test_a_split_brain_with_policy_none_is_503_with_both_names() -> None:
     world = World(rules=Rules(split_brain=SplitBrain.NONE))
     world.see_all(a=master(0), b=master(0, timeline=2), c=replica(0))
     result = Asked(world.snapshot)("/master")
@@ -361,11 +361,11 @@ def test_unknown_paths(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*ALL, "/nothing", "/status"])
-def test_nothing_is_to_be_stored(path: str) -> None:
+def test_responses_are_not_to_be_stored(path: str) -> None:
     assert ask(path).headers["cache-control"] == "no-store"
 
 
-def test_json_is_what_json_says() -> None:
+def test_json_responses_are_valid_json() -> None:
     hosts = json.loads(ask("/hosts").text)
     assert [host["host"] for host in hosts] == ["a", "b", "c"]
     assert hosts[0]["checked_at"] == "2026-01-01T12:00:00.000Z"

@@ -46,7 +46,7 @@ SNAPSHOTS = {
     "all dead": (World(rules=Rules(max_fails=1)).see_all(
         a=refused(0), b=refused(0), c=refused(0)).snapshot, 1.0),
     "split brain": (split(SplitBrain.NEWEST_TIMELINE), 6.0),
-    "split brain, nobody named": (split(SplitBrain.NONE), 6.0),
+    "split brain without master": (split(SplitBrain.NONE), 6.0),
 }  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def test_the_reason_for_no_master() -> None:
 
 
 def test_a_split_brain_contains_both_hosts() -> None:
-    for name in ("split brain", "split brain, nobody named"):
+    for name in ("split brain", "split brain without master"):
         assert ask(*SNAPSHOTS[name]).json()["masters"] == ["a:5432", "b:5432"]
-    assert ask(*SNAPSHOTS["split brain, nobody named"]).json()["master"] is None
+    assert ask(*SNAPSHOTS["split brain without master"]).json()["master"] is None
 
 
 def test_the_history_and_the_time_of_the_failover() -> None:

@@ -1,4 +1,4 @@
-"""What counts as a change for `on_change`, and what it is told."""
+"""Which facts are a change for `on_change`, and the environment of the command."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def test_a_healthy_cluster() -> None:
     )
 
 
-def test_other_lags_and_positions_within_the_limits_are_no_change() -> None:
+def test_lag_and_positions_within_the_limits_are_no_change() -> None:
     world = quiet()
     before = facts(world)
     world.see_all(a=master(5, 9000), b=replica(5, 8000), c=replica(5, 9000))
@@ -40,7 +40,7 @@ def test_other_lags_and_positions_within_the_limits_are_no_change() -> None:
     ],
     ids=["promoted", "of another cluster"],
 )
-def test_what_one_check_changes(name: str, seen: Observation, changed: tuple[str, ...]) -> None:
+def test_the_changes_of_one_check(name: str, seen: Observation, changed: tuple[str, ...]) -> None:
     world = quiet().see_all(
         a=master(4, 3_000_000), b=replica(4, 3_000_000), c=replica(4, 3_000_000)
     )
@@ -49,7 +49,7 @@ def test_what_one_check_changes(name: str, seen: Observation, changed: tuple[str
     assert facts(world).differences(before) == changed
 
 
-def test_a_check_that_fails_takes_nobody_off_but_a_dead_replica_is_gone() -> None:
+def test_a_failed_check_is_no_change_but_a_dead_replica_is() -> None:
     world = quiet()
     before = facts(world)
     world.see("b", refused(5))
@@ -58,7 +58,7 @@ def test_a_check_that_fails_takes_nobody_off_but_a_dead_replica_is_gone() -> Non
     assert facts(world).replicas == ("c:5432",)
 
 
-def test_a_replica_that_falls_behind_is_a_change_of_who_is_in_sync_alone() -> None:
+def test_a_late_replica_is_a_change_of_sync_only() -> None:
     snapshot = quiet().snapshot
     a, b, c = snapshot.hosts
     late = replace(snapshot, hosts=(a, replace(b, sync_by_time=False, lag_ms=5000), c))
@@ -67,16 +67,14 @@ def test_a_replica_that_falls_behind_is_a_change_of_who_is_in_sync_alone() -> No
 
 
 @pytest.mark.parametrize(("lag_bytes", "sync"), [(None, ("b:5432",)), (2_000_000, ())])
-def test_bytes_count_only_where_the_master_can_be_asked(
-    lag_bytes: int | None, sync: tuple[str, ...]
-) -> None:
+def test_byte_lag_counts_only_if_it_is_known(lag_bytes: int | None, sync: tuple[str, ...]) -> None:
     status = HostStatus(
         Host("b", 5432), role=Role.REPLICA, alive=True, sync_by_time=True, lag_bytes=lag_bytes
     )
     assert Situation.of(Snapshot((status,), ready=True)).sync == sync
 
 
-def test_a_split_brain_names_all_who_claim_it_whoever_is_named() -> None:
+def test_a_split_brain_lists_all_primaries() -> None:
     for policy, named in ((SplitBrain.NEWEST_TIMELINE, "b:5432"), (SplitBrain.NONE, None)):
         world = World(rules=Rules(split_brain=policy))
         world.see_all(a=master(0), b=master(0, timeline=2), c=replica(0, timeline=2))
@@ -84,7 +82,7 @@ def test_a_split_brain_names_all_who_claim_it_whoever_is_named() -> None:
         assert facts(world).master == named
 
 
-def test_everything_differs_from_nothing() -> None:
+def test_everything_differs_from_no_situation() -> None:
     assert facts(quiet()).differences(None) == ("master", "replicas", "sync", "split_brain")
     assert facts(quiet()).differences(facts(quiet())) == ()
 
@@ -101,14 +99,14 @@ def test_the_environment() -> None:
 
 
 @pytest.mark.parametrize("name", ["::1", "/run/postgresql", "pg1.example.org"])
-def test_the_master_is_told_as_libpq_wants_it(name: str) -> None:
-    """Host and port apart, an IPv6 address without its brackets."""
+def test_the_master_is_formatted_for_libpq(name: str) -> None:
+    """Host and port separately, an IPv6 address without brackets."""
     status = HostStatus(Host(name, 6000), role=Role.MASTER, master=True, alive=True)
     environment = Situation.of(Snapshot((status,), ready=True)).environment(())
     assert environment["PG_STATUS_MASTER"] == name
     assert environment["PG_STATUS_MASTER_PORT"] == "6000"
 
 
-def test_no_master_is_two_empty_variables() -> None:
+def test_without_a_master_two_variables_are_empty() -> None:
     environment = Situation.of(Snapshot((HostStatus(Host("a", 1)),), ready=True)).environment(())
     assert environment["PG_STATUS_MASTER"] == environment["PG_STATUS_MASTER_PORT"] == ""

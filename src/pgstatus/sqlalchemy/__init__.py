@@ -10,7 +10,7 @@ try:
     import sqlalchemy.ext.asyncio as _sqlalchemy  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "pgstatus.sqlalchemy needs the extra 'sqlalchemy', as in "
+        "pgstatus.sqlalchemy needs the extra 'sqlalchemy': "
         "pip install 'pg-status-client[sqlalchemy]'"
     ) from error
 
