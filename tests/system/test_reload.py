@@ -12,7 +12,7 @@ import pytest
 
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
-from tests.conftest import ClusterFactory, DaemonFactory
+from tests.conftest import ClusterFactory, DaemonFactory, Daemons
 from tests.support.daemon import Daemon
 from tests.support.load import Load
 from tests.support.waiting import wait_until
@@ -82,6 +82,23 @@ def test_not_one_request_fails_at_a_thousand_a_second(
     assert set(load.bodies) == {first.address, second.address}
     assert load.asked > 500 * load.seconds, f"{load.asked} in {load.seconds:.1f} s is no load"
     assert daemon.process.poll() is None
+
+
+def test_reloads_during_the_start(cluster: Cluster, daemons: Daemons) -> None:
+    daemon = daemons.prepare(cluster)
+    with daemon.launched():
+        wait_until("the signal is blocked", lambda: _blocks_sighup(daemon))
+        for _ in range(50):
+            daemon.process.send_signal(signal.SIGHUP)
+        wait_until("it is ready", daemon.is_ready)
+        wait_until("it is reloaded", lambda: "reloaded: " in daemon.log)
+        assert daemon.text("/master") == cluster.primary.address
+
+
+def _blocks_sighup(daemon: Daemon) -> bool:
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    (blocked,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")]
+    return bool(int(blocked, 16) & 1 << (signal.SIGHUP - 1))
 
 
 def test_what_is_known_of_hosts_that_stay_is_kept(

@@ -54,12 +54,15 @@ def _failover(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
-    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
-
+    # Before the imports, which take most of the time of a start. A reload that is requested
+    # meanwhile is done after it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # The first process of a container has no default handlers; serve() installs its own.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))
+    from pgstatus.daemon.process import SERVICE_MANAGER_VARIABLES, serve  # noqa: PLC0415
+    from pgstatus.settings.load import load  # noqa: PLC0415  # --version needs none of it
+
     environ = {k: v for k, v in os.environ.items() if k not in SERVICE_MANAGER_VARIABLES}
     return serve(os.environ, lambda: load(environ))
 

@@ -90,6 +90,8 @@ class _Process:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: self._worker.stop())
         signal.signal(signal.SIGHUP, lambda *_: self._runtime.reload())
+        # Before any thread that starts a command, which would inherit the mask.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         for signum in _IGNORED:
             signal.signal(signum, signal.SIG_IGN)
         try:
@@ -108,7 +110,7 @@ class _Process:
         if self._socket_file is not None:
             with contextlib.suppress(OSError):
                 self._socket_file.unlink()
-        if not logs.flush():
+        if not logs.flush(0.3):
             # The interpreter would wait for stderr without end.
             os._exit(self._exit_status)
 

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 # The two monitors of a reload see a promotion some milliseconds apart. If they report different
 # masters for longer, the configurations are the reason.
 _AGREES_WITHIN = 1.0
+# Seconds that a monitoring thread gets to end when the process stops.
+_PATIENCE = 0.3
 # Failures of the monitoring thread within so many seconds that end the process.
 _FAILURES, _FAILURE_PERIOD = 3, 60.0
 # Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
@@ -71,6 +73,7 @@ class Runtime:
         """Protects the replacement of a generation."""
         self._next: Generation | None = None
         self._is_ready = False
+        self._is_stopping = False
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._must_restart: set[Generation] = set()
         self._reload_requested = False
@@ -93,7 +96,7 @@ class Runtime:
         self._hook.stop()
         # Without the lock: a monitor that is publishing may need it to end.
         for generation in generations:
-            generation.stop(0.5)
+            generation.stop(_PATIENCE)
 
     # The backend of the HTTP server.
 
@@ -123,6 +126,7 @@ class Runtime:
 
     def release_waiting(self) -> None:
         """Answer all waiting requests now: the process stops."""
+        self._is_stopping = True
         self._current.waiters.close()
 
     # Called by the main thread.
@@ -136,7 +140,7 @@ class Runtime:
         """Do what signals and other threads have requested; at least once a second."""
         if self._must_restart:
             self._restart_failed()
-        if self._reload_requested and not self._reloading:
+        if self._reload_requested and not self._reloading and not self._is_stopping:
             self._notifier.reloading()
             self._reloading = True
             try:

@@ -10,7 +10,8 @@ try:
     import sqlalchemy.ext.asyncio as _sqlalchemy  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "pgstatus.sqlalchemy needs the extra 'sqlalchemy': pip install 'pg-status-client[sqlalchemy]'"
+        "pgstatus.sqlalchemy needs the extra 'sqlalchemy': "
+        "pip install 'pg-status-client[sqlalchemy]'"
     ) from error
 
 from pgstatus.sqlalchemy.asgi_utils import ASGIHTTPDBSessionMiddleware
