@@ -32,7 +32,7 @@ def write(server: Server) -> None:
 def test_lag_in_each_situation(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory, role: str
 ) -> None:
-    """In this order: idle, a write, frozen receiver, paused replay, silent primary, primary down."""
+    """In this order: idle, a write, frozen receiver, paused replay, silent and lost primary."""
     cluster = make_cluster()
     primary, (replica, other) = cluster.primary, cluster.replicas
     primary.sql("CREATE ROLE watcher LOGIN PASSWORD 'postgres'")
