@@ -289,10 +289,10 @@ def _run(daemon: Daemon, *arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        ({"http_tls_key": ""}, "expected both or none"),
-        ({"http_tls_cert": "/nowhere"}, "http_tls_cert: /nowhere is no regular file"),
-        ({"http_tls_client_ca": "/nowhere"}, "http_tls_client_ca: /nowhere is no regular file"),
-        ({"http_tls_key": __file__}, "the files cannot be used"),
+        ({"http_tls_key": ""}, "HTTPS requires http_tls_cert and http_tls_key"),
+        ({"http_tls_cert": "/nowhere"}, "cannot use the files: /nowhere: no such file"),
+        ({"http_tls_client_ca": "/nowhere"}, "cannot use the files: /nowhere: no such file"),
+        ({"http_tls_key": __file__}, "cannot use the files: [SSL]"),
     ],
 )
 def test_unusable_files_are_reported(
