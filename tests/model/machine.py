@@ -176,6 +176,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=names, upstream=names)
     def demote(self, name: str, upstream: str) -> None:
         server = self.server(name)
+        if name in self.changed:
+            return  # a primary that was never checked as such cannot be known
         if server.primary and server.running and self.at[name] != self.at[upstream]:
             self.cluster.demote(server, self.at[upstream])
             self._touch(server)
@@ -206,8 +208,8 @@ class Machine(RuleBasedStateMachine):
     def upgrade(self, name: str) -> None:
         """The reported master is upgraded; any other server is only created anew."""
         server = self.server(name)
-        if server.no_control_functions:
-            return
+        if server.no_control_functions or self.state.system_identifier is None:
+            return  # that the identifier has changed cannot be known
         self.cluster.upgrade(server, server.identifier + 1 + 10 * NAMES.index(name))
         self._touch(server)
         self.shown.pop(server.name, None)
@@ -331,7 +333,8 @@ class Machine(RuleBasedStateMachine):
         if not self.snapshot.ready:
             return
         self._verify_evidence()
-        if not self.changed:
+        # A history is known by the name of its server: a moved name is another server.
+        if not self.changed and not self.moved:
             self._verify_freshness()
             self._verify_own_writes()
             self._verify_reads_in_an_outage()
@@ -344,7 +347,7 @@ class Machine(RuleBasedStateMachine):
             return
         for server in self.cluster.servers.values():
             newer = self.shown.get(server.name, 0) > master.timeline
-            is_known = server.identifier == self.state.system_identifier
+            is_known = self.state.system_identifier in (None, server.identifier)
             assert not (newer and is_known and server.timeline > master.timeline), (
                 f"{master.host} is reported on timeline {master.timeline}; {server.name} has shown "
                 f"{self.shown[server.name]} and still has it"
@@ -375,17 +378,26 @@ class Machine(RuleBasedStateMachine):
             ), f"the role moved from {NAMES[old]} to {NAMES[new]}, which has no replicas"
 
     def _writer(self) -> Server | None:
-        writer = self.state.history.writer
-        return None if writer is None else self.server(writer.removesuffix(":5432"))
+        """The server that writes the history that lags refer to, if it still does."""
+        history = self.state.history
+        if history.writer is None:
+            return None
+        server = self.server(history.writer.removesuffix(":5432"))
+        is_same = (
+            server.primary
+            and self.state.system_identifier in (None, server.identifier)
+            and server.timeline == history.timeline
+        )
+        return server if is_same else None
 
     def _verify_freshness(self) -> None:
         """A replica lacks nothing that its master committed before its lag."""
         writer = self._writer()
-        if writer is None or not writer.primary:
+        if writer is None:
             return
         received = self._received_anywhere(writer)
         for status in self.snapshot.hosts:
-            if not status.is_live_replica or status.lag_ms is None or status.checked_at is None:
+            if status.lag_ms is None or status.checked_at is None or self._is_hidden(status):
                 continue
             log = self.logs.get((status.host.name, status.checked_at))
             if log is None:
@@ -411,7 +423,7 @@ class Machine(RuleBasedStateMachine):
     def _verify_own_writes(self) -> None:
         """A replica that answers ``min_lsn`` has the write; nothing else is the promise."""
         writer = self._writer()
-        if writer is None or not writer.primary:
+        if writer is None:
             return
         present = set(writer.log)
         for write, timeline in self.client_writes:
@@ -422,9 +434,17 @@ class Machine(RuleBasedStateMachine):
                     Kind.REPLICA, min_lsn=write.lsn, timeline=wanted, fallback=Fallback.NONE
                 )
                 for status in self._answer(question):
-                    assert write in self.last[status.host.name][1], (
+                    assert self._is_hidden(status) or write in self.last[status.host.name][1], (
                         f"{status.host} answers min_lsn of {write} and lacks it"
                     )
+
+    def _is_hidden(self, status: HostStatus) -> bool:
+        """It shows neither its timeline nor its upstream (LOGIN only): nothing reveals that it
+        still follows a former master that cannot be reached.
+        """
+        server = self.server(status.host.name)
+        writer = self._writer()
+        return status.timeline is None and (writer is None or server.upstream != writer.name)
 
     def _answer(self, question: Question) -> tuple[HostStatus, ...]:
         return choose(self.snapshot, question, Place()).hosts
@@ -439,13 +459,14 @@ class Machine(RuleBasedStateMachine):
         if not (isinstance(failure, Failure) and failure.down):
             return
         live = [s for s in self.cluster.servers.values() if s.running and not s.hidden]
-        began = self.first_failures[name][0].started
+        began = max(self.first_failures[name][0].started, writer.ended_at)
         if any(s.connected for s in live) or any(c.started < began for c in self.checks.values()):
             return
         complete = [
             n
             for n in NAMES
             if self.server(n) in live
+            and isinstance(self.checks[n], Observation)
             and not self.server(n).shutting_down
             and self.server(n).received == self.server(n).log == writer.log
             and self.server(n).timeline == writer.timeline
@@ -470,7 +491,7 @@ class Machine(RuleBasedStateMachine):
         failure, before = self.first_failures[writer]
         return (
             failure.down
-            and failure.started - self.last[writer][0] <= RULES.sleep + 0.3
+            and self.server(writer).ended_at - self.last[writer][0] <= RULES.sleep + 0.3
             and all(
                 status.sync_by_time and status.lag_ms is not None and status.lag_ms <= 300
                 for status in before.hosts

@@ -168,7 +168,7 @@ def _succeeded(before: Record, seen: Observation, checked_at: datetime, look: Lo
         timelines = [t for t in (known.timeline, seen.timeline) if t is not None]
         if not _control_went_back(before, seen):
             seen = replace(seen, timeline=max(timelines, default=None))
-    same_role = known is not None and known.in_recovery == seen.in_recovery
+    same_role = known is None or known.in_recovery == seen.in_recovery
     same_timeline = known is None or known.timeline in (None, seen.timeline)
     return before._replace(
         seen=seen,
@@ -230,7 +230,7 @@ def _failed(before: Record, failure: Failure, checked_at: datetime, rules: Rules
         checked=failure.started,
         checked_at=checked_at,
         asked_at=checked_at,
-        lag=Lag() if dead else before.lag,
+        lag=Lag(before_outage=before.lag.before_outage) if dead else before.lag,
         synced=before.synced and not dead,
         unsettled=False,
         streams_from=None if dead else before.streams_from,

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pgstatus.sqlalchemy.context import Sessions, current_sessions
+from pgstatus.sqlalchemy.context import current_sessions
+from pgstatus.sqlalchemy.sessions import Sessions
 
 BeforeCommitCallback = Callable[[AsyncSession], Coroutine[Any, Any, None]]
 

@@ -13,12 +13,12 @@ from pgstatus.sqlalchemy.auto_commit import commit_all_sessions, rollback_all_se
 from pgstatus.sqlalchemy.cleanup import close_session, close_sessions
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (
-    SessionFactory,
     current_sessions,
     init_shared_ctx,
     put_db_session_to_context,
     reset_db_session_ctx,
 )
+from pgstatus.sqlalchemy.sessions import SessionFactory
 
 
 @asynccontextmanager

@@ -27,11 +27,11 @@ from pgstatus.sqlalchemy.auto_commit import (
     settle_sessions,
 )
 from pgstatus.sqlalchemy.context import (
-    Sessions,
     current_sessions,
     init_request_ctx,
     reset_db_session_ctx,
 )
+from pgstatus.sqlalchemy.sessions import Sessions
 
 
 def add_starlette_http_db_session_middleware(
