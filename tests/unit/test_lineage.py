@@ -5,7 +5,7 @@ import pytest
 from pgstatus.core.selection import Fallback, Kind, Place, Thresholds, choose
 from pgstatus.core.snapshot import Host, Observation, Standby
 from pgstatus.core.state import Look, State
-from tests.support.world import World, master, refused, replica
+from tests.support.world import World, master, refused, replica, silent
 
 A, B, C = frozenset({"10.0.0.1"}), frozenset({"10.0.0.2"}), frozenset({"10.0.0.3"})
 
@@ -196,6 +196,23 @@ class TestAhead:
         assert [world[name].same_history for name in "bc"] == [False, False]
         world.see("b", from_a(11, 3000)).see("c", replica(11, 2000, receiving=False))
         assert [world[name].same_history for name in "bc"] == [True, False]
+
+    def test_a_server_that_was_down_may_have_been_restored(self) -> None:
+        """Its position is past that of the replica, which recovery alone may have caused."""
+        world = World(2).see_all(a=master(0, 1000), b=from_a(0, 1000))
+        world.see("a", refused(1)).see("b", replica(1.1, 1050, receiving=False), Look.RECHECK)
+        assert world["b"].in_sync
+        world.see("a", master(1.2, 1100, addresses=A))
+        assert not world["b"].in_sync
+        world.see("b", replica(1.3, 1050, receiving=False), Look.RECHECK)
+        assert not world["b"].in_sync
+        world.see("b", from_a(1.4, 1100), Look.RECHECK)
+        assert world["b"].in_sync
+
+    def test_a_server_that_did_not_respond_was_not_restored(self) -> None:
+        world = World(2).see_all(a=master(0, 1000), b=from_a(0, 1000))
+        world.see("a", silent(0.1)).see("a", master(0.2, 1100, addresses=A))
+        assert world["b"].in_sync
 
     def test_a_position_of_the_same_moment_is_no_contradiction(self) -> None:
         world = World(2).see_all(a=master(0, 1000), b=from_a(0, 1000))

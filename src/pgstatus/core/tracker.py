@@ -64,7 +64,8 @@ def fold(
     if not decided:
         state = decide(state, rules, result.finished)
     if state.master == index and isinstance(result, Observation):
-        return _sampled(state, result, rules)
+        restarted = before.failure is not None and before.failure.down
+        return _sampled(state, result, rules, restarted=restarted)
     state = _compare(state, index)
     if _outage(state) != outage or (
         not state.has_healthy_master and state.history.received != received
@@ -270,10 +271,16 @@ def _refuted(record: Record, seen: Observation) -> Record:
     return record._replace(refuted_at=seen.lsn, lag=Lag())
 
 
-def _sampled(state: State, master: Observation, rules: Rules) -> State:
-    """The state with a new position of its master: replicas are compared with it."""
+def _sampled(state: State, master: Observation, rules: Rules, *, restarted: bool) -> State:
+    """The state with a new position of its master: replicas are compared with it.
+
+    A server that was not running may have been restored from a copy, even if its position has not
+    gone back: recovery writes WAL. What was measured against it before is no evidence any more.
+    """
     restored = state.history.goes_back(master)
-    history = replace(state.history, samples=(), received=None) if restored else state.history
+    history = state.history
+    if restored or restarted:
+        history = replace(history, samples=(), received=None)
     history = history.add(master)
     if history is state.history:
         return _measure_all(state, rules)
@@ -285,7 +292,9 @@ def _sampled(state: State, master: Observation, rules: Rules) -> State:
             return record._replace(refuted_at=(seen and seen.lsn) or 0, lag=Lag())
         if seen is None or not seen.in_recovery or record.refuted_at is not None:
             return record
-        return _refuted(record, seen) if is_ahead(history, seen) else record
+        if is_ahead(history, seen):
+            return _refuted(record, seen)
+        return record._replace(lag=Lag(), unsettled=True) if restarted else record
 
     records = tuple(compared(record) for record in state.records)
     return _measure_all(state._replace(history=history, records=records), rules)
