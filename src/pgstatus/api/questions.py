@@ -31,7 +31,9 @@ class Selection(Resource):
         snapshot = self.service.snapshot()
         form = params.host_format(req)
         question = params.question(req, self._kind, self.service.thresholds)
-        wait = params.wait(req, self.service.min_lsn_wait)
+        wait = 0.0
+        if self._kind is not Kind.MASTER:
+            wait = params.wait(req, self.service.min_lsn_wait)
         exchange = exchange_of(req)
         if (
             question.min_lsn is not None
