@@ -50,6 +50,7 @@ class ResponseCache:
         """Bytes of the entries, estimated."""
         self.date = b""
         """The value of the ``Date`` header."""
+        self._second = 0
         self._renew_at = now
 
     def find(self, request: bytes, now: float) -> Reply | None:
@@ -105,7 +106,10 @@ class ResponseCache:
             self._snapshot, self._stale = snapshot, stale
             self.clear()
         seconds = time.time()
-        self.date = formatdate(seconds, usegmt=True).encode()
+        if int(seconds) != self._second:
+            # Costs as much as the rest of a request, and there may be many snapshots in a second.
+            self._second = int(seconds)
+            self.date = formatdate(seconds, usegmt=True).encode()
         self._renew_at = now + 1 - seconds % 1
         if not stale:
             self._renew_at = min(self._renew_at, snapshot.stale_after)
