@@ -1,7 +1,7 @@
 """The parts of gunicorn that `http.wsgi` and `http.worker` depend on.
 
-If one of these tests fails, gunicorn has changed: read the change, verify that `http/wsgi.py` is still
-correct, then adjust the test and the pin in pyproject.toml.
+If one of these tests fails, gunicorn has changed: read the change, verify that `http/wsgi.py` is
+still correct, then adjust the test and the pin in pyproject.toml.
 """
 
 import ast
