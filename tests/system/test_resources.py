@@ -118,6 +118,7 @@ def test_no_thread_can_be_started(cluster: Cluster, make_daemon: DaemonFactory) 
         daemon.process.send_signal(signal.SIGHUP)
         checks_go_on(daemon, cluster)
     wait_until("the reload is done later", lambda: "reloaded: " in daemon.log)
+    assert daemon.log.count("is postponed") == 1
     checks_go_on(daemon, cluster)
 
 

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 _AGREES_WITHIN = 1.0
 # Seconds that a monitoring thread gets to end when the process stops.
 _PATIENCE = 0.3
+_LOG_EVERY = 60.0
 # Failures of the monitoring thread within so many seconds that end the process.
 _FAILURES, _FAILURE_PERIOD = 3, 60.0
 # Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
@@ -76,6 +77,7 @@ class Runtime:
         self._is_stopping = False
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._must_restart: set[Generation] = set()
+        self._no_thread_until = self._no_thread_logged_at = -inf
         self._reload_requested = False
         self._reloading = False
         self._reloads = 0
@@ -138,6 +140,8 @@ class Runtime:
 
     def tick(self) -> None:
         """Do what signals and other threads have requested; at least once a second."""
+        if clock.now() < self._no_thread_until:
+            return
         if self._must_restart:
             self._restart_failed()
         if self._reload_requested and not self._reloading and not self._is_stopping:
@@ -147,9 +151,8 @@ class Runtime:
                 # Files may be on a network drive that does not respond.
                 threading.Thread(target=self._reload, name="reload", daemon=True).start()
             except RuntimeError as error:
-                # Tried again at the next tick.
-                log.error("reload postponed: %s", error)
                 self._reloading = False
+                self._has_no_thread("the reload", error)
 
     def _restart_failed(self) -> None:
         for generation in tuple(self._must_restart):
@@ -159,10 +162,18 @@ class Runtime:
             try:
                 generation.restart()
             except RuntimeError as error:
-                log.error("the monitoring thread cannot be restarted yet: %s", error)
                 self._must_restart.add(generation)
+                self._has_no_thread("the restart of the monitoring thread", error)
             else:
                 log.warning("the monitoring thread was restarted")
+
+    def _has_no_thread(self, what: str, error: RuntimeError) -> None:
+        """Try again later, and log it once a minute at most."""
+        now = clock.now()
+        if now - self._no_thread_logged_at >= _LOG_EVERY:
+            self._no_thread_logged_at = now
+            log.error("%s is postponed: %s", what, error)
+        self._no_thread_until = now + 1.0
 
     # Reload.
 
