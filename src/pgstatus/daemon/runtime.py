@@ -181,7 +181,12 @@ class Runtime:
         try:
             while self._reload_requested:
                 self._reload_requested = False
-                self._reload_once()
+                try:
+                    self._reload_once()
+                except RuntimeError as error:  # can't start new thread
+                    self._reload_requested = True
+                    self._has_no_thread("the reload", error)
+                    return
                 time.sleep(_BETWEEN_RELOADS)
         finally:
             self._reloading = False
@@ -198,6 +203,8 @@ class Runtime:
             for warning in error.warnings:
                 log.warning("%s", warning)
             self._finish_reload("refused")
+        except RuntimeError:
+            raise
         except Exception:
             # No configuration may end the process that the last one runs in.
             log.exception("reload failed; the configuration stays as it was")
