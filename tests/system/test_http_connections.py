@@ -188,7 +188,7 @@ def test_slow_senders_hold_up_nobody(server: Serving) -> None:
 
 
 def test_slow_senders_are_given_up(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
     with server.connect() as slow:
         for byte in GET:
             try:
@@ -203,7 +203,7 @@ def test_slow_senders_are_given_up(server: Serving, monkeypatch: pytest.MonkeyPa
 def test_a_head_that_is_begun_behind_a_request_has_no_more_time(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
     with server.connect() as slow:
         slow.send(GET + GET[:10])
         assert slow.answer()

@@ -16,7 +16,6 @@ import contextlib
 import logging
 import math
 import socket
-import ssl
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 from pgstatus.api.exchange import OTHER, Exchange, Response, Slow, Waiting
 from pgstatus.http.loop import READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
-from pgstatus.http.shared import MAX_HANDSHAKES, Shared
+from pgstatus.http.shared import Shared
 from pgstatus.http.tls import TlsSocket
 from pgstatus.http.wsgi import HEAD_END, MAX_HEAD, Malformed, Request, parse
 from pgstatus.monitor.waiters import Waiter
@@ -39,14 +38,12 @@ _BURST = 16
 _BURST_BYTES = 64 * 1024
 # Seconds that a client has for the head of a request once it has begun, for taking any part of a
 # response, and for closing its end after the last response.
-_HEAD_SECONDS = 10.0
+HEAD_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
-# Seconds after which a handshake may be given up in favour of a new one.
-_HANDSHAKE_SECONDS = 1.0
 _TOO_MANY = refusal("503 Service Unavailable", "too many connections", ["Retry-After: 1"])
 _NO_MEMORY = refusal("503 Service Unavailable", "too much unread data", ["Retry-After: 1"])
-_REFUSED = RequestKind(OTHER, "503", fell_back=False)
+REFUSED = RequestKind(OTHER, "503", fell_back=False)
 _DEFECT = Response(
     status="500 Internal Server Error",
     headers=[("Content-Length", "0"), ("Cache-Control", "no-store")],
@@ -163,7 +160,7 @@ class Connection:
 
     def _refused(self, sock: Any) -> None:
         self._closing = self._unread = True
-        self._shared.requests.of(_REFUSED).count += 1
+        self._shared.requests.of(REFUSED).count += 1
         self._send(_TOO_MANY)
 
     def _readable(self, sock: Any) -> None:
@@ -222,7 +219,7 @@ class Connection:
         request = self._parse(inbox)
         if request is None:
             if not self._retry_at:
-                self.deadline = shared.loop.now + _HEAD_SECONDS
+                self.deadline = shared.loop.now + HEAD_SECONDS
             # A client that sends byte by byte is not parsed byte by byte.
             self._retry_at = min(2 * len(inbox), MAX_HEAD + 1)
             return None
@@ -352,9 +349,7 @@ class Connection:
             return
         else:
             # The rest of a head has its own deadline.
-            self.deadline = shared.loop.now + (
-                _HEAD_SECONDS if self._retry_at else shared.keepalive
-            )
+            self.deadline = shared.loop.now + (HEAD_SECONDS if self._retry_at else shared.keepalive)
             if not self._inbox:
                 if self._buffered:
                     self._account()
@@ -379,7 +374,7 @@ class Connection:
         more, self._buffered = held - self._buffered, held
         if self._shared.buffer(more) or more <= 0:
             return True
-        self._shared.requests.of(_REFUSED).count += 1
+        self._shared.requests.of(REFUSED).count += 1
         with contextlib.suppress(OSError):
             self._sock.send(_NO_MEMORY)
         self.close()
@@ -406,68 +401,3 @@ class Connection:
             data = b""
         if not data:
             self.close()
-
-
-class TlsConnection(Connection):
-    """The same, encrypted."""
-
-    __slots__ = ("_context", "_plain")
-
-    def __init__(
-        self, shared: Shared, sock: socket.socket, client: Any, server: Any, context: ssl.SSLContext
-    ) -> None:
-        super().__init__(shared, sock, client, server)
-        self._plain = sock
-        self._context = context
-        if context.verify_mode != ssl.CERT_NONE:
-            self._cache = shared.cache_without_certificate
-
-    def start(self) -> None:
-        """Begin the handshake, or wait for a place: each handshake in progress takes memory."""
-        self.state = State.HANDSHAKE
-        self.deadline = self._shared.loop.now + _HEAD_SECONDS
-        self._begin_handshake()
-
-    def _begin_handshake(self) -> None:
-        if self.state is not State.HANDSHAKE:
-            return
-        shared, now = self._shared, self._shared.loop.now
-        if len(shared.handshakes) >= MAX_HANDSHAKES:
-            oldest, began = next(iter(shared.handshakes.items()))
-            if now - began < _HANDSHAKE_SECONDS:
-                shared.loop.call_at(now + _HANDSHAKE_SECONDS / 4, self._begin_handshake)
-                return
-            oldest.close()
-        shared.handshakes[self] = now
-        self.deadline = now + _HEAD_SECONDS
-        self._sock = TlsSocket(self._plain, self._context)
-        self._shake_hands()
-
-    def refuse(self) -> None:
-        """Close it: a response would take a handshake."""
-        self._shared.requests.of(_REFUSED).count += 1
-        self.close()
-
-    def close(self) -> None:
-        self._shared.handshakes.pop(self, None)
-        super().close()
-
-    def _shake_hands(self, sock: Any = None) -> None:
-        try:
-            wanted = self._sock.shake_hands()
-        except OSError as error:
-            log.debug("TLS handshake with %s failed: %s", self._client, error)
-            self.close()
-            return
-        if wanted:
-            self._enter(State.HANDSHAKE, wanted, self._shake_hands)
-            return
-        shared = self._shared
-        shared.handshakes.pop(self, None)
-        if self._sock.has_certificate:
-            self._cache = shared.cache
-        self.deadline = shared.loop.now + shared.keepalive
-        self._enter(State.READING, READ, self._readable)
-        # The first request may have been received with the end of the handshake.
-        if self.state is State.READING:
-            self._readable(self._sock)

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 
 from gunicorn.workers.base import Worker
 
-from pgstatus.http.connection import Connection, TlsConnection
+from pgstatus.http.connection import Connection
 from pgstatus.http.loop import READ
 from pgstatus.http.shared import Backend, Shared
+from pgstatus.http.tls_connection import TlsConnection
 from pgstatus.telemetry.counters import Requests
 
 log = logging.getLogger(__name__)
