@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,17 @@ class Daemon(Program):
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @contextmanager
+    def with_stderr(self, descriptor: int) -> Iterator[None]:
+        """It runs and is ready, with this stderr. The log stays empty."""
+        with ExitStack() as undo:
+            undo.callback(self.client.close)
+            self.process = subprocess.Popen(self.command, env=self.environment, stderr=descriptor)
+            undo.callback(self.process.wait)
+            undo.callback(self.process.kill)
+            wait_until("it is ready", lambda: answers(self.client, "/ready"))
+            yield
 
     def kill_and_relaunch(self) -> None:
         """What a supervisor does: SIGKILL has ended the process, another one is started."""

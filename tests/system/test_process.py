@@ -183,16 +183,12 @@ def test_a_blocked_stderr_does_not_block_the_process(cluster: Cluster, daemons: 
 
 @contextmanager
 def _unread(daemon: Daemon) -> Iterator[None]:
-    """It runs, and its stderr is a pipe that is full and that nobody reads."""
+    """It runs, and its stderr is a full pipe that is not read."""
     reader, writer = os.pipe()
     with ExitStack() as undo:
         undo.callback(os.close, reader)
         undo.callback(os.close, writer)
-        undo.callback(daemon.client.close)
-        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
-        undo.callback(daemon.process.wait)
-        undo.callback(daemon.process.kill)
-        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
+        undo.enter_context(daemon.with_stderr(writer))
         _fill(writer)
         yield
 

@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,11 +82,7 @@ def test_a_terminal_that_is_not_read(cluster: Cluster, daemons: Daemons) -> None
     with ExitStack() as undo:
         undo.callback(os.close, reader)
         undo.callback(os.close, writer)
-        undo.callback(daemon.client.close)
-        daemon.process = subprocess.Popen(daemon.command, env=daemon.environment, stderr=writer)
-        undo.callback(daemon.process.wait)
-        undo.callback(daemon.process.kill)
-        wait_until("it is ready", lambda: answers(daemon.client, "/ready"))
+        undo.enter_context(daemon.with_stderr(writer))
         # The buffer of a terminal has 4 KiB; at level debug that is a second of lines.
         for _ in range(100):
             checks_go_on(daemon, cluster)
