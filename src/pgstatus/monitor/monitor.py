@@ -103,6 +103,7 @@ class Monitor:
         """Since the last heartbeat."""
         self._position_only = True
         """Nothing but positions changed since the last publication."""
+        self._first_position = 0
         self._nudge = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -246,7 +247,13 @@ class Monitor:
     def _begin_position_checks(self) -> None:
         self._publisher.reconsider()
         self._nudge.set()
-        for index, status in enumerate(self._publisher.snapshot.hosts):
+        hosts = self._publisher.snapshot.hosts
+        # The replica whose check begins first is usually the first to respond, and then serves the
+        # requests that wait: each in turn.
+        self._first_position += 1
+        for number in range(len(hosts)):
+            index = (self._first_position + number) % len(hosts)
+            status = hosts[index]
             is_healthy_replica = status.role is Role.REPLICA and not status.possible_dead
             if is_healthy_replica and self._positions.begin(index):
                 self._checks.create_task(self._positions.repeat(index))
