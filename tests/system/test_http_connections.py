@@ -460,6 +460,8 @@ def test_a_kernel_that_cannot_watch_a_file(
         register(self, *arguments)
 
     with server.connect() as kept:
+        # A second response proves that the connection is watched.
+        assert kept.get("/master")
         assert kept.get("/master")
         monkeypatch.setattr(loop.Loop, "register", fail_first)
         for _ in range(2):
