@@ -14,7 +14,7 @@ from pgstatus.telemetry.counters import Requests
 
 # Bytes of incomplete requests and of responses that clients have not taken, over all connections:
 # 4096 clients with 32 KiB each would exceed the memory limit of the systemd unit.
-MAX_BUFFERED = 24 * 2**20
+_MAX_BUFFERED = 24 * 2**20
 # A handshake that has begun takes 46 KiB, most of them OpenSSL's.
 MAX_HANDSHAKES = 256
 _MAX_THREADS = 8
@@ -62,7 +62,6 @@ class Shared:
         requests: Requests,
         *,
         keepalive: float,
-        max_buffered: int = MAX_BUFFERED,
     ) -> None:
         self.loop = Loop()
         self.backend = backend
@@ -78,7 +77,6 @@ class Shared:
         self.handshakes: dict[OpenConnection, float] = {}
         """When each TLS handshake in progress began, the oldest first."""
         self.is_stopping = False
-        self._max_buffered = max_buffered
         self.buffered = 0
         """Bytes that `buffer` has accounted for."""
         self._threads = 0
@@ -86,7 +84,7 @@ class Shared:
     def buffer(self, more: int) -> bool:
         """Account for ``more`` bytes (fewer, if negative); False: the limit is exceeded."""
         self.buffered += more
-        return self.buffered <= self._max_buffered
+        return self.buffered <= _MAX_BUFFERED
 
     def run_in_thread(self, work: Callable[[], Callable[[], object]]) -> bool:
         """Run ``work`` in a thread, and what it returns in the loop; False: there is no thread."""

@@ -1,6 +1,6 @@
 """Statements sent with the driver's own connection, without SQLAlchemy's transaction around them.
 
-asyncpg and psycopg are told apart by their interface, so neither has to be installed.
+asyncpg and psycopg are distinguished by their interface, so neither has to be installed.
 """
 
 from typing import Any
