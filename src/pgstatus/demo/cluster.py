@@ -191,11 +191,12 @@ class Server:
             time.sleep(0.02)
 
     def _answers(self) -> bool:
+        """This server, not another one that took the address before it."""
         try:
-            self.sql("SELECT 1")
+            [(directory,)] = self.sql("SHOW data_directory")
         except psycopg.OperationalError:
             return False
-        return True
+        return Path(directory).resolve() == self.data.resolve()
 
     def _set_upstream(self, primary: "Server") -> None:
         escaped = primary.conninfo.replace("'", "''")

@@ -4,11 +4,7 @@ Every host of a cluster has a separate address and all have the same port, as on
 Linux accepts all addresses of 127.0.0.0/8 without configuration.
 """
 
-import fcntl
-import os
 import socket
-import tempfile
-from pathlib import Path
 
 from pgstatus.errors import StartError
 
@@ -16,26 +12,22 @@ _NETWORKS = 250
 
 
 class Network:
-    """One network 127.99.N.0/24; a locked file reserves it until `release`."""
+    """One network 127.99.N.0/24, reserved until `release` or the end of the process.
+
+    The reservation is an abstract unix socket, because its names have the same scope as loopback
+    addresses: one network namespace, independent of TMPDIR and of the account.
+    """
 
     def __init__(self) -> None:
+        self._lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         for number in range(1, _NETWORKS):
-            path = Path(tempfile.gettempdir()) / f"pg-status-127.99.{number}.lock"
             try:
-                self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError:  # it belongs to another account
-                continue
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(self._lock)
-                continue
-            if not _is_still(path, self._lock):  # it was released and removed meanwhile
-                os.close(self._lock)
+                self._lock.bind(f"\0pg-status-127.99.{number}")
+            except OSError:  # in use
                 continue
             self._number = number
-            self._path = path
             return
+        self._lock.close()
         raise StartError("all loopback networks 127.99.1.0 to 127.99.249.0 are in use")
 
     def address(self, last: int) -> str:
@@ -43,15 +35,7 @@ class Network:
         return f"127.99.{self._number}.{last}"
 
     def release(self) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._lock)
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
+        self._lock.close()
 
 
 def free_port(addresses: list[str], first: int) -> int:
