@@ -31,7 +31,7 @@ check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) mypy --python-version 3.10 src/pgstatus/client src/pgstatus/sqlalchemy
+	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks sqlalchemy psycopg asyncpg django)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m $(PYTEST) $(TESTS)
 	$(RUN) coverage combine --quiet

@@ -24,11 +24,15 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "ours", "absent"),
     [
         ("import pgstatus.client", {"client"}, DAEMON | FRAMEWORKS | {"sqlalchemy"}),
-        ("import pgstatus.sqlalchemy", {"client", "sqlalchemy"}, DAEMON | FRAMEWORKS),
-        ("import pgstatus.sqlalchemy.test_utils", {"client", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        ("import pgstatus.sqlalchemy", {"client", "bookmarks", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        (
+            "import pgstatus.sqlalchemy.test_utils",
+            {"client", "bookmarks", "sqlalchemy"},
+            DAEMON | FRAMEWORKS,
+        ),
         (
             "import pgstatus.sqlalchemy.starlette_utils",
-            {"client", "sqlalchemy"},
+            {"client", "bookmarks", "sqlalchemy"},
             DAEMON | {"fastapi"},
         ),
     ],

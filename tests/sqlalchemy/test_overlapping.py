@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from pgstatus.bookmarks.bookmark import Marks, current_notes
+from pgstatus.bookmarks.carrier import CookieCarrier, Header, Signer
 from pgstatus.client import AsyncPgStatusClient
 from pgstatus.demo.cluster import Cluster
 from pgstatus.sqlalchemy import (
@@ -20,8 +22,6 @@ from pgstatus.sqlalchemy import (
     db_session,
 )
 from pgstatus.sqlalchemy.asgi_utils import Receive, Scope, Send
-from pgstatus.sqlalchemy.bookmark import Marks, current_notes
-from pgstatus.sqlalchemy.carrier import CookieCarrier, Header, Signer
 from pgstatus.sqlalchemy.fastapi_utils import add_fastapi_http_db_session_middleware
 from tests.sqlalchemy.conftest import INSERT, session_maker, url_of
 from tests.sqlalchemy.test_read_your_writes import COUNT, Held

@@ -15,6 +15,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from pgstatus.bookmarks.bookmark import Notes, current_notes
+from pgstatus.bookmarks.carrier import HeaderCarrier, Signer
 from pgstatus.client import AsyncPgStatusClient, NoHostError, SplitBrainError, parse_lsn
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.sqlalchemy import (
@@ -28,8 +30,6 @@ from pgstatus.sqlalchemy import (
     new_non_ctx_atomic_session,
     new_non_ctx_session,
 )
-from pgstatus.sqlalchemy.bookmark import Notes, current_notes
-from pgstatus.sqlalchemy.carrier import HeaderCarrier, Signer
 from pgstatus.sqlalchemy.fastapi_utils import add_fastapi_http_db_session_middleware
 from tests.sqlalchemy.conftest import INSERT, session_maker, url_of
 from tests.support.daemon import Daemon

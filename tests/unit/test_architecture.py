@@ -11,11 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "pgstatus"
-APPLICATIONS = {"client", "sqlalchemy"}
+APPLICATIONS = {"client", "bookmarks", "sqlalchemy", "psycopg", "asyncpg", "django"}
 """The distribution pg-status-client: it imports nothing of the daemon, nor the daemon of it."""
 
 LIBRARIES = {
-    "psycopg": {"monitor", "settings", "demo", "cli", "sqlalchemy"},
+    "psycopg": {"monitor", "settings", "demo", "cli", "sqlalchemy", "psycopg", "django"},
     "falcon": {"api"},
     "gunicorn": {"http"},
     "environs": {"settings"},

@@ -14,6 +14,7 @@ except ImportError as error:
         "pip install 'pg-status-client[sqlalchemy]'"
     ) from error
 
+from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.sqlalchemy.asgi_utils import ASGIHTTPDBSessionMiddleware
 from pgstatus.sqlalchemy.auto_commit import (
     BeforeCommitCallback,
@@ -22,7 +23,6 @@ from pgstatus.sqlalchemy.auto_commit import (
     commit_all_sessions,
     rollback_all_sessions,
 )
-from pgstatus.sqlalchemy.bookmark import Bookmark
 from pgstatus.sqlalchemy.cluster import PgStatusCluster, PgStatusConnect
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (

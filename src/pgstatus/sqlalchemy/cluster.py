@@ -5,9 +5,9 @@ from typing import NamedTuple, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from pgstatus.bookmarks.bookmark import Bookmark, current_notes
 from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
 from pgstatus.client.errors import WITHDRAWN
-from pgstatus.sqlalchemy.bookmark import Bookmark, current_notes
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+from pgstatus.bookmarks.bookmark import Notes, current_notes
+from pgstatus.bookmarks.carrier import Carrier, CookieCarrier, HeaderCarrier, Signer
 from pgstatus.sqlalchemy.asgi_utils.middleware import ASGIApp, Message, Receive, Scope, Send
-from pgstatus.sqlalchemy.bookmark import Notes, current_notes
-from pgstatus.sqlalchemy.carrier import Carrier, CookieCarrier, HeaderCarrier, Signer
 
 logger = logging.getLogger("pgstatus.sqlalchemy")
 
@@ -70,7 +70,7 @@ class ReadYourWritesMiddleware:
             await self.app(scope, receive, send)
             return
 
-        brought, replaced = self._carrier.brought(scope)
+        brought, replaced = self._carrier.brought(scope["headers"])
         notes = scope[_SCOPE_KEY] = Notes(brought, self._pin_seconds, self._max_age)
         started = False
 

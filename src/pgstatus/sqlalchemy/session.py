@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pgstatus.sqlalchemy.bookmark import current_notes
+from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.sqlalchemy.cleanup import close_session
 from pgstatus.sqlalchemy.connect import DBConnect
 from pgstatus.sqlalchemy.context import (

@@ -20,21 +20,16 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
+from pgstatus.bookmarks.bookmark import Notes, Write, current_notes
+from pgstatus.bookmarks.position import HAS_WRITTEN, POSITION, REQUIRED, bookmark
 from pgstatus.sqlalchemy import driver
-from pgstatus.sqlalchemy.bookmark import Bookmark, Notes, Write, current_notes
 from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
 
 logger = logging.getLogger("pgstatus.sqlalchemy")
 
 _SAVEPOINT = "pgstatus_bookmark"
-# Available since PostgreSQL 10; the newer pg_current_xact_id_if_assigned() needs 13.
-_WROTE = f"SAVEPOINT {_SAVEPOINT}; SELECT 1 WHERE pg_catalog.txid_current_if_assigned() IS NOT NULL"
+_WROTE = f"SAVEPOINT {_SAVEPOINT}; {HAS_WRITTEN}"
 _FORGET = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
-# The timeline is part of the name of the WAL file, which any role may request.
-_POSITION = (
-    "SELECT p::pg_catalog.text, pg_catalog.substr(pg_catalog.pg_walfile_name(p), 1, 8)"
-    " FROM pg_catalog.pg_current_wal_insert_lsn() AS p"
-)
 # The commit is already done: a server that does not return its position in this time is not
 # worth more of the client's time than a bookmark.
 POSITION_SECONDS = 2.0
@@ -133,7 +128,7 @@ class _Watch:
             if isinstance(error, asyncio.TimeoutError):  # Python 3.10
                 record.invalidate()
         else:
-            write.note(Bookmark(int(timeline, 16), lsn))
+            write.note(bookmark(lsn, timeline))
 
     def _unavailable(self, error: Exception, notes: Notes) -> None:
         if time.monotonic() < self._unavailable_until:
@@ -141,11 +136,11 @@ class _Watch:
         self._unavailable_until = time.monotonic() + RETRY_SECONDS
         logger.warning(
             "the position of a write to cluster %r cannot be determined: %s. Clients that write "
-            "read from the master for %g s afterwards. The role needs EXECUTE on "
-            "txid_current_if_assigned(), pg_current_wal_insert_lsn() and pg_walfile_name(pg_lsn).",
+            "read from the master for %g s afterwards. The role needs EXECUTE on %s.",
             self._cluster,
             error,
             notes.pin_seconds,
+            REQUIRED,
         )
 
 
@@ -165,4 +160,4 @@ def _write_of(connection: Connection) -> Write | None:
 
 
 async def _position(dbapi: Any) -> tuple[Any, ...]:
-    return await asyncio.wait_for(driver.row(dbapi, _POSITION), POSITION_SECONDS)
+    return await asyncio.wait_for(driver.row(dbapi, POSITION), POSITION_SECONDS)

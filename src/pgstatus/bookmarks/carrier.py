@@ -10,12 +10,12 @@ server and is correct with any number of workers, tabs and parallel requests.
 import json
 import re
 import secrets
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from pgstatus.sqlalchemy.bookmark import Bookmark, Marks, merge
+from pgstatus.bookmarks.bookmark import Bookmark, Marks, merge
 
 Header = tuple[bytes, bytes]
 
@@ -62,7 +62,7 @@ class Signer:
 class Carrier(Protocol):
     """Where bookmarks stand in requests and responses."""
 
-    def brought(self, scope: MutableMapping[str, Any]) -> tuple[Marks, list[bytes]]:
+    def brought(self, headers: Iterable[Header]) -> tuple[Marks, list[bytes]]:
         """The merged bookmarks of a request, and what the next response may replace."""
 
     def headers(self, marks: Marks, replaced: list[bytes]) -> Iterator[Header]:
@@ -76,9 +76,9 @@ class HeaderCarrier:
         self._name = name.encode("ascii").lower()
         self._signer = signer
 
-    def brought(self, scope: MutableMapping[str, Any]) -> tuple[Marks, list[bytes]]:
+    def brought(self, headers: Iterable[Header]) -> tuple[Marks, list[bytes]]:
         marks: Marks = {}
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if bytes(name).lower() == self._name:
                 for signed in bytes(value).split(b","):
                     merge(marks, self._signer.read(signed.strip()) or {})
@@ -98,10 +98,10 @@ class CookieCarrier:
         self._attributes = "; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
         self._ours = re.compile(re.escape(self._name) + rb"(-[0-9a-f]+)?")
 
-    def brought(self, scope: MutableMapping[str, Any]) -> tuple[Marks, list[bytes]]:
+    def brought(self, headers: Iterable[Header]) -> tuple[Marks, list[bytes]]:
         marks: Marks = {}
         names = []
-        for name, signed in _cookies(scope):
+        for name, signed in _cookies(headers):
             if self._ours.fullmatch(name) and (read := self._signer.read(signed)) is not None:
                 merge(marks, read)
                 names.append(name)
@@ -118,8 +118,8 @@ class CookieCarrier:
         return b"set-cookie", cookie.encode("ascii")
 
 
-def _cookies(scope: MutableMapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-    for header, value in scope["headers"]:
+def _cookies(headers: Iterable[Header]) -> Iterator[tuple[bytes, bytes]]:
+    for header, value in headers:
         if bytes(header).lower() == b"cookie":
             for pair in bytes(value).split(b";"):
                 name, _, content = pair.strip().partition(b"=")

@@ -1,0 +1,1 @@
+"""asyncpg pools that follow the cluster."""

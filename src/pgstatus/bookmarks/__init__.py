@@ -1,0 +1,1 @@
+"""Read-your-writes for applications: the position of a write, and how a client carries it."""

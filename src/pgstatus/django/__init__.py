@@ -1,0 +1,1 @@
+"""Django database backend, router and middleware that follow the cluster."""

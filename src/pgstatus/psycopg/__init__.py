@@ -1,0 +1,1 @@
+"""psycopg_pool pools that follow the cluster."""
