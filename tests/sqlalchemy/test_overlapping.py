@@ -48,7 +48,7 @@ class Browser:
 
     def send(self) -> tuple[Marks, list[bytes]]:
         cookie = "; ".join(f"{name}={value}" for name, value in self.jar.items())
-        return self._carrier.brought({"headers": [(b"cookie", cookie.encode())]})
+        return self._carrier.brought([(b"cookie", cookie.encode())])
 
 
 @pytest.fixture
