@@ -288,7 +288,9 @@ class Connection:
     def _without_place(self, request: Request) -> Reply:
         path = str(request.environ["PATH_INFO"])
         tally = self._shared.requests.of(RequestKind(path, "503", fell_back=False))
-        return Reply(_TOO_MANY_WATCHERS, b"", tally, closes=True, unread=True)
+        made = Reply(_TOO_MANY_WATCHERS, b"", tally, closes=True, unread=True)
+        made.dated(b"")
+        return made
 
     def _reject(self, found: Malformed) -> Reply:
         tally = self._shared.requests.of(RequestKind(OTHER, found.status[:3], fell_back=False))
