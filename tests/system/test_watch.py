@@ -7,12 +7,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pgstatus import clock
 from pgstatus.core.render import host_entry
 from pgstatus.core.snapshot import Host, Snapshot
+from pgstatus.lsn import format_lsn
+from pgstatus.settings.tls import server_context
+from tests.support.certificates import Certificates
 from tests.support.events import Event, Subscriber
 from tests.support.serving import Serving
 from tests.support.waiting import wait_until
@@ -140,10 +144,10 @@ def test_changed_lag_figures_are_sent_on_request(server: Serving) -> None:
         subscribe(server, "/watch") as other,
     ):
         other.next()
-        assert stream.next("hosts").data["hosts"][2]["lag_bytes"] == 1
-        for lag in (2, 3):
-            publish(server, late(1000 - lag))
-            assert stream.next("hosts").data["hosts"][2]["lag_bytes"] == lag
+        assert stream.next("hosts").data["hosts"][2]["lsn"] == format_lsn(999)
+        for lsn in (998, 997):
+            publish(server, late(lsn))
+            assert stream.next("hosts").data["hosts"][2]["lsn"] == format_lsn(lsn)
         assert other.is_silent(0.2)
 
 
@@ -275,6 +279,22 @@ def test_a_stop_ends_streams_and_long_polls(server: Serving) -> None:
         server.stop()
         assert poll.answer().startswith(b"HTTP/1.1 204")
         assert stream.rest() == []
+
+
+def test_tls(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path, "127.0.0.1")
+    context = server_context(certificates.cert, certificates.key, None)
+    with Serving(snapshot_of(HEALTHY), context=context) as server:
+        sock = socket.create_connection(server.address)
+        encrypted = certificates.context().wrap_socket(sock, server_hostname="127.0.0.1")
+        with Subscriber(encrypted, "/watch") as stream:
+            assert stream.next().data["master"] == "a:5432"
+            # Larger than one TLS record, and than the send buffer.
+            publish(server, large(0))
+            assert len(stream.next("hosts").data["hosts"]) == 43
+            publish(server, snapshot_of(FAILED_OVER))
+            assert stream.next("hosts").data["master"] == "b:5432"
+        wait_until("it is forgotten", lambda: server.watchers.count == 0)
 
 
 class TestLongPolling:
