@@ -252,11 +252,13 @@ def test_encrypted_subscribers_take_more_memory_and_are_fewer(
         sock = socket.create_connection(server.address)
         return certificates.context().wrap_socket(sock, server_hostname="127.0.0.1")
 
-    with Serving(snapshot_of(HEALTHY), context=context) as server:
-        with Subscriber(encrypted(server), "/watch/master") as stream:
-            stream.next()
-            with Subscriber(encrypted(server), "/watch/master") as refused_stream:
-                assert refused_stream.head.startswith("HTTP/1.1 503")
+    with (
+        Serving(snapshot_of(HEALTHY), context=context) as server,
+        Subscriber(encrypted(server), "/watch/master") as stream,
+    ):
+        stream.next()
+        with Subscriber(encrypted(server), "/watch/master") as other:
+            assert other.head.startswith("HTTP/1.1 503")
 
 
 def test_too_many_different_questions_are_refused(server: Serving) -> None:
