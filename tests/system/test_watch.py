@@ -223,9 +223,10 @@ def test_subscribers_that_disappear_are_forgotten(server: Serving) -> None:
 def test_subscribers_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "WATCHERS", 20)
     with Serving(snapshot_of(HEALTHY), connections=10) as server, ExitStack() as stack:
-        streams = [stack.enter_context(subscribe(server, "/watch/master")) for _ in range(20)]
-        for stream in streams:
-            stream.next()
+        streams = []
+        for _ in range(20):
+            streams.append(stack.enter_context(subscribe(server, "/watch/master")))
+            streams[-1].next()
         with server.connect() as client:
             answer = client.get("/watch/master")
             assert answer.startswith(b"HTTP/1.1 503")
@@ -233,6 +234,7 @@ def test_subscribers_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) 
             assert b"too many subscribers" in answer
         with server.connect() as client:
             assert client.get("/watch/master?since=x").startswith(b"HTTP/1.1 200")
+        wait_until("the others are closed", lambda: server.connections == 20)
         # They do not occupy the places of requests, nor are they closed in favour of these.
         clients = [stack.enter_context(server.connect()) for _ in range(10)]
         for client in clients:

@@ -327,24 +327,43 @@ class Connection:
         """Send an event of the stream; a client that has not taken the last one gets it later."""
         if self._outbox or self.state is not State.STREAMING:
             self._is_behind = True
-        else:
-            self._send(event)
+            return
+        # Not accounted for: all subscribers share these bytes. Instead, the time for taking all of
+        # them is limited, and with it the number of different events that are held.
+        self.deadline = self._shared.loop.now + _SEND_SECONDS
+        self._send_event(event)
 
     def end(self) -> None:
         """End the stream."""
         self.close()
 
-    def _streaming(self, feed: Feed) -> None:
-        """The client has taken everything."""
-        if self._buffered:
-            self._account()
-        if self._is_behind:
-            self._is_behind = False
-            self._send(feed.event())
+    def _send_event(self, event: bytes | memoryview) -> None:
+        try:
+            sent = self._sock.send(event)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
             return
+        if sent == len(event):
+            self._wait_for_event()
+            return
+        self._outbox = memoryview(event)[sent:]
+        if self._watched != WRITE:
+            self._enter(State.STREAMING, WRITE, self._send_rest)
+
+    def _send_rest(self, sock: Any) -> None:
+        outbox, self._outbox = self._outbox, b""
+        self._send_event(outbox)
+
+    def _wait_for_event(self) -> None:
+        """The client has taken everything."""
         self.deadline = math.inf
         if self.state is not State.STREAMING or self._watched != READ:
             self._enter(State.STREAMING, READ, self._ignored)
+        if self._is_behind and self._feed is not None and self.state is State.STREAMING:
+            self._is_behind = False
+            self.push(self._feed.event())
 
     def _ignored(self, sock: Any) -> None:
         """The client has sent something after its request, or closed the connection."""
@@ -419,7 +438,9 @@ class Connection:
             if not self._account():
                 return
         elif self._feed is not None:
-            self._streaming(self._feed)
+            if self._buffered:
+                self._account()
+            self._wait_for_event()
             return
         elif self._closing:
             self._finish()
