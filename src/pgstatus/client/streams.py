@@ -52,7 +52,7 @@ class Streams:
         self.resume()
         with self._lock:
             stream = self._streams.get(request) or self._new(request)
-        stream.add(listener)
+            stream.add(listener)
         return partial(stream.remove, listener)
 
     def stop(self) -> None:
