@@ -43,14 +43,14 @@ def lags_of(lag_ms: int | None) -> Snapshot:
     return Snapshot(hosts, ready=True)
 
 
-def test_the_newest_change_comes_first() -> None:
+def test_the_changes_are_in_their_order() -> None:
     history = History()
     before = World().snapshot
     first, second, third = (Event(Change.HEALTH, "a:5432", text) for text in "123")
     history.changed(before, [first, second], NOON)
     history.changed(before, [third], NOON + timedelta(minutes=1))
-    assert [entry.event for entry in history.entries()] == [third, second, first]
-    assert history.entries()[0].at == NOON + timedelta(minutes=1)
+    assert [entry.event for entry in history.entries()] == [first, second, third]
+    assert history.entries()[-1].at == NOON + timedelta(minutes=1)
 
 
 def test_one_hundred_changes_are_kept() -> None:
@@ -59,7 +59,7 @@ def test_one_hundred_changes_are_kept() -> None:
         event = Event(Change.HEALTH, None, str(number))
         history.changed(World().snapshot, [event], NOON)
     texts = [entry.event.text for entry in history.entries()]
-    assert texts == [str(number) for number in range(249, 149, -1)]
+    assert texts == [str(number) for number in range(150, 250)]
 
 
 def test_since_when_the_first_master_has_its_role_is_unknown() -> None:

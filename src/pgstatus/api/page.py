@@ -40,7 +40,7 @@ class Overview(Resource):
         snapshot, now = service.read(), service.now()
         params.send_json(
             resp,
-            overview(snapshot, service.history, service.thresholds, now=now, at=clock.wall()),
+            overview(service, snapshot, now=now, at=clock.wall()),
         )
 
 

@@ -266,6 +266,13 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+CLUSTER_NAME: Variable[str | None] = _declare(
+    "process",
+    "cluster_name",
+    text("a name without control characters", r"[^\x00-\x1f\x7f-\x9f]*"),
+    None,
+    "The name of the cluster on the status page and in the command line.",
+)
 HTTP_LISTEN_ADDRESS = _declare(
     "process",
     "http_listen_address",
