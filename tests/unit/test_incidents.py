@@ -162,13 +162,11 @@ def test_no_change_is_lost() -> None:
 def test_the_former_master() -> None:
     story = started()
     assert story.history.former_master is None
-    story.no_master(10)
-    assert story.history.former_master == "a"
-    story.master(20, "a")
-    assert story.history.former_master is None
-    story.master(30, "b")
-    assert story.history.former_master == "a"
-    story.no_master(40)
-    assert story.history.former_master == "b"
-    story.master(50, "c")
-    assert story.history.former_master == "b"
+    found = []
+    for second, host in enumerate((None, "a", "b", None, "c"), 10):
+        if host is None:
+            story.no_master(second)
+        else:
+            story.master(second, host)
+        found.append(story.history.former_master)
+    assert found == ["a", None, "a", "b", "b"]

@@ -112,7 +112,7 @@ def test_the_history_and_the_time_of_the_failover() -> None:
     (line,) = shown["history"]
     assert {
         "at": "2026-01-01T12:00:05.000Z",
-        "change": "master",
+        "change": "failover",
         "host": "b:5432",
         "level": "error",
     }.items() <= line.items()
