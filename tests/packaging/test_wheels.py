@@ -20,7 +20,7 @@ from tests.conftest import DaemonFactory
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-DAEMON = ("falcon", "gunicorn", "environs", "psycopg", "prometheus-client", "tabulate")
+DAEMON = ("falcon", "gunicorn", "environs", "psycopg", "prometheus-client", "rich")
 
 ASK = """
 import asyncio, sys

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.cli.main import _parser
+from pgstatus.cli.main import _COMMANDS
+from pgstatus.cli.parser import parser
 from pgstatus.settings.variables import PREFIX
 from tests.support.variables_table import default_text, offered
 
@@ -48,7 +49,7 @@ def test_the_configuration_file_of_the_service_lists_every_variable_with_its_def
 
 
 def test_completion_and_manual_page_contain_every_command() -> None:
-    actions = _parser()._subparsers
+    actions = parser(_COMMANDS)._subparsers
     assert actions is not None
     (choices,) = (action.choices for action in actions._actions if action.dest == "command")
     completion = (ROOT / "packaging/deb/completions/pg-status").read_text()

@@ -10,7 +10,9 @@ _STEPS = (
 
 
 def duration(seconds: float) -> str:
-    """``12 ms``, ``3.7 s``, ``2 min 5 s``, ``1 h 2 min``, ``3 d 4 h``."""
+    """``12 ms``, ``3.7 s``, ``2 min 5 s``, ``1 h 2 min``, ``3 d 4 h``; of an int, ``3 s``."""
+    if isinstance(seconds, int) and seconds < 60:
+        return f"{seconds} s"
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 59.95:
