@@ -43,12 +43,13 @@ class Terminal:
         return "\n".join(self.lines)
 
     def colours(self, text: str) -> set[str]:
-        """The colours of the first occurrence of ``text``; ``brightblack`` is grey."""
+        """The colours of the first occurrence of ``text``; ``brightblack`` is grey, ``brown`` is
+        yellow."""
         for number, line in enumerate(self.lines):
             column = line.find(text)
             if column >= 0:
                 row = self._screen.buffer[number]
-                return {row[column + offset].fg for offset in range(len(text.split()[0]))}
+                return {row[column + offset].fg for offset in range(len(text))} - {"default"}
         return set()
 
     def all_colours(self) -> set[str]:
@@ -86,9 +87,8 @@ def terminal(command: Sequence[str | Path], environment: Mapping[str, str]) -> I
     """Run a command in a terminal; at the end it is interrupted by Ctrl-C."""
     ours, theirs = pty.openpty()
     _set_size(theirs, COLUMNS, LINES)
-    inherited = {k: v for k, v in environment.items() if k not in {"NO_COLOR", "COLUMNS", "LINES"}}
     with subprocess.Popen(
-        command, env={"TERM": "xterm", **inherited}, stdin=theirs, stdout=theirs, stderr=theirs
+        command, env=dict(environment), stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         try:

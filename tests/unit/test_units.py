@@ -7,9 +7,9 @@ from pgstatus.core.units import duration, size
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (3, "3 s"), (0.0, "0 ms"), (0.0124, "12 ms"), (0.9996, "1.0 s"), (3.712, "3.7 s"), (59.96, "1 min"),
-     (99.96, "1 min 40 s"), (125, "2 min 5 s"), (3599.7, "1 h"), (3720, "1 h 2 min"),
-     (86_399.9, "1 d"), (273_600, "3 d 4 h")],
+    [(0, "0 s"), (3, "3 s"), (0.0, "0 ms"), (0.0124, "12 ms"), (0.9996, "1.0 s"), (3.712, "3.7 s"),
+     (59.96, "1 min"), (99.96, "1 min 40 s"), (125, "2 min 5 s"), (3599.7, "1 h"),
+     (3720, "1 h 2 min"), (86_399.9, "1 d"), (273_600, "3 d 4 h")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -17,6 +17,8 @@ from pgstatus.settings.load import Settings
 
 # Seconds. A health check reports the reason before its caller gives up (Docker: --timeout=3s).
 _TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
+# An instance sends an event at least as often.
+_ALIVE = 10.0
 _EXPECTED = "expected http://host:port, https://host:port, either with a path, or unix:/path"
 # A server that listens on all addresses is reached at the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -155,8 +157,9 @@ class Stream:
             yield line
 
     def expect_next(self, milliseconds: float | None) -> None:
-        """The next event must arrive within this time, plus a second."""
-        self._socket.settimeout(_TIMEOUT if milliseconds is None else milliseconds / 1000 + 1)
+        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`."""
+        seconds = min(milliseconds / 1000, _ALIVE) if milliseconds else _ALIVE
+        self._socket.settimeout(seconds + 2)
 
 
 def _socket_path(url: str) -> str:

@@ -27,6 +27,7 @@ def console(out: TextIO, colour: str = AUTO) -> Console:
         file=out,
         color_system="standard" if uses_colour(colour, out) else None,
         highlight=False,
+        no_color=False,  # otherwise it evaluates NO_COLOR itself
         emoji=False,
     )
 
