@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 from os import kill
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,12 @@ pytestmark = needs_chromium
 MARKUP = "<img src=x onerror='window.hacked = true'>"
 
 
+NAME = f"pg-status on {socket.gethostname()}"
+"""In the title, because the cluster has no name."""
+
+
 def _is_live(page: Browser, master: str) -> bool:
-    return page.title == f"{master} is master · pg-status" and page.banners == []
+    return page.title == f"{master} is master · {NAME}" and page.banners == []
 
 
 def test_a_failover_is_shown_without_reloading(
@@ -49,10 +54,22 @@ def test_a_failover_is_shown_without_reloading(
     assert page.text("[role=status]") == f"{name} is the master"
     assert re.match(r"since \d\d:\d\d:\d\d, (just now|\d+ s ago)$", page.text("#since"))
     assert page.text("#timeline") == "2"
-    entry = next(text for text in page.texts("#history li.master"))
-    assert f"{name} is now the master (timeline 2" in entry
-    row = f"tbody tr:nth-child({1 + cluster.servers.index(lost)})"
+    failovers = "#history > li.failover"
+    (line,) = page.texts(f"{failovers} summary")
+    assert re.match(
+        rf"\d+ \w+ \d\d:\d\d:\d\d\.\d{{3}}\nfailover\n"
+        rf"failover from {before}:\d+ to {name} in \d+(\.\d)? m?s \(timeline 2\)\n",
+        line,
+    )
+    assert page.text(f"{failovers} ol") == "", "the details are collapsed"
+    page.run(f"document.querySelector('{failovers} summary').click()")
+    assert f"{name} is now the master (timeline 2" in page.text(f"{failovers} ol")
+    assert page.texts("tbody .name")[0] == name, "the master is first"
+    row = "tbody tr:nth-child(2)"
     wait_until("the lost host is dead", lambda: page.text(f"{row} .health") == "dead")
+    assert page.texts(f"{row} .name, {row} .role") == [f"{before}:{lost.port}", "former master"]
+    assert "is dead" in page.text(f"{failovers} ol"), "the details stay open"
+    wait_until("the replica follows", lambda: page.text("#in-sync") == "1 of 1 live")
     assert "failed checks in a row" in page.text(f"{row} .why")
     graph = f"document.querySelector('{row} svg')"
     wait_until("a gap", lambda: "unknown" in page.run(f"return {graph}.ariaLabel"))
@@ -64,7 +81,7 @@ def test_a_failover_is_shown_without_reloading(
         if event["method"] == "Network.requestWillBeSent"
     }
     elsewhere = {url for url in asked if not url.startswith(("data:", "about:"))}
-    assert elsewhere == {f"{daemon.url}/", f"{daemon.url}/overview"}
+    assert elsewhere == {f"{daemon.url}/{path}" for path in ("", "overview", "watch")}
 
 
 def test_a_stopped_daemon_and_its_return_are_shown(
@@ -77,7 +94,7 @@ def test_a_stopped_daemon_and_its_return_are_shown(
 
     daemon.stop()
 
-    wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
+    wait_until("the banner", lambda: page.title == f"NO RESPONSE · {NAME}")
     assert page.banners == ["pg-status does not respond: no connection."]
     assert page.text("[role=status]").endswith(" was the master")
     age = re.compile(r"These data are (\d+)(\.\d)? s old\.")
@@ -102,7 +119,7 @@ def test_a_hanging_daemon_is_shown_and_receives_one_request_at_a_time(
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
     kill(daemon.pid, signal.SIGSTOP)
     try:
-        wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
+        wait_until("the banner", lambda: page.title == f"NO RESPONSE · {NAME}")
         events: list[dict[str, Any]] = []
 
         def have_two_failed() -> bool:
@@ -132,15 +149,15 @@ def test_a_hidden_page_sends_no_requests(daemon: Daemon, page: Browser) -> None:
         return sum(e["method"] == "Network.requestWillBeSent" for e in page.network())
 
     page.open(daemon.url)
-    wait_until("it is live", lambda: page.title.endswith("is master · pg-status"))
+    wait_until("it is live", lambda: page.title.endswith(f"is master · {NAME}"))
     page.driver.minimize_window()
-    wait_until("it is paused", lambda: page.title == "paused · pg-status")
+    wait_until("it is paused", lambda: page.title == f"paused · {NAME}")
     requests()
     began = page.run("return Date.now()")
     wait_until("three seconds have passed", lambda: page.run("return Date.now()") > began + 3000)
     assert requests() == 0
     page.driver.set_window_rect(0, 0, 1280, 900)
-    wait_until("it is live again", lambda: page.title.endswith("is master · pg-status"))
+    wait_until("it is live again", lambda: page.title.endswith(f"is master · {NAME}"))
     assert page.banners == []
 
 
@@ -169,6 +186,7 @@ def test_markup_in_an_error_message_is_shown_as_text(
         daemon = make_daemon(hosts=f"postgresql://{address}:{port}/?sslmode=disable")
         page.open(daemon.url)
         wait_until("the message is shown", lambda: MARKUP in page.text("tbody .why"))
+        page.run("document.querySelector('#history summary').click()")
         wait_until("it is in the history", lambda: MARKUP in page.text("#history"))
-        assert page.title == "NO MASTER · pg-status"
+        assert page.title == f"NO MASTER · {NAME}"
         assert page.run("return [document.images.length, window.hacked]") == [0, None]

@@ -111,11 +111,11 @@ def test_the_current_step_is_not_included() -> None:
     assert history.lags(B, 101.0 * STEP)[-1] == 5
 
 
-def test_the_last_sample_within_a_step_is_kept() -> None:
+def test_the_largest_sample_within_a_step_is_kept() -> None:
     history = History()
-    for part, lag_ms in ((0.0, 5), (0.5, 900), (0.9, 6)):
+    for part, lag_ms in ((0.0, 5), (0.5, 900), (0.9, 6), (0.95, None)):
         history.sample(lags_of(lag_ms), (100 + part) * STEP)
-    assert history.lags(B, 101.0 * STEP)[-2:] == [None, 6]
+    assert history.lags(B, 101.0 * STEP)[-2:] == [None, 900]
 
 
 def test_samples_older_than_the_chart_are_removed() -> None:

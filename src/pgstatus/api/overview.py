@@ -23,6 +23,7 @@ def overview(
         "cluster": service.cluster,
         "instance": socket.gethostname(),
         "service": service.report(),
+        "documentation": service.documentation,
         "now": rfc3339(at),
         "ready": snapshot.ready,
         "stale": snapshot.ready and snapshot.is_stale(now),

@@ -47,6 +47,8 @@ class Service:
     """The number of finished reloads, and the result of the last, as in ``3 applied``."""
     cluster: str | None = None
     """The configured name of the cluster."""
+    documentation: str | None = None
+    """The URL of the documentation."""
     report: Callable[[], Mapping[str, object]] = dict
     """The condition of pg-status itself, for the status page."""
     fallback_bucket: Bucket | None = None

@@ -84,6 +84,7 @@ class Generation:
                     expose=lambda accept: expose(self, accept),
                     reloads=reloads,
                     cluster=settings.cluster_name,
+                    documentation=settings.docs_url,
                     report=report,
                     fallback_bucket=None
                     if settings.fallback_per_s is None

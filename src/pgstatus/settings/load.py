@@ -56,6 +56,7 @@ class Settings:
     log_format: str
     on_change: Command | None
     cluster_name: str | None
+    docs_url: str | None
     state_file: Path | None
     warnings: tuple[str, ...] = ()
     """The configuration is valid, but these points may be mistakes."""
@@ -147,6 +148,7 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
         log_format=reader.read(v.LOG_FORMAT),
         on_change=_command(reader),
         cluster_name=reader.read(v.CLUSTER_NAME),
+        docs_url=reader.read(v.DOCS_URL),
         state_file=_state_file(reader),
     )
 

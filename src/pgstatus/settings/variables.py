@@ -273,6 +273,14 @@ CLUSTER_NAME: Variable[str | None] = _declare(
     None,
     "The name of the cluster on the status page and in the command line.",
 )
+DOCS_URL: Variable[str | None] = _declare(
+    "process",
+    "docs_url",
+    text("an http:// or https:// URL", r"https?://\S+"),
+    None,
+    "The address of the documentation, for example of a copy in your network. The status page "
+    "contains a link to it.",
+)
 HTTP_LISTEN_ADDRESS = _declare(
     "process",
     "http_listen_address",

@@ -65,12 +65,13 @@ class History:
         return former
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
-        """Store the lag of all replicas. Of several samples within a step the last one is kept."""
+        """Store the lag of all replicas. Of several samples within a step the largest is kept."""
         lags = {str(status.host): status.lag_ms for status in snapshot.hosts}
         step = int(now / STEP)
         with self._lock:
             if self._lags and self._lags[-1][0] == step:
-                self._lags.pop()
+                before = self._lags.pop()[1]
+                lags = {host: _larger(lag, before.get(host)) for host, lag in lags.items()}
             self._lags.append((step, lags))
 
     @property
@@ -94,3 +95,8 @@ class History:
             known = {step: lags.get(str(host)) for step, lags in self._lags}
         end = int(now / STEP)
         return [known.get(step) for step in range(end - SAMPLES, end)]
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    known = [lag for lag in (one, other) if lag is not None]
+    return max(known) if known else None
