@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.cluster import PASSWORD, Cluster
 from tests.conftest import ClusterFactory, DaemonFactory, Daemons
+from tests.support.certificates import Certificates
 from tests.support.daemon import Daemon
 from tests.support.reverse_proxy import reverse_proxy
 from tests.support.waiting import wait_until
@@ -308,6 +309,87 @@ def test_help_contains_examples(daemon: Daemon, command: list[str], example: str
     text = run(daemon, *command, "--help").stdout
     assert f"\nexamples:\n  pg-status {' '.join(command)}" in text
     assert f"\n  {example}" in text
+
+
+def test_errors_and_warnings_show_their_level(daemons: Daemons) -> None:
+    daemon = daemons.prepare(hosts="192.0.2.1", slepp_ms="1")
+    done = run(daemon, "check", "--config-only", max_fails="x")
+    errors, warnings = done.stderr.splitlines()
+    assert errors.startswith("pg-status: error: pg_status__max_fails='x': expected ")
+    assert warnings.startswith("pg-status: warning: pg_status__slepp_ms is not a variable")
+
+
+@pytest.mark.parametrize("name", ["lag", "name", "timeout", "url", "listen", "tls"])
+def test_an_unknown_variable_without_a_similar_name_has_no_suggestion(
+    daemons: Daemons, name: str
+) -> None:
+    daemon = daemons.prepare(hosts="192.0.2.1", **{name: "1"})
+    done = run(daemon, "check", "--config-only")
+    assert done.stderr == f"pg-status: warning: pg_status__{name} is not a variable of pg-status\n"
+
+
+def test_a_world_readable_secret_causes_a_warning(daemons: Daemons, tmp_path: Path) -> None:
+    """Of a password, a token and a key; also if the password is in the file of variables."""
+    certificates = Certificates(tmp_path, "127.0.0.1")
+    secret, env_file = tmp_path / "secret", tmp_path / "env"
+    secret.write_text("t" * 32)
+    env_file.write_text("pg_status__pg_password=secret\n")
+    files = {
+        "pg_password_file": secret,
+        "http_token_file": secret,
+        "http_tls_key": certificates.key,
+        "env_file": env_file,
+    }
+    for name, file in files.items():
+        tls = {"http_tls_cert": certificates.cert} if name == "http_tls_key" else {}
+        daemon = daemons.prepare(hosts="192.0.2.1", **tls, **{name: file})
+        for mode, text in (
+            (0o644, f"{file} contains a secret and is readable by every"),
+            (0o640, ""),
+        ):
+            file.chmod(mode)
+            stderr = run(daemon, "check", "--config-only").stderr
+            assert (f"pg-status: warning: pg_status__{name}: {text}" in stderr) is bool(text), name
+
+
+def test_check_reads_the_password_file(daemons: Daemons, cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    daemon = daemons.prepare(cluster, pg_password_file=file)
+    assert (
+        f"warning: pg_status__pg_password_file: {file}: no such file"
+        in run(daemon, "check", "--config-only").stderr
+    )
+    done = run(daemon, "check")
+    assert (
+        done.returncode,
+        done.stdout.count(f"cannot read the password file: {file}: no such file"),
+    ) == (1, 3)
+    file.write_text(PASSWORD)
+    file.chmod(0o600)
+    done = run(daemon, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_invalid_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -> None:
+    valid, other = tmp_path / "valid", tmp_path / "other"
+    valid.write_text("v" * 32)
+    other.write_text("o" * 32)
+    daemon = make_daemon(cluster, http_token_file=valid)
+    done = run(daemon, "hosts", "--url", daemon.url, "--token-file", str(other))
+    assert done.stderr == (
+        "pg-status: error: the request was refused with status 401: invalid token\n"
+    )
+
+
+def test_an_explanation_contains_the_cause_of_death(
+    make_daemon: DaemonFactory, cluster: Cluster
+) -> None:
+    primary = cluster.primary
+    daemon = make_daemon(hosts=f"{primary.address}:{primary.port},{primary.address}:1")
+    wait_until("it is dead", lambda: not daemon.json("/hosts")[1]["alive"])
+    for question in ("master", "replica"):
+        text = run(daemon, "explain", question).stdout
+        assert re.search(r"^- \S+:1 +dead: .* in a row \(Connection refused\)$", text, re.MULTILINE)
 
 
 def test_health_prints_ok(daemon: Daemon) -> None:
