@@ -158,6 +158,11 @@ def test_the_daemon_alone_provides_the_command(
     assert set(DAEMON) <= environment.packages()
     assert not environment.packages() & {"httpcore2", "sqlalchemy", "pg-status-client"}
     assert run(environment.program("pg-status"), "--version").split()[-1] == __version__
+    done = subprocess.run(
+        [environment.program("pg-status"), "demo"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.search(r"server are missing\. Install .* -m pip install '", done.stderr)
 
 
 @pytest.mark.parametrize("extra", ["client", "sqlalchemy"])

@@ -323,8 +323,8 @@ def test_errors_and_warnings_show_their_level(daemons: Daemons) -> None:
 def test_an_unknown_variable_without_a_similar_name_has_no_suggestion(
     daemons: Daemons, name: str
 ) -> None:
-    daemon = daemons.prepare(hosts="192.0.2.1", **{name: "1"})
-    done = run(daemon, "check", "--config-only")
+    daemon = daemons.prepare(hosts="192.0.2.1")
+    done = run(daemon, "check", "--config-only", **{name: "1"})
     assert done.stderr == f"pg-status: warning: pg_status__{name} is not a variable of pg-status\n"
 
 
@@ -342,13 +342,13 @@ def test_a_world_readable_secret_causes_a_warning(daemons: Daemons, tmp_path: Pa
     }
     for name, file in files.items():
         tls = {"http_tls_cert": certificates.cert} if name == "http_tls_key" else {}
-        daemon = daemons.prepare(hosts="192.0.2.1", **tls, **{name: file})
+        daemon = daemons.prepare(hosts="192.0.2.1")
         for mode, text in (
             (0o644, f"{file} contains a secret and is readable by every"),
             (0o640, ""),
         ):
             file.chmod(mode)
-            stderr = run(daemon, "check", "--config-only").stderr
+            stderr = run(daemon, "check", "--config-only", **tls, **{name: file}).stderr
             assert (f"pg-status: warning: pg_status__{name}: {text}" in stderr) is bool(text), name
 
 

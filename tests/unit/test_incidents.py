@@ -162,7 +162,7 @@ def test_no_change_is_lost() -> None:
 def test_the_former_master() -> None:
     story = started()
     assert story.history.former_master is None
-    found = []
+    found: list[str | None] = []
     for second, host in enumerate((None, "a", "b", None, "c"), 10):
         if host is None:
             story.no_master(second)

@@ -65,7 +65,6 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pgstatus.cli.check import check_hosts  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415
 
     # The results of the checks are printed, not logged.
@@ -73,6 +72,8 @@ def _check(options: argparse.Namespace) -> int:
     settings = load(os.environ)
     _report("warning", *settings.warnings)
     if not options.config_only:
+        from pgstatus.cli.check import check_hosts  # noqa: PLC0415
+
         return check_hosts(settings, _output(options))
     text = "the configuration can be used"
     if options.json:
