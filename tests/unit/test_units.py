@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgstatus.core.units import duration, size
+from pgstatus.core.units import duration, readable, size
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,13 @@ def test_durations(seconds: float, text: str) -> None:
 )  # fmt: skip
 def test_sizes(count: float, text: str) -> None:
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3712 ms behind (limit 1000 ms)", "3.7 s behind (limit 1 s)"),
+     ("812 ms behind; 5000000 bytes behind", "812 ms behind; 5.0 MB behind"),
+     ("no response within 1 s", "no response within 1 s")],
+)  # fmt: skip
+def test_numbers_in_a_text(text: str, expected: str) -> None:
+    assert readable(text) == expected

@@ -24,6 +24,7 @@ from pgstatus.cli.follow import Follower, Lost
 from pgstatus.cli.remote import Instance
 from pgstatus.cli.state import Entry, State, body, fetch, name
 from pgstatus.cli.table import BAD, GOOD, Screen
+from pgstatus.core.units import readable
 from pgstatus.errors import StartError, in_a_line
 
 NO_HOST = 3
@@ -139,6 +140,6 @@ def _explanation(verdicts: Sequence[Entry]) -> Table:
     grid = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 1, 0, 0))
     for verdict in verdicts:
         sign, style = ("+", GOOD) if verdict["chosen"] else ("-", "")
-        cells = (sign, name(verdict), in_a_line(verdict["why"]))
+        cells = (sign, name(verdict), in_a_line(readable(verdict["why"])))
         grid.add_row(*(Text(text, style) for text in cells))
     return grid

@@ -74,7 +74,7 @@ def fetch(instance: Instance) -> State:
     response = instance.get("/overview")
     if response.status != 404:
         try:
-            return _state(json.loads(body(response)))
+            return parse(json.loads(body(response)))
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
     raise UnreachableError(f"the server at {instance.url} is not pg-status")
@@ -106,15 +106,16 @@ def time_of(event: Entry) -> datetime | None:
     return datetime.fromisoformat(until) - timedelta(milliseconds=left)
 
 
-def _state(found: Entry) -> State:
+def parse(found: Entry) -> State:
+    """The state in a response of ``/overview``. ValueError, TypeError or KeyError: it is none."""
     master = found["master"]
     since = master and master["since"]
     hosts = [{k: v for k, v in host.items() if k != "lags_ms"} for host in found["hosts"]]
     return State(
         now=datetime.fromisoformat(found["now"]),
-        version=found["version"],
-        cluster=found.get("cluster"),
-        instance=found.get("instance"),
+        version=in_a_line(found["version"]),
+        cluster=_line(found.get("cluster")),
+        instance=_line(found.get("instance")),
         ready=found["ready"],
         stale=found["stale"],
         master=master and name(master),
@@ -124,6 +125,10 @@ def _state(found: Entry) -> State:
         former_master=found.get("former_master"),
         hosts=hosts,
     )
+
+
+def _line(text: str | None) -> str | None:
+    return None if text is None else in_a_line(text)
 
 
 def _facts(host: Entry) -> Entry:

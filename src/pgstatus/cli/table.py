@@ -6,17 +6,20 @@ from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Column, Table
 from rich.text import Text
 
 from pgstatus.cli.state import Entry, State, name
-from pgstatus.core.units import duration, size
+from pgstatus.core.units import duration, readable, size
 from pgstatus.errors import in_a_line
 
 GOOD, WARNING, BAD, QUIET = "green", "yellow", "bold red", "bright_black"
 _UNKNOWN = "-"
+_MAX_LABEL = 30
+"""Details of a host with a longer name are below it, not beside it."""
 
 T = TypeVar("T")
 Verdict = tuple[str, str]
@@ -67,8 +70,8 @@ class Screen:
         if hidden:
             parts.append(Text(f"{hidden} more host{'s' if hidden > 1 else ''}", QUIET))
         details = _details(state, shown)
-        if details.row_count:
-            parts += [Text(), details]
+        if details:
+            parts += [Text(), *details]
         if self._lost is None:
             return Group(*parts)
         reason = self._lost.removeprefix(f"no response from {self._url}: ")
@@ -82,19 +85,23 @@ class Screen:
         return Measurement(80, max(80, width, *details))
 
 
-def _heading(state: State, url: str, age: float, lost: str | None) -> Table:
-    grid = Table.grid(
-        Column(overflow="fold"), Column(justify="right", overflow="fold"), expand=True
-    )
-    grid.padding = (0, 2, 0, 0)
+def _heading(state: State, url: str, age: float, lost: str | None) -> RenderableType:
+    now = (state.now + timedelta(seconds=0 if lost else age)).astimezone()
     title = Text(state.cluster or "pg-status", "bold")
     if state.instance:
         title.append(f"  on {state.instance}", QUIET)
-    now = (state.now + timedelta(seconds=0 if lost else age)).astimezone()
-    grid.add_row(title, Text(url, QUIET))
-    grid.add_row(_master(state, now), Text(f"{now:%Y-%m-%d %H:%M:%S}"))
-    if state.ready:
-        grid.add_row(_replicas(state))
+    return Group(
+        _both_sides(title, Text(url, QUIET)),
+        _master(state, now),
+        _both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
+    )
+
+
+def _both_sides(left: Text, right: Text) -> Table:
+    grid = Table.grid(
+        Column(overflow="fold"), Column(justify="right", overflow="fold"), expand=True
+    )
+    grid.add_row(left, right)
     return grid
 
 
@@ -111,12 +118,15 @@ def _master(state: State, now: datetime) -> Text:
     text.append("master ").append(state.master, "bold green")
     if state.since is not None:
         since = state.since.astimezone()
-        age = duration(max(0, int((now - since).total_seconds())))
-        text.append(f" since {since:%H:%M:%S} ({age})")
+        seconds = max(0, int((now - since).total_seconds()))
+        form = "%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M"
+        text.append(f" since {since.strftime(form)} ({duration(seconds)})")
     return text
 
 
 def _replicas(state: State) -> Text:
+    if not state.ready:
+        return Text()
     live = [host for host in state.hosts if host["alive"] and host["role"] == "replica"]
     count = sum(host["in_sync"] for host in live)
     style = GOOD if count == len(live) > 0 else WARNING if count else BAD
@@ -180,7 +190,7 @@ def _role(state: State, host: Entry) -> Verdict:
     if name(host) == state.former_master:
         return "former master", BAD
     if host["role"] == "master":
-        return "second master", BAD
+        return ("second master" if state.master else "master"), BAD
     return (_UNKNOWN if host["role"] == "unknown" else host["role"]), ""
 
 
@@ -201,20 +211,27 @@ def _condition(host: Entry) -> Verdict:
 def _problem(host: Entry) -> str:
     refusal = host.get("refusal") and f"does not accept new sessions: {host['refusal']}"
     texts = (host["reason"], host["error"], refusal)
-    return in_a_line("; ".join(text for text in texts if text))
+    return in_a_line(readable("; ".join(text for text in texts if text)))
 
 
-def _details(state: State, hosts: Sequence[Entry]) -> Table:
-    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+def _details(state: State, hosts: Sequence[Entry]) -> Sequence[RenderableType]:
+    rows: list[tuple[Text, Text]] = []
     if state.ready and state.no_master:
-        grid.add_row(Text("no master", BAD), Text(in_a_line(state.no_master)))
+        rows.append((Text("no master", BAD), Text(in_a_line(readable(state.no_master)))))
     if len(state.masters) > 1:
         masters = " and ".join(map(in_a_line, state.masters))
-        grid.add_row(Text("split brain", BAD), Text(f"{masters} accept writes"))
-    for host in hosts:
-        if text := _problem(host):
-            grid.add_row(Text(name(host), _condition(host)[1]), Text(text))
-    return grid
+        rows.append((Text("split brain", BAD), Text(f"{masters} accept writes")))
+    rows += [
+        (Text(name(host), _condition(host)[1]), Text(text))
+        for host in hosts
+        if (text := _problem(host))
+    ]
+    if any(len(label) > _MAX_LABEL for label, _ in rows):
+        return [part for label, text in rows for part in (label, Padding(text, (0, 0, 0, 2)))]
+    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row(*row)
+    return [grid] if rows else []
 
 
 def _unavailable(reason: str, age: float) -> Text:

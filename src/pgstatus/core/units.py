@@ -1,5 +1,7 @@
 """Durations and sizes as people read them. Pure."""
 
+import re
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 # Up to so many seconds: a unit and its length in seconds, and the same of a smaller unit.
 _STEPS = (
@@ -31,3 +33,13 @@ def size(count: float) -> str:
         count /= 1000
     digits = 1 if unit != "B" and count < 9.95 else 0
     return f"{count:.{digits}f} {unit}"
+
+
+def readable(text: str) -> str:
+    """``3712 ms behind (limit 1000 ms)`` becomes ``3.7 s behind (limit 1 s)``; bytes likewise."""
+    text = re.sub(r"\b(\d{4,19}) ms\b", lambda found: _of_ms(int(found[1])), text)
+    return re.sub(r"\b(\d{4,19}) bytes\b", lambda found: size(int(found[1])), text)
+
+
+def _of_ms(ms: int) -> str:
+    return duration(ms // 1000 if ms % 1000 == 0 else ms / 1000)
