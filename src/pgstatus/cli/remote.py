@@ -114,8 +114,7 @@ class Instance:
         except (UnreachableError, StartError):  # of the caller
             raise
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = "timeout" if isinstance(error, TimeoutError) else error
-            raise UnreachableError(f"no response from {self.url}: {reason}") from None
+            raise UnreachableError(f"no response from {self.url}: {_reason(error)}") from None
         finally:
             connection.close()
 
@@ -170,6 +169,12 @@ def _socket_path(url: str) -> str:
     if not path.startswith("/") or path.startswith("//"):
         raise _invalid(url)
     return path
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _invalid(url: str) -> StartError:
