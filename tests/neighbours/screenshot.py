@@ -57,8 +57,8 @@ def _take_terminal(page: Browser, screen: Terminal, directory: Path, picture: Pa
     html = directory / "terminal.html"
     html.write_text(screen.html())
     page.driver.get(html.as_uri())
-    size = page.run("const b = document.body; return [b.offsetWidth, b.offsetHeight]")
-    page.resize(*size, scale=1.5)
+    width, height = page.run("const b = document.body; return [b.offsetWidth, b.offsetHeight]")
+    page.resize(width, height, scale=1.5)
     page.driver.save_screenshot(str(picture))
 
 

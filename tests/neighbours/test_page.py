@@ -68,7 +68,10 @@ def test_a_failover_is_shown_without_reloading(
     row = "tbody tr:nth-child(2)"
     wait_until("the lost host is dead", lambda: page.text(f"{row} .health") == "dead")
     assert page.texts(f"{row} .name, {row} .role") == [f"{before}:{lost.port}", "former master"]
-    assert "is dead" in page.text(f"{failovers} ol"), "the details stay open"
+    wait_until(
+        "the details stay open",
+        lambda: f"{before}:{lost.port} is dead" in page.text(f"{failovers} ol"),
+    )
     wait_until("the replica follows", lambda: page.text("#in-sync") == "1 of 1 live")
     assert "failed checks in a row" in page.text(f"{row} .why")
     graph = f"document.querySelector('{row} svg')"

@@ -78,6 +78,21 @@ def test_a_failover_is_one_line_with_its_duration() -> None:
     assert len(story.lines) == 2
 
 
+def test_the_fate_of_the_former_master_belongs_to_the_failover() -> None:
+    """Changes of other hosts meanwhile do not."""
+    story = started()
+    story.trouble(99, "a", "possibly dead")
+    story.master(100, "b")
+    story.trouble(114, "a")
+    story.trouble(120, "c")
+    story.add(140, Change.HEALTH, "a", "a is alive")
+    story.add(400, Change.HEALTH, "a", "a is alive again")
+    assert story.texts[1:] == [
+        "failover from a to b in 1.0 s (timeline 2)", "c is dead", "a is alive again"
+    ]  # fmt: skip
+    assert len(story.lines[1].entries) == 4
+
+
 def test_a_long_time_without_a_master_belongs_to_the_failover() -> None:
     story = started()
     story.trouble(100, "a")
@@ -156,7 +171,8 @@ def test_no_change_is_lost() -> None:
         else:
             story.no_master(11 + 3 * second)
     entries = [entry for line in story.lines for entry in line.entries]
-    assert entries == list(story.history.entries())
+    assert sorted(entries, key=lambda entry: entry.at) == list(story.history.entries())
+    assert [line.at for line in story.lines] == sorted(line.at for line in story.lines)
 
 
 def test_the_former_master() -> None:

@@ -1,8 +1,8 @@
 """Changes that belong together, as one line of the history: a failover has one line. Pure.
 
 A failover begins with the first sign of trouble with the former master, and ends a few seconds
-after the new master was noticed, when the replicas have followed. All other changes stand alone;
-those of one host at the same moment are one line.
+after the new master was noticed, when the replicas have followed, and for the former master some
+time later. All other changes stand alone; those of one host at the same moment are one line.
 """
 
 import logging
@@ -17,6 +17,8 @@ from pgstatus.telemetry.history import Entry
 
 _AFTER = timedelta(seconds=5)
 """Changes so soon after a new master belong to it."""
+_FORMER_AFTER = timedelta(seconds=60)
+"""Changes of the former master so soon after it belong to it, too: its death, its return."""
 _BETWEEN = timedelta(seconds=10)
 """Signs before a new master that are further apart have different causes."""
 
@@ -49,56 +51,57 @@ class Incident:
 def incidents(entries: Sequence[Entry]) -> tuple[Incident, ...]:
     """The lines for these changes; both are in chronological order."""
     found: list[Incident] = []
-    begin = 0
-    for index, entry in enumerate(entries):
-        if index < begin or not _is_master(entry) or not _is_last_of_loss(entries, index):
-            continue
-        first = _first_sign(entries, begin, index)
-        end = _end(entries, index)
-        found += _single(entries[begin:first])
-        found.append(_of_master(entry, entries[first:end]))
-        begin = end
-    return (*found, *_single(entries[begin:]))
+    rest = entries
+    while (index := _next_master(rest)) is not None:
+        first = _first_sign(rest, index)
+        found += _single(rest[:first])
+        new = rest[index]
+        together, rest = _split(rest[first:], index - first)
+        found.append(_of_master(new, together))
+    return (*found, *_single(rest))
+
+
+def _next_master(entries: Sequence[Entry]) -> int | None:
+    """The first new master; without one, the last loss of the master."""
+    indexes = [index for index, entry in enumerate(entries) if _is_master(entry)]
+    return next(
+        (i for i in indexes if entries[i].event.host is not None), max(indexes, default=None)
+    )
 
 
 def _is_master(entry: Entry) -> bool:
     return entry.event.change is Change.MASTER
 
 
-def _is_last_of_loss(entries: Sequence[Entry], index: int) -> bool:
-    """It is a new master, or there is none up to now."""
-    return entries[index].event.host is not None or not any(map(_is_master, entries[index + 1 :]))
-
-
-def _first_sign(entries: Sequence[Entry], begin: int, index: int) -> int:
-    """The first change, not before ``begin``, that belongs to the new master at ``index``."""
+def _first_sign(entries: Sequence[Entry], index: int) -> int:
+    """The first change that belongs to the new master at ``index``."""
     former = entries[index].former
     first = index
-    for other in range(index - 1, begin - 1, -1):
+    for other in range(index - 1, -1, -1):
         entry = entries[other]
-        is_lost = _is_master(entry) and entry.event.host is None
         is_recent = entries[first].at - entry.at <= _BETWEEN
         is_sign = former is None or (
             entry.event.host == former and entry.event.level >= logging.WARNING
         )
-        if is_lost or (is_recent and is_sign):
+        if _is_master(entry) or (is_recent and is_sign):
             first = other
     return first
 
 
-def _end(entries: Sequence[Entry], index: int) -> int:
-    """The index after the last change that belongs to the new master at ``index``."""
+def _split(entries: Sequence[Entry], index: int) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    """The changes that belong to the new master at ``index``, and all others, which follow it."""
     new = entries[index]
     if new.event.host is None:
-        return len(entries)
-    for other in range(index + 1, len(entries)):
-        entry = entries[other]
-        is_new_trouble = _is_master(entry) or (
-            entry.event.host == new.event.host and entry.event.level >= logging.WARNING
-        )
-        if entry.at - new.at > _AFTER or is_new_trouble:
-            return other
-    return len(entries)
+        return entries, ()
+    together: list[Entry] = list(entries[: index + 1])
+    others: list[Entry] = []
+    for position, entry in enumerate(entries[index + 1 :], index + 1):
+        host, age = entry.event.host, entry.at - new.at
+        if _is_master(entry) or (host == new.event.host and entry.event.level >= logging.WARNING):
+            return together, [*others, *entries[position:]]
+        is_of_former = host is not None and host == new.former and age <= _FORMER_AFTER
+        (together if age <= _AFTER or is_of_former else others).append(entry)
+    return together, others
 
 
 def _of_master(new: Entry, entries: Sequence[Entry]) -> Incident:
