@@ -66,11 +66,11 @@ class Terminal:
         _set_size(self._descriptor, columns, lines)
 
     def html(self) -> str:
-        """The screen as an HTML document, for a picture."""
-        self._read()
+        """The screen down to its last text, as an HTML document for a picture."""
+        count = max(number for number, line in enumerate(self.lines) if line) + 1
         rows = [
             "".join(_span(self._screen.buffer[y][x]) for x in range(self._screen.columns))
-            for y in range(self._screen.lines)
+            for y in range(count)
         ]
         return _PAGE.format("\n".join(rows))
 

@@ -151,7 +151,7 @@ def _print_instructions(url: str, port: int) -> None:
     curl {url}/sync_by_time              # a replica that is at most one second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
     curl {url}/hosts                     # the state of all hosts
-    {_command()} hosts --url {url}       # the same as a table
+    {_command()} hosts --watch --url {url}     # the same as a table
     {url}/                               # the same in a browser
     {example}                         # a web service that uses pg-status
     make failover                        # crash the primary, promote a replica

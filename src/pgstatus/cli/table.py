@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.segment import Segment
@@ -18,6 +19,7 @@ from pgstatus.errors import in_a_line
 
 GOOD, WARNING, BAD, QUIET = "green", "yellow", "bold red", "bright_black"
 _UNKNOWN = "-"
+_HEADING_WIDTH = 100
 _MAX_LABEL = 30
 """Details of a host with a longer name are below it, not beside it."""
 
@@ -63,7 +65,7 @@ class Screen:
     ) -> RenderableType:
         state = self._state
         parts: list[RenderableType] = [
-            _heading(state, self._url, self._age, self._lost),
+            Constrain(_heading(state, self._url, self._age, self._lost), _HEADING_WIDTH),
             Text(),
             _fitting(state, shown, console, options),
         ]
