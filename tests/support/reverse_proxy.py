@@ -15,12 +15,19 @@ class ReverseProxy:
     def __init__(self, daemon: Daemon, prefix: str, refused: tuple[str, ...]) -> None:
         self.requests: list[str] = []
         """The paths that were requested, with the prefix."""
+        self.replaced: dict[str, bytes] = {}
+        """Paths, and responses that are not those of pg-status."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 proxy.requests.append(self.path)
                 path = self.path.removeprefix(prefix)
+                if path.startswith(tuple(proxy.replaced)):
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(proxy.replaced[path.partition("?")[0]])
+                    return
                 if path == self.path or path.startswith(refused):
                     self.send_error(404)
                     return

@@ -130,17 +130,22 @@ def test_an_invalid_url_is_an_error_at_once(daemon: Daemon, url: str, watch: lis
     assert re.fullmatch(r"pg-status: error: [^\n]+\n", done.stderr)
 
 
-def test_another_server_at_the_address(daemon: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", ["hello", "1", "[1]", "{}"])
+def test_another_server_at_the_address(daemon: Daemon, tmp_path: Path, body: str) -> None:
     """Its status is 200, too."""
-    (tmp_path / "overview").write_text("hello")
-    with socketserver.TCPServer(
-        (daemon.address, 0),
-        partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
-    ) as server:
-        threading.Thread(target=server.handle_request).start()
-        done = run(daemon, "hosts", "--url", f"http://{daemon.address}:{server.server_address[1]}")
-    assert done.returncode == 1
-    assert "is not pg-status\n" in done.stderr
+    (tmp_path / "explain").mkdir()
+    for file in ("overview", "explain/master"):
+        (tmp_path / file).write_text(body)
+    for command in (["hosts"], ["explain", "master"]):
+        with socketserver.TCPServer(
+            (daemon.address, 0),
+            partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
+        ) as server:
+            threading.Thread(target=server.handle_request).start()
+            url = f"http://{daemon.address}:{server.server_address[1]}"
+            done = run(daemon, *command, "--url", url)
+        assert done.returncode == 1
+        assert done.stderr.endswith("is not pg-status\n")
 
 
 def test_without_a_configuration_the_error_mentions_the_option_url(daemon: Daemon) -> None:

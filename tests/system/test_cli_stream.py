@@ -1,10 +1,6 @@
 """The stream that ``pg-status hosts --watch`` reads: over TLS with a token, and a Unix socket."""
 
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +11,6 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.errors import UnreachableError
 from tests.conftest import Daemons
 from tests.support.certificates import Certificates
-from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
 
@@ -55,15 +50,6 @@ def test_over_a_unix_socket(cluster: Cluster, daemons: Daemons, tmp_path: Path) 
         assert first_event(instance)["master"] == _name(cluster)
 
 
-def test_another_server_and_its_stream(daemon: Daemon) -> None:
-    for body, message in ((b"data: 1\n\n", "not that of pg-status"), (b"data: {\n\n", "not that")):
-        with (
-            _server(daemon.address, body) as url,
-            pytest.raises(UnreachableError, match=message),
-        ):
-            first_event(Instance(url))
-
-
 def test_the_lines_of_an_event() -> None:
     """Comments and other fields are ignored, several lines of data are joined."""
     lines = [
@@ -76,22 +62,6 @@ def test_the_lines_of_an_event() -> None:
         b"\n",
     ]
     assert list(events(lines)) == [{"a": 1}]
-
-
-@contextmanager
-def _server(address: str, body: bytes) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer((address, 0), Handler) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        yield f"http://{address}:{server.server_port}"
 
 
 def _name(cluster: Cluster) -> str:

@@ -113,6 +113,23 @@ def test_an_older_instance_without_a_stream_is_queried_repeatedly(
         assert len(streams) == 1
 
 
+@pytest.mark.parametrize("event", [b"1", b"{", b"{}", b'{"hosts": 1}', b'{"hosts": [{}]}'])
+def test_a_stream_of_another_server_is_reported(daemon: Daemon, event: bytes) -> None:
+    with reverse_proxy(daemon, "/x") as proxy:
+        proxy.replaced["/watch"] = b"data: " + event + b"\n\n"
+        with show(daemon, "--watch", "--url", proxy.url) as screen:
+            if b"{}" not in event:
+                screen.wait_for(" s: the server at ")
+            screen.wait_for("2 of 2 live")
+            assert "Traceback" not in screen.text
+
+
+def test_on_a_dumb_terminal_tables_follow_each_other(daemon: Daemon) -> None:
+    with show(daemon, "--watch", "0.1", TERM="dumb") as screen:
+        screen.wait_for("2 of 2 live")
+        assert b"\033" not in screen.output
+
+
 def test_with_a_stream_changes_are_not_queried(
     make_cluster: ClusterFactory, make_daemon: DaemonFactory
 ) -> None:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pgstatus.cli.remote import Instance
-from pgstatus.cli.state import Entry, State, fetch
+from pgstatus.cli.remote import Instance, Stream
+from pgstatus.cli.state import Entry, State, fetch, foreign
 from pgstatus.errors import StartError, UnreachableError
 
 _RETRY = 1.0
@@ -70,27 +70,28 @@ class Follower:
             if stream is None:
                 self._no_stream_until = time.monotonic() + _STREAM_AGAIN
                 return
-            for event in events(stream):
-                stream.expect_next(event.get("fresh_ms"))
-                if "hosts" in event:
-                    state = state.after(event) or fetch(self._instance)
-                    self._received.put(state)
+            try:
+                self._receive(stream, state)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise foreign(self._instance) from None
         # The instance reloads or ends; its other clients connect again, too.
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
 
+    def _receive(self, stream: Stream, state: State) -> None:
+        for event in events(stream):
+            stream.expect_next(event.get("fresh_ms"))
+            if "hosts" in event:
+                state = state.after(event) or fetch(self._instance)
+                self._received.put(state)
+
 
 def events(stream: Iterable[bytes]) -> Iterator[Entry]:
-    """The data of each server-sent event (WHATWG HTML). UnreachableError: it is no JSON object."""
+    """The data of each server-sent event (WHATWG HTML). ValueError: it is not JSON."""
     data: list[bytes] = []
     for line in stream:
         text = line.rstrip(b"\r\n")
         if text.startswith(b"data:"):
             data.append(text[5:].removeprefix(b" "))
         elif not text and data:
-            try:
-                event = json.loads(b"\n".join(data))
-                event.get("id")
-            except (ValueError, AttributeError):
-                raise UnreachableError("the stream is not that of pg-status") from None
+            yield json.loads(b"\n".join(data))
             data = []
-            yield event

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TextIO
 from urllib.parse import quote
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
@@ -22,7 +22,7 @@ from rich.text import Text
 from pgstatus.cli import terminal
 from pgstatus.cli.follow import Follower, Lost
 from pgstatus.cli.remote import Instance
-from pgstatus.cli.state import Entry, State, body, fetch, name
+from pgstatus.cli.state import Entry, State, body, fetch, foreign, name
 from pgstatus.cli.table import BAD, GOOD, Screen
 from pgstatus.core.units import readable
 from pgstatus.errors import StartError, in_a_line
@@ -65,8 +65,9 @@ def show_hosts(instance: Instance, watch: float | None, output: Output) -> int:
 
 def _watch(instance: Instance, interval: float, output: Output) -> None:
     follower = Follower(instance, interval)
-    if output.out.isatty() and not output.is_json:
-        _watch_on_screen(instance, follower, output)
+    console = terminal.console(output.out, output.colour)
+    if console.is_terminal and not console.is_dumb_terminal and not output.is_json:
+        _watch_on_screen(instance, follower, console)
     while True:
         received = follower.next(3600)
         if output.is_json and isinstance(received, State):
@@ -79,8 +80,7 @@ def _watch(instance: Instance, interval: float, output: Output) -> None:
         output.out.flush()
 
 
-def _watch_on_screen(instance: Instance, follower: Follower, output: Output) -> None:
-    console = terminal.console(output.out, output.colour)
+def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
     state: State | None = None
     lost: str | None = None
     since = time.monotonic()
@@ -128,12 +128,19 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
             f"unknown endpoint {question!r}: expected master, replica, sync_by_time or another one "
             "that selects a host, with its limits, as in replica?lag_ms=50"
         )
-    verdicts = json.loads(body(response))
+    try:
+        verdicts = list(json.loads(body(response)))
+        table = _explanation(verdicts)
+        chosen = [verdict["chosen"] for verdict in verdicts]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        verdicts = chosen = []
+    if not verdicts:
+        raise foreign(instance)
     if output.is_json:
         output.write_json(verdicts)
     else:
-        output.write(_explanation(verdicts))
-    return 0 if any(verdict["chosen"] for verdict in verdicts) else NO_HOST
+        output.write(table)
+    return 0 if any(chosen) else NO_HOST
 
 
 def _explanation(verdicts: Sequence[Entry]) -> Table:

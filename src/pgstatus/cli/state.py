@@ -77,7 +77,12 @@ def fetch(instance: Instance) -> State:
             return parse(json.loads(body(response)))
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
-    raise UnreachableError(f"the server at {instance.url} is not pg-status")
+    raise foreign(instance)
+
+
+def foreign(instance: Instance) -> UnreachableError:
+    """The response is not that of pg-status."""
+    return UnreachableError(f"the server at {instance.url} is not pg-status")
 
 
 def body(response: Response) -> str:
