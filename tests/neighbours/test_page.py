@@ -19,6 +19,7 @@ from tests.support.browser import (  # noqa: F401
 )
 from tests.support.daemon import Daemon
 from tests.support.illhosts import listener
+from tests.support.reverse_proxy import reverse_proxy
 from tests.support.waiting import wait_until
 
 pytestmark = needs_chromium
@@ -162,6 +163,24 @@ def test_a_hidden_page_sends_no_requests(daemon: Daemon, page: Browser) -> None:
     page.driver.set_window_rect(0, 0, 1280, 900)
     wait_until("it is live again", lambda: page.title.endswith(f"is master · {NAME}"))
     assert page.banners == []
+
+
+def test_without_a_stream_and_below_a_path_the_page_polls(
+    daemon: Daemon, cluster: Cluster, page: Browser
+) -> None:
+    """As in an older pg-status, or behind a proxy that refuses the stream."""
+    with reverse_proxy(daemon, "/ops/pg-status", refused=("/watch",)) as proxy:
+        page.open(proxy.url)
+        wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
+
+        def polls() -> int:
+            return proxy.requests.count("/ops/pg-status/overview")
+
+        before = polls()
+        wait_until("it polls", lambda: polls() > before + 3)
+        assert proxy.requests.count("/ops/pg-status/watch") == 1
+        assert all("404" in message for message in page.console())
+        page.driver.get("about:blank")
 
 
 def test_the_token_is_accepted_as_password(
