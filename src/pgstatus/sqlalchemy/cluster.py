@@ -58,7 +58,7 @@ class PgStatusCluster:
         """
         connect = self._connects.get(())
         if connect is None:
-            connect = self._connects[()] = _MasterConnect(self)
+            connect = self._connects.setdefault((), _MasterConnect(self))
         return connect
 
     def replica(
@@ -82,8 +82,9 @@ class PgStatusCluster:
         connect = self._connects.get(key)
         if connect is None:
             joins = self.master() if joins_master else None
-            connect = _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms, joins)
-            self._connects[key] = connect
+            connect = self._connects.setdefault(
+                key, _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms, joins)
+            )
         return connect
 
     async def close(self) -> None:

@@ -70,7 +70,8 @@ class DBConnect:
         engine = self._engine_creator(host)
         self._session_maker = bound_session_maker(self._session_maker_creator, engine)
         self._engine, self.host = engine, host
-        refuse_to_commit_aborted(engine)
+        if isinstance(engine, AsyncEngine):  # not a substitute in an application's unit test
+            refuse_to_commit_aborted(engine.sync_engine)
         if old is not None and old is not engine:
             await dispose_engine(old)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.client import ChosenHost
+from pgstatus.sqlalchemy import driver
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import (
     SessionMakerCreatorFunc,
@@ -54,7 +55,7 @@ class Pool:
         """Note the writes of requests that keep notes; it has a cost for every query."""
         if not self._watched:
             self._watched = True
-            watch_writes(self.engine, cluster)
+            watch_writes(self.engine.sync_engine, cluster, driver)
 
     def rebind(self, session: AsyncSession) -> None:
         """Let a session without a connection use this pool; its objects stay attached."""
@@ -121,6 +122,6 @@ class Pools:
                 if self._pools.get(address) is pool:
                     self.retire((address,))
 
-        refuse_to_commit_aborted(pool.engine)
-        watch_engine(pool.engine, failed)
+        refuse_to_commit_aborted(pool.engine.sync_engine)
+        watch_engine(pool.engine.sync_engine, failed)
         return pool
