@@ -1,0 +1,129 @@
+"""One engine per host, kept as long as the host can be used; as `pgstatus.sqlalchemy.pools`.
+
+Any thread may retire a pool, also the one that follows pg-status in the background.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pgstatus.client import ChosenHost
+from pgstatus.sqlalchemy.connect import bound_session_maker, require_bound
+from pgstatus.sqlalchemy.failures import (
+    READ_ONLY_TRANSACTION,
+    refuse_to_commit_aborted,
+    watch_engine,
+)
+from pgstatus.sqlalchemy.sync import driver
+from pgstatus.sqlalchemy.sync.connect import SessionMakerCreatorFunc
+from pgstatus.sqlalchemy.writes import watch_writes
+
+EngineCreator = Callable[[str, int], Engine]
+Address = tuple[str, int]
+
+
+class Pool:
+    """The engine of one host and its session maker.
+
+    is_master: the host was the master when it was last chosen as one.
+    retired: new sessions do not use it any more.
+    """
+
+    def __init__(
+        self, address: Address, engine: Engine, session_maker_creator: SessionMakerCreatorFunc
+    ) -> None:
+        self.address = address
+        self.engine = engine
+        self.is_master = False
+        self.retired = False
+        self._maker = bound_session_maker(session_maker_creator, engine)
+        self._lock = threading.Lock()
+        self._watched = False
+        # Not when it is retired: a list of listeners must not grow while another thread reads it.
+        event.listen(engine.pool, "checkin", self._returned)
+
+    @property
+    def maker(self) -> sessionmaker[Session]:
+        """The session maker. ValueError: it has been bound to another engine since."""
+        require_bound(self._maker, self.engine)
+        return self._maker
+
+    def watch_writes(self, cluster: str) -> None:
+        """Note the writes of requests that keep notes; it has a cost for every query."""
+        with self._lock:
+            if not self._watched:
+                self._watched = True
+                watch_writes(self.engine, cluster, driver)
+
+    def rebind(self, session: Session) -> None:
+        """Let a session without a connection use this pool; its objects stay attached."""
+        session.bind = self.maker.kw["bind"]
+
+    def dispose(self) -> None:
+        """Close idle connections now, and those in use when their sessions return them."""
+        self.retired = True
+        # A session that was created before may still connect, to the pool that replaces this one.
+        self.engine.dispose()
+
+    def _returned(self, _: object, entry: ConnectionPoolEntry) -> None:
+        if self.retired:
+            entry.invalidate()
+
+
+class Pools:
+    """The pools of one cluster by address."""
+
+    def __init__(
+        self, engine_creator: EngineCreator, session_maker_creator: SessionMakerCreatorFunc
+    ) -> None:
+        self._engine_creator = engine_creator
+        self.session_maker_creator = session_maker_creator
+        self._pools: dict[Address, Pool] = {}
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def addresses(self) -> tuple[Address, ...]:
+        """The hosts that have a pool."""
+        return tuple(self._pools)
+
+    def of(self, chosen: ChosenHost) -> Pool:
+        """The kept pool of this host."""
+        address = chosen.host, chosen.port
+        with self._lock:
+            pool = self._pools.get(address)
+            if pool is None:
+                pool = self._pools[address] = self._new(address)
+        pool.is_master = chosen.role == "master"
+        return pool
+
+    def retire(self, addresses: Iterable[Address]) -> None:
+        """Remove pools and close them."""
+        for address in addresses:
+            with self._lock:
+                pool = self._pools.pop(address, None)
+            if pool is not None:
+                pool.dispose()
+
+    def close(self) -> None:
+        """Close every pool; connections in use close when they are returned."""
+        self.retire(self.addresses())
+
+    def _new(self, address: Address) -> Pool:
+        pool = Pool(address, self._engine_creator(*address), self.session_maker_creator)
+
+        def failed(sqlstate: str) -> None:
+            # A replica rejects every write: there, 25006 is an error of the application.
+            if sqlstate != READ_ONLY_TRANSACTION or pool.is_master:
+                with self._lock:
+                    if self._pools.get(address) is pool:
+                        del self._pools[address]
+                pool.dispose()
+
+        refuse_to_commit_aborted(pool.engine)
+        watch_engine(pool.engine, failed)
+        return pool
