@@ -30,6 +30,7 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     "enter_async_context": "enter_context",
     "push_async_callback": "callback",
+    "AsyncWatching": "Watching",
 }
 """In addition to those of unasync."""
 DOCSTRING = '"""The client for threads, generated from `asynchronous`: see ``make unasync``."""\n'
