@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client unasync format bench \
+.PHONY: help run failover test check chaos figures example example-flask bench-client unasync format bench \
 	wheels test-wheels deb test-deb images test-images clean
 
 help: ## list the targets
@@ -48,6 +48,10 @@ figures: .venv ## the figures of docs/failover.md
 
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
+
+example-flask: .venv ## the same with Flask and threads under gunicorn: http://127.0.0.1:8081
+	@.venv/bin/flask --app examples.flask.app create-tables
+	@exec .venv/bin/gunicorn examples.flask.app:app --bind 127.0.0.1:8081 --workers 2 --threads 4
 
 bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead

@@ -25,7 +25,7 @@ from pgstatus.sqlalchemy.sync.context import (
 )
 from pgstatus.sqlalchemy.sync.middleware import WSGIDBSessionMiddleware
 from pgstatus.sqlalchemy.sync.read_your_writes import WSGIReadYourWritesMiddleware
-from pgstatus.sqlalchemy.sync.run_in_new_context import run_in_new_ctx
+from pgstatus.sqlalchemy.sync.run_in_new_context import run_in_new_ctx, submit_in_new_ctx
 from pgstatus.sqlalchemy.sync.session import (
     atomic_db_session,
     close_db_session,
@@ -65,5 +65,6 @@ __all__ = [
     "rollback_all_sessions",
     "rollback_db_session",
     "run_in_new_ctx",
+    "submit_in_new_ctx",
     "use_master",
 ]
