@@ -6,8 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example example-flask bench-client unasync format bench \
-	wheels test-wheels deb test-deb images test-images clean
+.PHONY: help run failover test check chaos figures example example-flask bench-client unasync \
+	format bench wheels test-wheels deb test-deb images test-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

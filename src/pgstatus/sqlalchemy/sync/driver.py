@@ -11,7 +11,7 @@ from pgstatus.sqlalchemy.driver import in_transaction
 def command_tag(driver: Any, statements: str) -> str:
     """Run statements without parameters in one round trip; the command tag of the last one."""
     with driver.cursor() as cursor:
-        if not _is_psycopg3(driver):
+        if not hasattr(driver, "pgconn"):
             cursor.execute(statements)
             return str(cursor.statusmessage)
         cursor.execute(statements, prepare=False)
@@ -32,13 +32,6 @@ def row(driver: Any, query: str) -> tuple[Any, ...]:
 
 
 def _row(driver: Any, query: str) -> tuple[Any, ...]:
-    # The application may have chosen another class for rows.
-    options = {"row_factory": lambda _: tuple} if _is_psycopg3(driver) else {}
-    with driver.cursor(**options) as cursor:
+    with driver.cursor() as cursor:
         cursor.execute(query)
-        found = cursor.fetchone()
-    return tuple(found.values() if isinstance(found, dict) else found)
-
-
-def _is_psycopg3(driver: Any) -> bool:
-    return hasattr(driver, "pgconn")
+        return tuple(cursor.fetchone())
