@@ -1,6 +1,5 @@
 """Sessions that follow the cluster: each is created on the host that pg-status names."""
 
-import asyncio
 import time
 import weakref
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none
 from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
-from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
+from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools, callbacks_run_in
 
 # How long a session without a transaction keeps its replica, in seconds.
 KEEP_SECONDS = 1.0
@@ -60,7 +59,7 @@ class PgStatusCluster:
         self.pools = Pools(engine_creator, session_maker_creator)
         self._connects: dict[tuple[object, ...], PgStatusConnect] = {}
         self._master: Address | None = None
-        self._followed: tuple[AsyncPgStatusClient, asyncio.AbstractEventLoop] | None = None
+        self._followed: tuple[AsyncPgStatusClient, object] | None = None
 
     def master(self) -> "PgStatusConnect":
         """Sessions on the current master; the same object for every call.
@@ -123,7 +122,7 @@ class PgStatusCluster:
 
     def _follow(self) -> None:
         """Have changes retire pools, also while no session is created."""
-        followed = self.client, asyncio.get_running_loop()
+        followed = self.client, callbacks_run_in()
         if self._followed != followed:
             # The callbacks for a previous event loop, of a test suite for example, end with it.
             self._followed = followed

@@ -125,3 +125,8 @@ class Pools:
         refuse_to_commit_aborted(pool.engine.sync_engine)
         watch_engine(pool.engine.sync_engine, failed)
         return pool
+
+
+def callbacks_run_in() -> object:
+    """What callbacks of the client end with."""
+    return asyncio.get_running_loop()

@@ -1,8 +1,10 @@
 """One engine per host, kept as long as the host can be used; as `pgstatus.sqlalchemy.pools`.
 
-Any thread may retire a pool, also the one that follows pg-status in the background.
+Any thread may retire a pool, also the one that follows pg-status in the background. A forked child
+has pools of its own.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 
@@ -81,18 +83,26 @@ class Pools:
     ) -> None:
         self._engine_creator = engine_creator
         self.session_maker_creator = session_maker_creator
+        self._of_parents: list[Pool] = []
+        self._reset()
+
+    def _reset(self) -> None:
         self._pools: dict[Address, Pool] = {}
+        # Reentrant: an engine creator of the application may use the cluster.
         self._lock = threading.RLock()
+        self._pid = os.getpid()
 
     def __len__(self) -> int:
         return len(self._pools)
 
     def addresses(self) -> tuple[Address, ...]:
         """The hosts that have a pool."""
+        self._enter_process()
         return tuple(self._pools)
 
     def of(self, chosen: ChosenHost) -> Pool:
         """The kept pool of this host."""
+        self._enter_process()
         address = chosen.host, chosen.port
         with self._lock:
             pool = self._pools.get(address)
@@ -103,6 +113,7 @@ class Pools:
 
     def retire(self, addresses: Iterable[Address]) -> None:
         """Remove pools and close them."""
+        self._enter_process()
         for address in addresses:
             with self._lock:
                 pool = self._pools.pop(address, None)
@@ -112,6 +123,16 @@ class Pools:
     def close(self) -> None:
         """Close every pool; connections in use close when they are returned."""
         self.retire(self.addresses())
+
+    def _enter_process(self) -> None:
+        """Leave the pools to the parent of this process, if it has been forked since."""
+        if self._pid != os.getpid():
+            pools = tuple(self._pools.values())
+            self._reset()
+            for pool in pools:
+                pool.retired = True
+                pool.engine.dispose(close=False)
+            self._of_parents.extend(pools)  # the connections must not be closed
 
     def _new(self, address: Address) -> Pool:
         pool = Pool(address, self._engine_creator(*address), self.session_maker_creator)
@@ -127,3 +148,8 @@ class Pools:
         refuse_to_commit_aborted(pool.engine)
         watch_engine(pool.engine, failed)
         return pool
+
+
+def callbacks_run_in() -> object:
+    """The callbacks of the client for threads continue as long as the client, also after a fork."""
+    return None
