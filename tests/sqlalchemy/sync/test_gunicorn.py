@@ -65,7 +65,7 @@ def pairs(server: Gunicorn, user: int, count: int) -> Counter[str]:
 
 def test_no_stale_read(server: Gunicorn, cluster: Cluster) -> None:
     counts = in_parallel(8, lambda user: pairs(server, user, 25))
-    hosts = sum(counts, Counter())
+    hosts: Counter[str] = sum(counts, Counter())
     assert hosts.total() == 200
     assert {replica.address for replica in cluster.replicas} <= hosts.keys()
 
@@ -74,7 +74,7 @@ def test_no_stale_read_while_a_replica_is_behind(server: Gunicorn, cluster: Clus
     late, other = cluster.replicas
     with Held(cluster, (late,)):
         counts = in_parallel(4, lambda user: pairs(server, user, 10))
-    hosts = sum(counts, Counter())
+    hosts: Counter[str] = sum(counts, Counter())
     assert hosts[late.address] == 0
     assert hosts[other.address] > 0
 
