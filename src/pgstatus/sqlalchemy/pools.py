@@ -5,7 +5,7 @@ not the master any more, loses its pool, so that no session gets an idle connect
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -105,6 +105,10 @@ class Pools:
                 task = asyncio.create_task(pool.dispose())
                 self._disposing.add(task)
                 task.add_done_callback(self._disposing.discard)
+
+    def keep(self, alive: Set[Address], *, has_master: bool) -> None:
+        """Remove the pools of the hosts that are not alive."""
+        self.retire(address for address in self.addresses() if address not in alive)
 
     async def close(self) -> None:
         """Close every pool; connections in use close when they are returned."""

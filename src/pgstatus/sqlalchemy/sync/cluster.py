@@ -137,7 +137,7 @@ class PgStatusCluster:
     def _hosts_changed(self, state: Hosts) -> None:
         if state.ready and not state.stale:
             alive = {(host.host, host.port) for host in state.hosts if host.alive}
-            self.pools.retire(each for each in self.pools.addresses() if each not in alive)
+            self.pools.keep(alive, has_master=state.master is not None)
 
 
 class PgStatusConnect(DBConnect):

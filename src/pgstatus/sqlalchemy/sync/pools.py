@@ -6,7 +6,8 @@ has pools of its own.
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
+from weakref import WeakSet
 
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,6 +22,7 @@ from pgstatus.sqlalchemy.failures import (
 )
 from pgstatus.sqlalchemy.sync import driver
 from pgstatus.sqlalchemy.sync.connect import SessionMakerCreatorFunc
+from pgstatus.sqlalchemy.sync.interrupt import Interrupter
 from pgstatus.sqlalchemy.writes import watch_writes
 
 EngineCreator = Callable[[str, int], Engine]
@@ -44,6 +46,7 @@ class Pool:
         self._maker = bound_session_maker(session_maker_creator, engine)
         self._lock = threading.Lock()
         self._watched = False
+        self._interrupter = Interrupter(engine)
         # Not when it is retired: a list of listeners must not grow while another thread reads it.
         event.listen(engine.pool, "checkin", self._returned)
 
@@ -70,6 +73,10 @@ class Pool:
         # A session that was created before may still connect, to the pool that replaces this one.
         self.engine.dispose()
 
+    def interrupt(self) -> None:
+        """Let the threads that wait for the host raise the error of a lost connection."""
+        self._interrupter.interrupt()
+
     def _returned(self, _: object, entry: ConnectionPoolEntry) -> None:
         if self.retired:
             entry.invalidate()
@@ -88,6 +95,7 @@ class Pools:
 
     def _reset(self) -> None:
         self._pools: dict[Address, Pool] = {}
+        self._retired: WeakSet[Pool] = WeakSet()
         # Reentrant: an engine creator of the application may use the cluster.
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -116,13 +124,34 @@ class Pools:
         self._enter_process()
         for address in addresses:
             with self._lock:
-                pool = self._pools.pop(address, None)
+                pool = self._pools.get(address)
             if pool is not None:
-                pool.dispose()
+                self._retire(pool)
+
+    def keep(self, alive: Set[Address], *, has_master: bool) -> None:
+        """Remove the pools of the hosts that are not alive.
+
+        has_master: there is a master. Threads that still wait for a former one are released: what
+            they write there is lost, and the server may never respond.
+        """
+        self.retire(address for address in self.addresses() if address not in alive)
+        if has_master:
+            with self._lock:
+                lost = [pool for pool in self._retired if pool.address not in alive]
+            for pool in lost:
+                if pool.is_master:
+                    pool.interrupt()
 
     def close(self) -> None:
         """Close every pool; connections in use close when they are returned."""
         self.retire(self.addresses())
+
+    def _retire(self, pool: Pool) -> None:
+        with self._lock:
+            if self._pools.get(pool.address) is pool:
+                del self._pools[pool.address]
+            self._retired.add(pool)
+        pool.dispose()
 
     def _enter_process(self) -> None:
         """Leave the pools to the parent of this process, if it has been forked since."""
@@ -140,10 +169,7 @@ class Pools:
         def failed(sqlstate: str) -> None:
             # A replica rejects every write: there, 25006 is an error of the application.
             if sqlstate != READ_ONLY_TRANSACTION or pool.is_master:
-                with self._lock:
-                    if self._pools.get(address) is pool:
-                        del self._pools[address]
-                pool.dispose()
+                self._retire(pool)
 
         refuse_to_commit_aborted(pool.engine)
         watch_engine(pool.engine, failed)
