@@ -71,7 +71,7 @@ class _Request(Exchange):
         # Also what was opened since: by the body, or by a function that runs when it is closed.
         settle_sessions(self._sessions, status, self._middleware.before_commit)
 
-    def failed(self) -> None:
+    def failed(self, error: Exception) -> None:
         rollback_sessions(self._sessions)
 
     def leave(self) -> None:

@@ -1,5 +1,6 @@
 """Carries a client's bookmark from the response that wrote to the requests that read."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -7,6 +8,8 @@ from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.bookmarks.carrier import Header
 from pgstatus.bookmarks.exchange import Bookmarks
 from pgstatus.sqlalchemy.sync.wsgi import Environ, Exchange, Headers, StartResponse, WSGIApp
+
+logger = logging.getLogger("pgstatus.sqlalchemy")
 
 _ENVIRON_KEY = "pgstatus.notes"
 _ERROR = b"Internal Server Error"
@@ -23,8 +26,8 @@ class WSGIReadYourWritesMiddleware:
     writes is covered if it was started in a copy of the request's context and has committed before
     the headers are sent.
 
-    If the application raises after a commit, the middleware itself responds 500, so that the
-    bookmark is not lost, and passes the error on to the server.
+    If the application raises after a commit, or the commit itself fails with its connection, the
+    middleware logs the error and responds 500 itself, so that the bookmark is not lost.
 
     The options are those of `Bookmarks`.
     """
@@ -75,9 +78,10 @@ class _Request(Exchange):
     def head(self, status: int, headers: Headers, *, streamed: bool) -> Headers:
         return [*headers, *_text(self._exchange.headers())]
 
-    def failed(self) -> tuple[str, Headers, bytes] | None:
+    def failed(self, error: Exception) -> tuple[str, Headers, bytes] | None:
         if not self._exchange.must_respond():
             return None
+        logger.error("a request has failed that has written, or may have", exc_info=error)
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(_ERROR))),

@@ -54,8 +54,11 @@ class Exchange(ABC):
         """The last part of the body has been produced, or the body was closed after it."""
 
     @abstractmethod
-    def failed(self) -> tuple[str, Headers, bytes] | None:
-        """The application has raised an error. The response to send before it is passed on."""
+    def failed(self, error: Exception) -> tuple[str, Headers, bytes] | None:
+        """The application has raised an error. The response to it; None: it is passed on.
+
+        If the response has started, the error is passed on in any case.
+        """
 
     def leave(self) -> None:  # noqa: B027
         """The request has ended; called once."""
@@ -116,8 +119,8 @@ class Exchange(ABC):
             self._close_body()
             if self._complete:
                 self.complete(self._status())
-        except Exception:
-            self.failed()
+        except Exception as error:
+            self.failed(error)
             raise
         finally:
             self._leave()
@@ -153,19 +156,13 @@ class Exchange(ABC):
         self._write = self._start_response(*arguments)
 
     def _has_responded(self, error: BaseException) -> bool:
-        """Whether a response is sent before ``error`` is passed on to the server."""
-        response = self.failed() if isinstance(error, Exception) else None
+        response = self.failed(error) if isinstance(error, Exception) else None
         if response is None or self._sent:
             return False
         status, headers, body = response
-        self._sent = True
+        self._head, self._sent = (status, headers, None), True
         self._start_response(status, headers)
-
-        def parts() -> Iterator[bytes]:
-            yield body
-            raise error
-
-        self._parts = parts()
+        self._parts = iter([body])
         return True
 
     def _status(self) -> int:
