@@ -300,7 +300,7 @@ class AsyncPgStatusClient:
             raise
         except WITHDRAWN:
             self._responds = True
-            self._cache.forget(request)
+            self._cache.forget(request, asked_at)
             raise
         except Exception:
             self._responds = True

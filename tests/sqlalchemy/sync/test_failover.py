@@ -260,10 +260,11 @@ def test_threads_that_wait_for_a_frozen_master_are_released(
     with ThreadPoolExecutor(2) as threads:
         futures = [threads.submit(run_in_new_ctx, through, service) for service in services]
         ready.wait()
-        old = failing.primary
+        old, heir = failing.primary, failing.replicas[0]
+        heir.wait_for(lambda: heir.lsn() >= old.lsn(), "is late")
         old.freeze()
         frozen.set()
-        failing.promote(failing.replicas[0])
+        failing.promote(heir)
         try:
             for future in futures:
                 future.result(20)
