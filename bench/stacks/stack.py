@@ -4,10 +4,10 @@
 
     def open_stack(place: Place) -> Stack: ...          # or: async def
 
-``open_stack`` and the methods of the stack are all coroutine functions, or all plain functions; the
-latter run in ``place.users`` threads at the same time. Each stack has a process of its own, so it may
-change settings of the whole process. An exception of ``write`` or ``read`` is counted as an error of
-that operation; a stack repeats nothing by itself.
+``open_stack`` and the methods of the stack are all coroutine functions, or all plain functions;
+the latter run in ``place.users`` threads at the same time. Each stack has a process of its own, so
+it may change settings of the whole process. An exception of ``write`` or ``read`` is counted as an
+error of that operation; a stack repeats nothing by itself.
 """
 
 import importlib
