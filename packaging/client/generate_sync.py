@@ -1,9 +1,8 @@
-"""Make the synchronous modules from the asynchronous ones, or check that they are up to date.
+"""Make the synchronous client from the asynchronous one, or check that it is up to date.
 
 ``make unasync``; with ``--check`` nothing is written, and the exit status is 1 if the files differ.
 """
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,53 +10,41 @@ from pathlib import Path
 
 import unasync
 
-ROOT = Path(__file__).parents[2] / "src/pgstatus"
-FILES = {
-    "client/asynchronous.py": ("client/synchronous.py", "The client for threads"),
-    "routing/reads_async.py": ("routing/reads.py", "The host for a read, for threads"),
-    "psycopg/connection_async.py": ("psycopg/connection.py", "A connection, for threads"),
-    "psycopg/hosts_async.py": ("psycopg/hosts.py", "The pool of each host, for threads"),
-    "psycopg/pools_async.py": ("psycopg/pools.py", "The pools, for threads"),
+CLIENT = Path(__file__).parents[2] / "src/pgstatus/client"
+SOURCE, TARGET = CLIENT / "asynchronous.py", CLIENT / "synchronous.py"
+NAMES = {
+    "AsyncPgStatusClient": "PgStatusClient",
+    "AsyncSharing": "Sharing",
+    "AsyncTransport": "Transport",
+    "AsyncWatching": "Watching",
 }
-# In code, in docstrings and in the names of types.
-TEXT = {
-    r"\bAsync(\w+)": r"\1",
-    r"\b(connection|hosts|reads)_async\b": r"\1",
-    r"``async with``": "``with``",
-    r"\bAwaitable\[(\w+)\]": r"\1",
-    r"\ba(close|sleep)\b": r"\1",
-    r"\benter_async_context\b": "enter_context",
-}
+DOCSTRING = '"""The client for threads, generated from `asynchronous`: see ``make unasync``."""\n'
 
 
-def generate(source: str, target: str, subject: str) -> str:
-    _, _, code = (ROOT / source).read_text().partition('"""\n')
-    for pattern, replacement in TEXT.items():
-        code = re.sub(pattern, replacement, code)
-    docstring = f'"""{subject}, generated from `{Path(source).stem}`: see ``make unasync``."""\n'
+def generate() -> str:
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "async", "module.py")
-        path.parent.mkdir()
-        path.write_text(docstring + code)
-        unasync.unasync_files([str(path)], [unasync.Rule("/async/", "/sync/")])
-        text = Path(directory, "sync", "module.py").read_text()
+        source = Path(directory, "asynchronous", TARGET.name)
+        source.parent.mkdir()
+        _, _, code = SOURCE.read_text().partition('"""\n')
+        source.write_text(DOCSTRING + code)
+        rule = unasync.Rule("/asynchronous/", "/synchronous/", additional_replacements=NAMES)
+        unasync.unasync_files([str(source)], [rule])
+        result = source.parents[1] / "synchronous" / TARGET.name
+        text = result.read_text()
     for command in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
         text = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(ROOT / target), "-"],
-            input=text, capture_output=True, check=True, text=True, cwd=ROOT,
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(TARGET), "-"],
+            input=text, capture_output=True, check=True, text=True, cwd=CLIENT,
         ).stdout  # fmt: skip
     return text
 
 
 def main() -> int:
-    changed = False
-    for source, (target, subject) in FILES.items():
-        path, text = ROOT / target, generate(source, target, subject)
-        if not path.exists() or path.read_text() != text:
-            changed = True
-            if sys.argv[1:] != ["--check"]:
-                path.write_text(text)
-    return int(changed and sys.argv[1:] == ["--check"])
+    text = generate()
+    if sys.argv[1:] == ["--check"]:
+        return 0 if TARGET.read_text() == text else 1
+    TARGET.write_text(text)
+    return 0
 
 
 if __name__ == "__main__":
