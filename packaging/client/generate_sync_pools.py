@@ -1,4 +1,4 @@
-"""Make the synchronous pools of psycopg from the asynchronous ones, or check that they are up to date.
+"""Make the synchronous pools from the asynchronous ones, or check that they are up to date.
 
 ``make unasync``; with ``--check`` nothing is written, and the exit status is 1 if the files differ.
 """

@@ -1,11 +1,10 @@
 """The pool of each host. `hosts` is generated from this file: ``make unasync``.
 
-A pool of psycopg_pool has one source of connections, hands out the one that was idle for longest,
-and repeats failed attempts to connect at intervals that double. With one pool for a changing host, a
-read could not be directed to a certain replica, and the first connection to a new master would wait
-for the interval that the failures of the old one have caused. So each host has a pool of its own,
-as in `pgstatus.sqlalchemy`. It is closed, not drained: the callers that wait in it then learn that
-they have to go elsewhere.
+A pool of psycopg_pool hands out the connection that was idle for longest, and repeats failed
+attempts to connect at intervals that double. With one pool for a changing host, a read could not be
+directed to a certain replica, and the first connection to a new master would wait for the interval
+that the failures of the old one have caused. So each host has a pool of its own, as in
+`pgstatus.sqlalchemy`. It is closed, not drained, which ends the wait of its callers.
 """
 
 import threading

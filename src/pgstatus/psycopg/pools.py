@@ -25,10 +25,16 @@ class Pool(Generic[C]):
     """Connections to the master, or to the replicas within certain limits. Made by `Pools`."""
 
     def __init__(
-        self, client: PgStatusClient, question: Question, hosts: Hosts[C], timeout: float
+        self,
+        client: PgStatusClient,
+        question: Question,
+        hosts: Hosts[C],
+        following: Following,
+        timeout: float,
     ) -> None:
         self._client = client
         self._question = question
+        self._following = following
         self._hosts = hosts
         self._timeout = timeout
 
@@ -55,6 +61,7 @@ class Pool(Generic[C]):
     def _take(
         self, stack: ExitStack, after: Bookmark | None, wait_ms: int | None, timeout: float
     ) -> C:
+        self._following.add(self._question)
         until = time.monotonic() + timeout
         while True:
             host = self._hosts.of(choose(self._client, self._question, after, wait_ms))
@@ -96,7 +103,7 @@ class Pools(Generic[C]):
         conninfo: Any = "",
         *,
         kwargs: Any = None,
-        connection_class: type[C] = cast("type[C]", Connection),
+        connection_class: type[C] | None = None,
         min_size: int = 1,
         max_size: int = 10,
         timeout: float = 30.0,
@@ -116,7 +123,7 @@ class Pools(Generic[C]):
 
         self.client = client
         self._timeout = timeout
-        self._hosts = Hosts(make_pool, connection_class)
+        self._hosts = Hosts(make_pool, connection_class or cast("type[C]", Connection))
         self._following = Following(client, self._hosts.retire)
         self._pools: dict[Question, Pool[C]] = {}
 
@@ -166,7 +173,6 @@ class Pools(Generic[C]):
     def _pool(self, question: Question) -> Pool[C]:
         pool = self._pools.get(question)
         if pool is None:
-            self._following.add(question)
-            pool = Pool(self.client, question, self._hosts, self._timeout)
+            pool = Pool(self.client, question, self._hosts, self._following, self._timeout)
             pool = self._pools.setdefault(question, pool)
         return pool

@@ -1,4 +1,7 @@
-"""Pools of the master and of the replicas. `pools` is generated from this file: ``make unasync``."""
+"""Pools of the master and of the replicas.
+
+`pools` is generated from this file: ``make unasync``.
+"""
 
 import time
 from collections.abc import AsyncIterator
@@ -25,10 +28,16 @@ class AsyncPool(Generic[C]):
     """Connections to the master, or to the replicas within certain limits. Made by `AsyncPools`."""
 
     def __init__(
-        self, client: AsyncPgStatusClient, question: Question, hosts: AsyncHosts[C], timeout: float
+        self,
+        client: AsyncPgStatusClient,
+        question: Question,
+        hosts: AsyncHosts[C],
+        following: Following,
+        timeout: float,
     ) -> None:
         self._client = client
         self._question = question
+        self._following = following
         self._hosts = hosts
         self._timeout = timeout
 
@@ -55,6 +64,7 @@ class AsyncPool(Generic[C]):
     async def _take(
         self, stack: AsyncExitStack, after: Bookmark | None, wait_ms: int | None, timeout: float
     ) -> C:
+        self._following.add(self._question)
         until = time.monotonic() + timeout
         while True:
             host = self._hosts.of(await choose(self._client, self._question, after, wait_ms))
@@ -98,7 +108,7 @@ class AsyncPools(Generic[C]):
         conninfo: Any = "",
         *,
         kwargs: Any = None,
-        connection_class: type[C] = cast("type[C]", AsyncConnection),
+        connection_class: type[C] | None = None,
         min_size: int = 1,
         max_size: int = 10,
         timeout: float = 30.0,
@@ -118,7 +128,7 @@ class AsyncPools(Generic[C]):
 
         self.client = client
         self._timeout = timeout
-        self._hosts = AsyncHosts(make_pool, connection_class)
+        self._hosts = AsyncHosts(make_pool, connection_class or cast("type[C]", AsyncConnection))
         self._following = Following(client, self._hosts.retire)
         self._pools: dict[Question, AsyncPool[C]] = {}
 
@@ -168,7 +178,6 @@ class AsyncPools(Generic[C]):
     def _pool(self, question: Question) -> AsyncPool[C]:
         pool = self._pools.get(question)
         if pool is None:
-            self._following.add(question)
-            pool = AsyncPool(self.client, question, self._hosts, self._timeout)
+            pool = AsyncPool(self.client, question, self._hosts, self._following, self._timeout)
             pool = self._pools.setdefault(question, pool)
         return pool

@@ -1,1 +1,1 @@
-"""Rules that the connection pools of all drivers share: which host, and how long its pool is kept."""
+"""Rules for the connection pools of all drivers: the host of a read, the end of a pool."""

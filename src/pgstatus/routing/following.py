@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 from pgstatus.client import Answer, AsyncPgStatusClient, PgStatusClient
 from pgstatus.client.request import Fallback
@@ -12,9 +12,9 @@ Address = tuple[str, int]
 
 
 class Question(NamedTuple):
-    """A question of pg-status, ``master`` or ``replica``, with its limits."""
+    """A question of pg-status with its limits."""
 
-    name: str
+    name: Literal["master", "replica"]
     lag_ms: int | None = None
     lag_bytes: int | None = None
     fallback: Fallback | None = None
@@ -41,26 +41,24 @@ class Following:
         self._unsubscribe: list[Callable[[], None]] | None = None
         self._lock = threading.Lock()
 
-    @property
-    def is_started(self) -> bool:
-        return self._unsubscribe is not None
-
     def add(self, question: Question) -> None:
-        """Follow the answers to this question too."""
+        """Follow the answers to this question too, from now on."""
+        if question in self._questions:
+            return
         with self._lock:
-            if question not in self._questions:
+            if question not in self._questions and self._unsubscribe is not None:
+                self._unsubscribe.append(self._subscribe(question))
                 self._questions.add(question)
-                if self._unsubscribe is not None:
-                    self._unsubscribe.append(self._subscribe(question))
 
     def start(self) -> None:
         with self._lock:
             if self._unsubscribe is None:
-                self._unsubscribe = [self._subscribe(each) for each in self._questions]
+                self._unsubscribe = []
 
     def stop(self) -> None:
         with self._lock:
             unsubscribe, self._unsubscribe = self._unsubscribe or (), None
+            self._questions.clear()
         for each in unsubscribe:
             each()
 
@@ -70,10 +68,10 @@ class Following:
             for address in self._named.left(question, hosts):
                 self._retire(address)
 
-        name, *_ = question
-        limits: dict[str, Any] = {} if question == MASTER else question._asdict()
-        limits.pop("name", None)
-        return self._client.on_change(changed, name, **limits)
+        name, lag_ms, lag_bytes, fallback = question
+        return self._client.on_change(
+            changed, name, lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback
+        )
 
 
 class NamedHosts:
