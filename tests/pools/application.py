@@ -58,6 +58,10 @@ class Application(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def end(self) -> None:
+        """Close them, and end the event loop."""
+        self.close()
+
     @abstractmethod
     @contextmanager
     def master(self, **options: Any) -> Iterator[Connection]:
@@ -75,7 +79,7 @@ class _Threads(Connection):
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self.driver.execute(sql.encode())
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
     def commit(self) -> None:
         self.driver.commit()
@@ -118,7 +122,7 @@ class _Tasks(Connection):
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         async def query() -> list[tuple[Any, ...]]:
             cursor = await self.driver.execute(sql.encode())
-            return await cursor.fetchall() if cursor.description else []
+            return await cursor.fetchall() if cursor.description is not None else []
 
         rows: list[tuple[Any, ...]] = self._run(query())
         return rows
@@ -142,6 +146,9 @@ class Tasks(Application):
 
     def close(self) -> None:
         self._run(self._close())
+
+    def end(self) -> None:
+        self.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -46,7 +46,7 @@ def make_application(kind: str) -> Iterator[ApplicationFactory]:
 
     yield make
     for application in applications:
-        application.close()
+        application.end()
 
 
 @pytest.fixture

@@ -43,10 +43,11 @@ def test_hosts(application: Application, cluster: Cluster) -> None:
     with application.master() as connection:
         assert connection.address() == cluster.primary.address
     hosts: Counter[str] = Counter()
-    for _ in range(10):
+    for _ in range(40):
         with application.replica() as connection:
             hosts[connection.address()] += 1
-    assert hosts == {replica.address: 5 for replica in cluster.replicas}
+    assert set(hosts) == {replica.address for replica in cluster.replicas}
+    assert min(hosts.values()) >= 15  # the first are not taken from the same rotation
 
 
 def test_connections_are_kept(application: Application) -> None:
@@ -136,12 +137,12 @@ def test_lost_connection(application: Application, cluster: Cluster) -> None:
     with application.master() as idle:
         before = {idle.pid()}
         with (
-            pytest.raises(Exception, match="(terminat|clos)ed|terminating"),
+            pytest.raises(Exception, match=r"terminating connection|closed|released"),
             application.master() as lost,
         ):
             pid = lost.pid()
             cluster.primary.sql("SELECT pg_terminate_backend(%s)", pid)
-            wait_until("it has ended", lambda: not _exists(cluster.primary, pid))
+            wait_until_ended(cluster.primary, pid)
             lost.query("SELECT 1")
     with application.master() as connection:
         assert connection.pid() not in before
@@ -153,7 +154,8 @@ def test_lost_while_idle(application: Application, cluster: Cluster) -> None:
         pids = {first.pid(), second.pid()}
     for pid in pids:
         cluster.primary.sql("SELECT pg_terminate_backend(%s)", pid)
-        wait_until("it has ended", lambda pid=pid: not _exists(cluster.primary, pid))
+    for pid in pids:
+        wait_until_ended(cluster.primary, pid)
     with application.master() as first, application.master() as second:
         assert not pids & {first.pid(), second.pid()}
 
@@ -240,8 +242,10 @@ def test_close(make_application: ApplicationFactory, daemon: Daemon, cluster: Cl
     wait_until("all are closed", lambda: not any(map(backends, cluster.servers)))
     with pytest.raises(Exception, match="not open"), application.master():
         pass
-    application.open(daemon.url)
 
 
-def _exists(server: Server, pid: int) -> bool:
-    return bool(server.sql("SELECT FROM pg_stat_activity WHERE pid = %s", pid))
+def wait_until_ended(server: Server, pid: int) -> None:
+    wait_until(
+        f"backend {pid} has ended",
+        lambda: not server.sql("SELECT FROM pg_stat_activity WHERE pid = %s", pid),
+    )

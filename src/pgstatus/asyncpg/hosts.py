@@ -27,7 +27,6 @@ class Host:
     """The pool of one host.
 
     is_master: the host was the master when it was last chosen.
-    retired: the pool is not used any more.
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class Host:
     ) -> None:
         self.address = address
         self.is_master = False
-        self.retired = False
         self._connect_with = connect
         self._remove = remove
         self._background = background
@@ -54,6 +52,11 @@ class Host:
         self._pool = make_pool(
             host=host, port=port, target_session_attrs="any", connect=self._connect
         )
+
+    @property
+    def retired(self) -> bool:
+        """The pool is not used any more."""
+        return self._gone.is_set()
 
     async def acquire(self) -> Any | None:
         """A connection, for `release`; None if the pool is not used any more."""
@@ -69,6 +72,9 @@ class Host:
         return connection
 
     async def release(self, connection: Any) -> None:
+        """Return a connection. If it is lost, the others are probably lost too."""
+        if _is_closed(connection):
+            self.retire()
         try:
             await self._pool.release(connection)
         finally:
@@ -76,13 +82,12 @@ class Host:
 
     def retire(self) -> None:
         """Do not use this pool any more. Its callers that wait for a connection stop waiting."""
-        self.retired = True
         self._gone.set()
         self._remove(self)
 
-    def failed(self, error: BaseException, *, is_closed: bool = False) -> None:
-        """A statement has failed. ``is_closed``: the connection is closed since."""
-        if retires(error, is_master=self.is_master, is_closed=is_closed):
+    def failed(self, error: BaseException) -> None:
+        """A statement has failed."""
+        if retires(error, is_master=self.is_master):
             self.retire()
 
     async def close(self) -> None:
@@ -161,6 +166,13 @@ class Host:
         self._users -= 1
         if not self._users:
             self._unused.set()
+
+
+def _is_closed(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True  # the pool has noticed it, and taken it back
 
 
 class Hosts:

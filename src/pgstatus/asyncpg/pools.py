@@ -55,10 +55,8 @@ class Pool:
             host, connection = await self._take(after, wait_ms)
         try:
             yield connection
-        except Exception as error:
-            is_closed = connection.is_closed()
-            if is_closed or isinstance(error, asyncpg.PostgresError):
-                host.failed(error, is_closed=is_closed)
+        except asyncpg.PostgresError as error:
+            host.failed(error)
             raise
         finally:
             await host.release(connection)

@@ -104,7 +104,7 @@ class Pools(Generic[C]):
         *,
         kwargs: Any = None,
         connection_class: type[C] | None = None,
-        min_size: int = 1,
+        min_size: int = 0,
         max_size: int = 10,
         timeout: float = 30.0,
         **options: Any,

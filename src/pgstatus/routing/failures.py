@@ -19,7 +19,7 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, ConnectionError) or sqlstate(error).startswith(LOST)
 
 
-def retires(error: BaseException, *, is_master: bool, is_closed: bool) -> bool:
+def retires(error: BaseException, *, is_master: bool, is_closed: bool = False) -> bool:
     """Whether the pool of a host must not be used any more after this error of a statement.
 
     is_master: the connection was taken as one to the master. A replica rejects every write: there,
