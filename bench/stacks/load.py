@@ -24,7 +24,7 @@ AFTER_ERROR_SECONDS = 0.01
 
 
 class Operation(NamedTuple):
-    """``began`` and ``ended`` are times of the monotonic clock. ``error`` is empty, or its class."""
+    """``began`` and ``ended``: times of the monotonic clock. ``error``: its class, or empty."""
 
     kind: str
     began: float

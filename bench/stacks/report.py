@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from bench.stacks.load import Operation
 
@@ -30,7 +31,7 @@ def row(
     failed = [each for each in writes if each.error]
     last = max((each.ended for each in failed), default=None)
     good = sorted(each.ended for each in writes if not each.error)
-    gaps = [after - before for before, after in zip(good, good[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(good)]
     name, since, until = late
     too_late = sum(each.host == name and since < each.began < until for each in reads)
     hosts = Counter(each.host for each in reads if not each.error)
