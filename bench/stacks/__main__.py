@@ -68,7 +68,16 @@ class Worker:
         self._process.stdin.flush()
 
 
-def play(scenario: str, stacks: list[str], pairs: int, users: int) -> list[list[str]]:
+def write_messages(results: dict[str, list[Operation]], reported: float) -> None:
+    for stack, operations in results.items():
+        for each in operations:
+            if each.error:
+                at = each.ended - reported
+                words = " ".join(each.message.split())
+                sys.stdout.write(f"{stack} {each.kind} {at:+.3f} s {each.error}: {words}\n")
+
+
+def play(scenario: str, options: argparse.Namespace) -> list[list[str]]:
     """The lines of the table."""
     with ExitStack() as undo:
         network = Network()
@@ -89,13 +98,20 @@ def play(scenario: str, stacks: list[str], pairs: int, users: int) -> list[list[
             host["sync_by_time"] for host in daemon.json("/hosts")
         ))  # fmt: skip
         place = Place(
-            daemon.url, hosts, cluster.primary.port, "postgres", PASSWORD, "postgres", users, LAG_MS
+            url=daemon.url,
+            hosts=hosts,
+            port=cluster.primary.port,
+            user="postgres",
+            password=PASSWORD,
+            dbname="postgres",
+            users=options.users,
+            lag_ms=LAG_MS,
         )
         is_pairs = scenario == "pairs"
         workers = [
             Worker(Task(stack, place, (number + 1) * VALUES, 0.0 if is_pairs else 0.02,
-                        pairs if is_pairs else 0))
-            for number, stack in enumerate(stacks)
+                        options.pairs if is_pairs else 0))
+            for number, stack in enumerate(options.stack or names())
         ]  # fmt: skip
         for worker in workers:
             worker.wait_until_ready()
@@ -107,15 +123,17 @@ def play(scenario: str, stacks: list[str], pairs: int, users: int) -> list[list[
                 for worker in workers:
                     worker.stop()
             results = {worker.stack: worker.operations() for worker in workers}
-        reported = observer.reported_at(cluster.primary.address)
         master = cluster.primary.address
+        reported = observer.reported_at(master) or run.began
         late = (run.late, run.began + NOTICED_SECONDS, run.over)
+        if options.messages:
+            write_messages(results, reported)
         return [
             row(
                 scenario,
                 stack,
                 operations,
-                reported=reported or run.began,
+                reported=reported,
                 master=master,
                 late=late,
             )
@@ -129,10 +147,11 @@ def main() -> None:
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="default: all")
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--users", type=int, default=4)
+    parser.add_argument("--messages", action="store_true", help="list the errors")
     options = parser.parse_args()
     table = []
     for scenario in options.scenario or SCENARIOS:
-        table += play(scenario, options.stack or names(), options.pairs, options.users)
+        table += play(scenario, options)
         sys.stdout.write(tabulate(table, headers=HEADER, disable_numparse=True) + "\n\n")
         sys.stdout.flush()
 
