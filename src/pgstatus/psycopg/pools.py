@@ -14,11 +14,8 @@ from pgstatus.client.request import Fallback
 from pgstatus.psycopg.compat import Self
 from pgstatus.psycopg.connection import Connection
 from pgstatus.psycopg.hosts import C, Hosts
-from pgstatus.routing.following import MASTER, Following, Question
+from pgstatus.routing.following import MASTER, PATIENCE, Following, Question
 from pgstatus.routing.reads import choose
-
-# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
-PATIENCE = 5.0
 
 
 class Pool(Generic[C]):

@@ -17,11 +17,8 @@ from pgstatus.client.request import Fallback
 from pgstatus.psycopg.compat import Self
 from pgstatus.psycopg.connection_async import AsyncConnection
 from pgstatus.psycopg.hosts_async import AsyncHosts, C
-from pgstatus.routing.following import MASTER, Following, Question
+from pgstatus.routing.following import MASTER, PATIENCE, Following, Question
 from pgstatus.routing.reads_async import choose
-
-# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
-PATIENCE = 5.0
 
 
 class AsyncPool(Generic[C]):
