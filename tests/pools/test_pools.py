@@ -265,6 +265,18 @@ def test_rejected_login(make_application: ApplicationFactory, daemon: Daemon, ki
     assert "password authentication failed" in str(reason)
 
 
+def test_no_connection_possible(
+    make_application: ApplicationFactory, daemon: Daemon, kind: str
+) -> None:
+    """The server does not use TLS."""
+    options = {"kwargs": {"sslmode": "require"}} if "psycopg" in kind else {"ssl": "require"}
+    application = make_application(daemon.url, **options)
+    with pytest.raises(Exception) as raised, application.master(timeout=0.5):  # noqa: PT011
+        pass
+    reason = raised.value if kind == "asyncpg" else raised.value.__cause__
+    assert "SSL" in str(reason)
+
+
 def test_close(make_application: ApplicationFactory, daemon: Daemon, cluster: Cluster) -> None:
     """Idle connections are closed, and no new ones are made."""
     application = make_application(daemon.url)
