@@ -40,8 +40,8 @@ async def seconds(take: Callable[[], Any], query: str) -> float:
 
 
 async def measure(cluster: Cluster, url: str) -> list[list[str]]:
-    user = {"user": "postgres", "password": PASSWORD}
-    server = {"host": cluster.primary.address, "port": cluster.primary.port}
+    user: dict[str, Any] = {"user": "postgres", "password": PASSWORD}
+    server: dict[str, Any] = {"host": cluster.primary.address, "port": cluster.primary.port}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         client = await enter(AsyncPgStatusClient(url))

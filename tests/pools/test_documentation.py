@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.fixture(scope="module")
 def database(cluster: Cluster) -> Iterator[None]:
     """What the examples use: the role and the database ``app``, with a table."""
-    cluster.primary.sql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+    cluster.primary.sql(f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'")
     cluster.primary.sql("CREATE DATABASE app OWNER app")
     conninfo = psycopg.conninfo.make_conninfo(
         cluster.primary.conninfo, user="app", dbname="app", password=PASSWORD
