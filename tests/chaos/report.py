@@ -145,8 +145,9 @@ def _judge_masters(
 
 def _notifications(observer: Observer) -> Iterator[float]:
     """The delay of the event for each change that lasted until the event after it."""
-    answers = observer.answers
-    for answer, end in zip(answers[1:], [a.at for a in answers[2:]] + [inf], strict=True):
+    changes = observer.answers[1:]
+    ends = [*(answer.at for answer in changes), inf][1:]
+    for answer, end in zip(changes, ends, strict=True):
         # The request may have been answered before the event was received, or a little later.
         arrived = [
             event.at
