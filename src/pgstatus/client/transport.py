@@ -191,9 +191,13 @@ class EventSource:
 def _readable(connection: socket.socket) -> Callable[[], bool]:
     if not hasattr(select, "poll"):
         return lambda: False  # Windows
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return lambda: bool(poll.poll(0))
+
+    def readable() -> bool:
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+
+    return readable
 
 
 def _extensions(endpoint: Endpoint) -> dict[str, object]:
