@@ -49,7 +49,7 @@ figures: .venv ## the figures of docs/failover.md
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
 
-bench-client: .venv ## overhead of the client; stacks in failovers; STACKS="--scenario crash"
+bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
 	$(RUN) python -m bench.pools_overhead
 	$(RUN) python -m bench.stacks $(STACKS)
