@@ -16,8 +16,14 @@ def engine_for(host: str, port: int) -> Engine:
     """The engine for a host named by pg-status."""
     return create_engine(
         f"postgresql+psycopg://postgres:{PASSWORD}@{host}:{port}/postgres",
-        # A host that has lost its network is noticed within two seconds.
-        connect_args={"connect_timeout": 2, "tcp_user_timeout": 2000},
+        # A host that has lost its network is noticed within a few seconds.
+        connect_args={
+            "connect_timeout": 2,
+            "tcp_user_timeout": 2000,
+            "keepalives_idle": 2,
+            "keepalives_interval": 1,
+            "keepalives_count": 2,
+        },
         # After a crash and restart of a host, its pool contains dead connections.
         pool_pre_ping=True,
         pool_timeout=2,

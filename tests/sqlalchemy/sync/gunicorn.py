@@ -18,9 +18,17 @@ class Gunicorn:
     """``app`` under gunicorn with worker processes, and threads in each of them."""
 
     def __init__(
-        self, app: str, environment: dict[str, str], log: Path, *, workers: int, threads: int
+        self,
+        app: str,
+        environment: dict[str, str],
+        log: Path,
+        *,
+        address: str,
+        workers: int,
+        threads: int,
     ) -> None:
-        self.url = f"http://127.0.0.1:{free_port(['127.0.0.1'], 8600)}"
+        """``address``: one that no other test run uses."""
+        self.url = f"http://{address}:{free_port([address], 8600)}"
         self._command = [
             sys.executable, "-m", "gunicorn", app, "--bind", self.url.removeprefix("http://"),
             "--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads),

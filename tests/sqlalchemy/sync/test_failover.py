@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from pgstatus.client import ClientError, PgStatusClient
 from pgstatus.demo.cluster import Cluster, Server
+from pgstatus.demo.network import Network
 from pgstatus.sqlalchemy.sync import (
     PgStatusCluster,
     WSGIDBSessionMiddleware,
@@ -328,10 +329,13 @@ class Users:
         wait_until("more is written", lambda: len(self.written) >= before + count, 30)
 
 
-def test_gunicorn_under_load(failing: Cluster, pg_status: Daemon, tmp_path: Path) -> None:
+def test_gunicorn_under_load(
+    failing: Cluster, pg_status: Daemon, network: Network, tmp_path: Path
+) -> None:
     environment = {"SERVED": f"psycopg {pg_status.url}"}
     app = "tests.sqlalchemy.sync.served:app"
-    with Gunicorn(app, environment, tmp_path / "log", workers=2, threads=4) as server:
+    log, address = tmp_path / "log", network.address(1)
+    with Gunicorn(app, environment, log, address=address, workers=2, threads=4) as server:
         users = Users(failing, server.url)
         with running(users.user(number) for number in range(6)):
             users.wait_for_workers()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network
 from tests.sqlalchemy.sync.gunicorn import Gunicorn
 from tests.sqlalchemy.test_read_your_writes import Held
 from tests.support.daemon import Daemon
@@ -19,12 +20,14 @@ def server(
     request: pytest.FixtureRequest,
     cluster: Cluster,
     daemon: Daemon,
+    network: Network,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gunicorn]:
     log = tmp_path_factory.mktemp("gunicorn") / "log"
     environment = {"SERVED": f"{request.param} {daemon.url}"}
     app = "tests.sqlalchemy.sync.served:leaked"
-    with Gunicorn(app, environment, log, workers=2, threads=4) as server:
+    address = network.address(1)
+    with Gunicorn(app, environment, log, address=address, workers=2, threads=4) as server:
         yield server
 
 
