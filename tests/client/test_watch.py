@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ REPLICAS = host("pg2", "replica"), host("pg3", "replica")
 @pytest.fixture
 def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
     return make_asker(notifier.url, watch=True, max_age=0)
+
+
+@pytest.fixture
+def ask_threads(notifier: Notifier) -> Iterator[Asker]:
+    """One client only: both use the same code for what the server sends."""
+    ask = Asker(False, notifier.url, watch=True, max_age=0)
+    yield ask
+    ask.close()
 
 
 @pytest.fixture
@@ -145,10 +154,10 @@ def test_no_answer_from_memory_without_a_stream(ask: Asker, notifier: Notifier) 
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_silent_stream_is_replaced(ask: Asker, notifier: Notifier) -> None:
-    wait_for(ask, "pg1")
+def test_a_silent_stream_is_replaced(ask_threads: Asker, notifier: Notifier) -> None:
+    wait_for(ask_threads, "pg1")
     notifier.wait_for_streams(2)
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
 
 
 @pytest.mark.usefixtures("quick")
@@ -173,28 +182,32 @@ def test_a_silent_stream_is_replaced(ask: Asker, notifier: Notifier) -> None:
         "nothing",
     ],
 )  # fmt: skip
-def test_a_server_without_notifications(ask: Asker, notifier: Notifier, head: bytes) -> None:
+def test_a_server_without_notifications(
+    ask_threads: Asker, notifier: Notifier, head: bytes
+) -> None:
     state, notifier.state = notifier.state, b""
     notifier.head = head
-    assert_requests(ask)
+    assert_requests(ask_threads)
     notifier.wait_for_streams(2)
-    assert_requests(ask)
+    assert_requests(ask_threads)
     notifier.head, notifier.state = HEAD, state  # an upgrade
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_proxy_that_collects_the_response(ask: Asker, notifier: Notifier) -> None:
+def test_a_proxy_that_collects_the_response(ask_threads: Asker, notifier: Notifier) -> None:
     state, notifier.state = notifier.state, b": nothing yet\n"
-    assert_requests(ask)
+    assert_requests(ask_threads)
     notifier.wait_for_streams(2)
-    assert_requests(ask)
+    assert_requests(ask_threads)
     notifier.state = state
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
 
 
 @pytest.mark.parametrize("transfer", ["HTTP/1.0", "chunked"])
-def test_a_proxy_that_changes_the_transfer(ask: Asker, notifier: Notifier, transfer: str) -> None:
+def test_a_proxy_that_changes_the_transfer(
+    ask_threads: Asker, notifier: Notifier, transfer: str
+) -> None:
     if transfer == "HTTP/1.0":
         notifier.head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")
     else:
@@ -203,45 +216,47 @@ def test_a_proxy_that_changes_the_transfer(ask: Asker, notifier: Notifier, trans
         parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in (state[:50], state[50:])]
         notifier.state = b"".join(parts)
     notifier.keeps_open = True
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
 
 
-def test_a_notification_in_single_bytes(ask: Asker, notifier: Notifier) -> None:
-    wait_for(ask, "pg1")
+def test_a_notification_in_single_bytes(ask_threads: Asker, notifier: Notifier) -> None:
+    wait_for(ask_threads, "pg1")
     state = notifier.state.replace(b"pg1", b"pg2")
     for byte in state:
         notifier.send(bytes([byte]))
-    wait_for(ask, "pg2")
+    wait_for(ask_threads, "pg2")
 
 
 @pytest.mark.parametrize("clock_error", [-86400.0, 86400.0])
-def test_the_server_has_another_time(ask: Asker, notifier: Notifier, clock_error: float) -> None:
+def test_the_server_has_another_time(
+    ask_threads: Asker, notifier: Notifier, clock_error: float
+) -> None:
     notifier.clock_error = clock_error
     notifier.set(host("pg1"))
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
     notifier.alive()
     notifier.set(host("pg2"))
-    wait_for(ask, "pg2")
+    wait_for(ask_threads, "pg2")
     assert len(notifier.streams) == 1
 
 
-def test_a_notification_that_is_late(ask: Asker, notifier: Notifier) -> None:
+def test_a_notification_that_is_late(ask_threads: Asker, notifier: Notifier) -> None:
     """As after the process was stopped, or if the clock of the server was set back."""
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
     notifier.clock_error = -60
     notifier.set(host("pg2"))
     notifier.wait_for_streams(2)
-    wait_for(ask, "pg2")
+    wait_for(ask_threads, "pg2")
     notifier.alive()
-    assert ask("master").host == "pg2"
+    assert ask_threads("master").host == "pg2"
     assert len(notifier.streams) == 2
 
 
-def test_a_notification_is_missing(ask: Asker, notifier: Notifier) -> None:
-    wait_for(ask, "pg1")
+def test_a_notification_is_missing(ask_threads: Asker, notifier: Notifier) -> None:
+    wait_for(ask_threads, "pg1")
     notifier.send(notifier.state.replace(b"event: answer", b"event: alive").replace(b"test-", b"x"))
     notifier.wait_for_streams(2)
-    wait_for(ask, "pg1")
+    wait_for(ask_threads, "pg1")
 
 
 def test_the_answer_in_memory_is_used_if_pg_status_does_not_respond(
@@ -261,13 +276,13 @@ def test_the_answer_in_memory_is_used_if_pg_status_does_not_respond(
 
 
 def test_a_limited_number_of_questions_is_watched(
-    ask: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+    ask_threads: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "MAX_QUESTIONS", 2)
     for lag in (1, 2):
-        wait_for(ask, "pg1", "replica", lag_ms=lag)
+        wait_for(ask_threads, "pg1", "replica", lag_ms=lag)
     for lag in range(3, 20):
-        assert ask("replica", lag_ms=lag).host == BY_REQUEST
+        assert ask_threads("replica", lag_ms=lag).host == BY_REQUEST
     assert len(notifier.streams) == 2
     # A stream ends if its question is not asked any more: another one has room.
     monkeypatch.setattr(stream, "IDLE", 0.0)
@@ -278,7 +293,7 @@ def test_a_limited_number_of_questions_is_watched(
 
     wait_until("the streams end", have_ended)
     monkeypatch.setattr(stream, "IDLE", 60.0)
-    wait_for(ask, "pg1", "replica", lag_ms=20)
+    wait_for(ask_threads, "pg1", "replica", lag_ms=20)
     assert notifier.streams[2:] == ["/watch/replica?lag_ms=20"]
 
 
@@ -308,7 +323,7 @@ def test_a_client_that_is_not_closed_is_collected(notifier: Notifier) -> None:
 
 
 def test_no_thread_can_be_started(
-    ask: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+    ask_threads: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = threading.Thread.start
 
@@ -319,5 +334,5 @@ def test_no_thread_can_be_started(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
-        assert ask("master").host == BY_REQUEST
-    wait_for(ask, "pg1")
+        assert ask_threads("master").host == BY_REQUEST
+    wait_for(ask_threads, "pg1")
