@@ -11,7 +11,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tabulate import tabulate
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
@@ -21,6 +20,7 @@ from bench.stacks.report import HEADER, row
 from bench.stacks.scenarios import SCENARIOS, Observer, Run
 from bench.stacks.stack import TABLE, Place, names
 from bench.stacks.worker import Worker
+from bench.table import markdown
 from pgstatus.demo.cluster import PASSWORD
 from pgstatus.demo.network import Network, free_port
 
@@ -116,7 +116,7 @@ def main() -> None:
     table = []
     for scenario in options.scenario or SCENARIOS:
         table += play(scenario, options)
-        sys.stdout.write(tabulate(table, headers=HEADER, disable_numparse=True) + "\n\n")
+        sys.stdout.write(markdown(HEADER, table) + "\n")
         sys.stdout.flush()
 
 
