@@ -6,8 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client unasync format bench screenshots \
-	wheels test-wheels deb test-deb images test-images clean
+.PHONY: help run failover test check chaos figures example example-flask bench-client unasync \
+	format bench screenshots wheels test-wheels deb test-deb images test-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,7 +31,7 @@ check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks sqlalchemy psycopg asyncpg django)
+	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks routing sqlalchemy psycopg asyncpg django)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m $(PYTEST) $(TESTS)
 	$(RUN) coverage combine --quiet
@@ -54,11 +54,18 @@ screenshots: .venv ## the pictures in docs/images, in two minutes
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
 
+example-flask: .venv ## the same with Flask and threads under gunicorn: http://127.0.0.1:8081
+	@.venv/bin/flask --app examples.flask.app create-tables
+	@exec .venv/bin/gunicorn examples.flask.app:app --bind 127.0.0.1:8081 --workers 2 --threads 4
+
 bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
+	$(RUN) python -m bench.pools_overhead
+	$(RUN) python -m bench.stacks $(STACKS)
 
-unasync: .venv ## make the synchronous client from the asynchronous one
+unasync: .venv ## make the synchronous client and pools from the asynchronous ones
 	$(RUN) python packaging/client/generate_sync.py
+	$(RUN) python packaging/client/generate_sync_pools.py
 
 format: .venv ## format the source
 	$(RUN) ruff check --fix

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DAEMON = {"falcon", "gunicorn", "environs", "psycopg", "prometheus_client"}
-FRAMEWORKS = {"starlette", "fastapi"}
+FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -27,6 +27,11 @@ def imported_by(statement: str) -> set[str]:
         ("import pgstatus.sqlalchemy", {"client", "bookmarks", "sqlalchemy"}, DAEMON | FRAMEWORKS),
         (
             "import pgstatus.sqlalchemy.test_utils",
+            {"client", "bookmarks", "sqlalchemy"},
+            DAEMON | FRAMEWORKS,
+        ),
+        (
+            "import pgstatus.sqlalchemy.sync.test_utils",
             {"client", "bookmarks", "sqlalchemy"},
             DAEMON | FRAMEWORKS,
         ),

@@ -8,6 +8,7 @@ turn: each for a few callers at first, and without limit as soon as every host i
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pgstatus.client.lsn import parse_lsn, parse_position
@@ -50,6 +51,12 @@ class _Turn:
     def __init__(self) -> None:
         self.entries: dict[Any, _Entry] = {}
         self.complete = False
+
+    def drop(self, is_wrong: Callable[[_Entry], bool]) -> None:
+        """Remove entries."""
+        kept = {host: entry for host, entry in self.entries.items() if not is_wrong(entry)}
+        if len(kept) < len(self.entries):
+            self.entries = kept
 
 
 class AnswerCache:
@@ -115,20 +122,25 @@ class AnswerCache:
             )
             turn.entries = {**recent, host: entry}
 
-    def forget(self, request: Request) -> None:
-        """pg-status withdrew the answer: drop it, and the answers that follow from it."""
+    def forget(self, request: Request, asked_at: float) -> None:
+        """pg-status withdrew the answer: drop it, and the answers that follow from it.
+
+        Later answers than this one are kept: a notification may have arrived in the meantime.
+        """
         path, params, min_lsn, _ = request
         with self._lock:
             if min_lsn is None:
-                for key in [key for key in self._turns if key[:2] == (path, params)]:
-                    del self._turns[key]
+                keys = [key for key in self._turns if key[:2] == (path, params)]
             else:
-                for key in _keys(request, parse_position(min_lsn)[0]):
-                    self._turns.pop(key, None)
+                keys = [
+                    key for key in _keys(request, parse_position(min_lsn)[0]) if key in self._turns
+                ]
+            for key in keys:
+                self._turns[key].drop(lambda entry: entry.at <= asked_at)
             if path == "/master":
                 # Where no replica matched, the answer was the master, too.
                 for turn in self._turns.values():
-                    turn.entries = {h: e for h, e in turn.entries.items() if not _is_master(e)}
+                    turn.drop(lambda entry: entry.at <= asked_at and _is_master(entry))
 
     def _turn(self, request: Request, timeline: int | None) -> _Turn:
         key = (request.path, request.params, timeline)

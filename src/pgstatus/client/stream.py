@@ -237,7 +237,7 @@ class Stream:
             if state.hosts:
                 self._cache.store(self._request, state.hosts[0], sent_at)
             else:
-                self._cache.forget(self._request)
+                self._cache.forget(self._request, sent_at)
             self._memory.set(state.hosts, until)
         else:
             self._memory.clear()

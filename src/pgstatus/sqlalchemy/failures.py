@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, ExceptionContext, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, event, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 READ_ONLY_TRANSACTION = "25006"
 ABORTED = "25P02"
@@ -27,7 +28,8 @@ def sqlstate(error: BaseException | None) -> str:
     """The SQLSTATE of a driver's or SQLAlchemy's error; empty if it has none."""
     if isinstance(error, DBAPIError):
         error = error.orig
-    return str(getattr(error, "sqlstate", None) or "")
+    # psycopg2 has a name of its own for it.
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
 def is_lost(error: BaseException) -> bool:
@@ -39,21 +41,19 @@ def aborted_error(cause: BaseException) -> PendingRollbackError:
     """The error for a COMMIT that PostgreSQL would turn into a ROLLBACK."""
     error = PendingRollbackError(
         "A statement of this transaction has failed, so COMMIT would roll it back. Roll back, or "
-        "run a statement that may fail inside `async with session.begin_nested()`."
+        "run a statement that may fail inside `session.begin_nested()`."
     )
     error.__cause__ = cause
     return error
 
 
-def refuse_to_commit_aborted(engine: AsyncEngine) -> None:
+def refuse_to_commit_aborted(engine: Engine) -> None:
     """Let the commit of a transaction of ``engine`` fail if a statement of it has failed."""
-    if isinstance(engine, AsyncEngine) and not event.contains(
-        engine.sync_engine, "handle_error", _check_before_commit
-    ):
-        event.listen(engine.sync_engine, "handle_error", _check_before_commit)
+    if not event.contains(engine, "handle_error", _check_before_commit):
+        event.listen(engine, "handle_error", _check_before_commit)
 
 
-def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
+def watch_engine(engine: Engine, retire: Callable[[str], None]) -> None:
     """Call ``retire`` with the SQLSTATE, if any, once a host cannot be used as it was.
 
     It decides about 25006; connection errors are always passed on, also those of connecting.
@@ -79,24 +79,29 @@ def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
                 retire(sqlstate(error))
             raise
 
-    event.listen(engine.sync_engine, "handle_error", handle_error)
-    event.listen(engine.sync_engine, "do_connect", do_connect)
+    event.listen(engine, "handle_error", handle_error)
+    event.listen(engine, "do_connect", do_connect)
 
 
-def has_connection(session: AsyncSession) -> bool:
+def has_connection(session: AsyncSession | Session) -> bool:
     """Whether the open transaction of ``session`` has reached a host."""
-    return bool(_connections(session))
+    return bool(_connections(_synchronous(session)))
 
 
-def must_roll_back(session: AsyncSession) -> bool:
+def must_roll_back(session: AsyncSession | Session) -> bool:
     """Whether the open transaction of ``session`` can only be rolled back."""
-    if not session.sync_session.is_active:
+    session = _synchronous(session)
+    if not session.is_active:
         return True  # a flush has failed, perhaps because no connection could be made
     return any(each.invalidated or each in _lost_connections for each in _connections(session))
 
 
-def _connections(session: AsyncSession) -> set[Connection]:
-    transaction = session.sync_session.get_transaction()
+def _synchronous(session: AsyncSession | Session) -> Session:
+    return session.sync_session if isinstance(session, AsyncSession) else session
+
+
+def _connections(session: Session) -> set[Connection]:
+    transaction = session.get_transaction()
     if transaction is None:
         return set()
     # SQLAlchemy has no public access to the connections that a transaction already has.
