@@ -1,8 +1,10 @@
 """Answers from memory, with a server that determines each notification."""
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -91,6 +93,22 @@ def test_equal_hosts_in_turn(ask: Asker, notifier: Notifier) -> None:
     wait_for(ask, "pg2", "replica")
     names = [ask("replica").host for _ in range(100)]
     assert names.count("pg2") == names.count("pg3") == 50
+
+
+def test_many_threads(
+    ask_threads: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them checks for unread notifications."""
+    monkeypatch.setattr(stream, "UNREAD", 0.0)
+    wait_for(ask_threads, "pg1")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            names = set(threads.map(lambda _: ask_threads("master").host, range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert names == {"pg1"}
 
 
 def test_a_change(ask: Asker, notifier: Notifier) -> None:
