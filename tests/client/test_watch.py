@@ -19,15 +19,24 @@ BY_REQUEST = "by request"
 REPLICAS = host("pg2", "replica"), host("pg3", "replica")
 
 
+OPTIONS: dict[str, Any] = {"watch": True, "max_age": 0, "deadline": 10}
+
+
 @pytest.fixture
 def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
-    return make_asker(notifier.url, watch=True, max_age=0)
+    return make_asker(notifier.url, **OPTIONS, stale_if_error=0)
+
+
+@pytest.fixture
+def ask_with_previous(make_asker: AskerFactory, notifier: Notifier) -> Asker:
+    """A client that uses a previous answer if pg-status gives none."""
+    return make_asker(notifier.url, **OPTIONS)
 
 
 @pytest.fixture
 def ask_threads(notifier: Notifier) -> Iterator[Asker]:
     """One client only: both use the same code for what the server sends."""
-    ask = Asker(False, notifier.url, watch=True, max_age=0)
+    ask = Asker(False, notifier.url, **OPTIONS, stale_if_error=0)
     yield ask
     ask.close()
 
@@ -111,22 +120,22 @@ def test_many_threads(
     assert names == {"pg1"}
 
 
-def test_a_change(ask: Asker, notifier: Notifier) -> None:
-    wait_for(ask, "pg1")
+def test_a_change(ask_with_previous: Asker, notifier: Notifier) -> None:
+    wait_for(ask_with_previous, "pg1")
     notifier.set(host("pg2"))
-    wait_for(ask, "pg2")
+    wait_for(ask_with_previous, "pg2")
     usual = notifier.answer
     notifier.answer = answer(b'{"host": null, "reason": "none"}', "404 Not Found")
     notifier.set(reason="no live primary")
     with pytest.raises(NoHostError):
-        wait_for(ask, "never")
+        wait_for(ask_with_previous, "never")
     # Nothing of what was withdrawn is used while pg-status gives no answer.
     notifier.answer = answer(b"", "503 Service Unavailable")
     with pytest.raises(NotReadyError):
-        ask("master")
+        ask_with_previous("master")
     notifier.answer = usual
     notifier.set(host("pg3"))
-    wait_for(ask, "pg3")
+    wait_for(ask_with_previous, "pg3")
     assert len(notifier.streams) == 1
 
 
@@ -149,18 +158,20 @@ def test_pg_status_knows_nothing_certain(ask: Asker, notifier: Notifier) -> None
     assert len(notifier.streams) == 1
 
 
-def test_pg_status_is_not_ready(ask: Asker, notifier: Notifier) -> None:
+def test_pg_status_is_not_ready(ask_with_previous: Asker, notifier: Notifier) -> None:
     """The previous answer may be used then, as without notifications."""
     notifier.set(host("pg2"))
-    wait_for(ask, "pg2")
+    wait_for(ask_with_previous, "pg2")
     notifier.alive()
     notifier.set(host("pg1"))
-    wait_for(ask, "pg1")
+    wait_for(ask_with_previous, "pg1")
     notifier.answer = answer(b"", "503 Service Unavailable")
     notifier.set(reason="not ready", fresh_ms=0)
     for _ in range(5):
-        assert ask("master").host == "pg1"
-    wait_until("a request", lambda: ask("master") and notifier.requests.count("/master") >= 2)
+        assert ask_with_previous("master").host == "pg1"
+    wait_until(
+        "a request", lambda: ask_with_previous("master") and notifier.requests.count("/master") >= 2
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -283,19 +294,20 @@ def test_a_notification_is_missing(ask_threads: Asker, notifier: Notifier) -> No
 
 
 def test_the_answer_in_memory_is_used_if_pg_status_does_not_respond(
-    make_asker: AskerFactory, notifier: Notifier
+    ask_with_previous: Asker, notifier: Notifier
 ) -> None:
     """Also long after the last request."""
-    ask = make_asker(notifier.url, watch=True, max_age=0, stale_if_error=60)
-    wait_for(ask, "pg1")
+    wait_for(ask_with_previous, "pg1")
     notifier.set(host("pg2"))
-    wait_for(ask, "pg2")
+    wait_for(ask_with_previous, "pg2")
     notifier.answer = answer(b"", "503 Service Unavailable")
     notifier.head = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
     notifier.end_streams()
-    wait_until("a request", lambda: ask("master") and notifier.requests[-1] == "/master")
+    wait_until(
+        "a request", lambda: ask_with_previous("master") and notifier.requests[-1] == "/master"
+    )
     for _ in range(5):
-        assert ask("master").host == "pg2"
+        assert ask_with_previous("master").host == "pg2"
 
 
 def test_a_limited_number_of_questions_is_watched(
