@@ -17,7 +17,7 @@ from pgstatus.client import (
     PgStatusClient,
     stream,
 )
-from tests.client.notifier import Notifier, host
+from tests.client.notifier import NOT_FOUND, Notifier, host
 from tests.client.support import Asker, AskerFactory, answer
 from tests.support.waiting import wait_until
 
@@ -32,7 +32,7 @@ def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
 @pytest.fixture
 def without_notifications(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "POLL", 0.02)
-    notifier.head, notifier.state = b"HTTP/1.1 404 Not Found\r\n\r\n", b""
+    notifier.head, notifier.state = NOT_FOUND, b""
 
 
 class Record:

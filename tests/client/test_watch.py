@@ -1,15 +1,17 @@
 """Answers from memory, with a server that determines each notification."""
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from pgstatus.client import NoHostError, NotReadyError, PgStatusClient, stream, streams
 from pgstatus.client.events import MAX_EVENT_BYTES
-from tests.client.notifier import HEAD, Notifier, host
+from tests.client.notifier import HEAD, NOT_FOUND, Notifier, host
 from tests.client.support import Asker, AskerFactory, answer
 from tests.support.waiting import wait_until
 
@@ -93,6 +95,22 @@ def test_equal_hosts_in_turn(ask: Asker, notifier: Notifier) -> None:
     assert names.count("pg2") == names.count("pg3") == 50
 
 
+def test_many_threads(
+    ask_threads: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them checks for unread notifications."""
+    monkeypatch.setattr(stream, "UNREAD", 0.0)
+    wait_for(ask_threads, "pg1")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            names = set(threads.map(lambda _: ask_threads("master").host, range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert names == {"pg1"}
+
+
 def test_a_change(ask: Asker, notifier: Notifier) -> None:
     wait_for(ask, "pg1")
     notifier.set(host("pg2"))
@@ -112,17 +130,22 @@ def test_a_change(ask: Asker, notifier: Notifier) -> None:
     assert len(notifier.streams) == 1
 
 
-def test_an_answer_is_used_while_it_is_fresh(ask: Asker, notifier: Notifier) -> None:
+def test_an_answer_is_used_while_it_is_fresh(ask_threads: Asker, notifier: Notifier) -> None:
+    wait_for(ask_threads, "pg1")
+    notifier.head = NOT_FOUND  # no other stream
+    notifier.set(host("pg2"), fresh_ms=1500)
+    wait_for(ask_threads, "pg2")
+    wait_for(ask_threads, BY_REQUEST)
+    assert_requests(ask_threads)
+
+
+def test_pg_status_knows_nothing_certain(ask: Asker, notifier: Notifier) -> None:
     wait_for(ask, "pg1")
-    notifier.set(host("pg2"), fresh_ms=400)
-    wait_for(ask, "pg2")
+    notifier.alive(fresh_ms=0)
     wait_for(ask, BY_REQUEST)
     assert_requests(ask)
     notifier.alive()
-    wait_for(ask, "pg2")
-    notifier.alive(fresh_ms=0)  # pg-status knows nothing certain
-    wait_for(ask, BY_REQUEST)
-    assert_requests(ask)
+    wait_for(ask, "pg1")
     assert len(notifier.streams) == 1
 
 
@@ -164,7 +187,7 @@ def test_a_silent_stream_is_replaced(ask_threads: Asker, notifier: Notifier) -> 
 @pytest.mark.parametrize(
     "head",
     [
-        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        NOT_FOUND,
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"HTTP/1.1 401 Unauthorized\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",

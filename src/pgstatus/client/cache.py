@@ -1,4 +1,5 @@
-"""The previous answers, and which of them may be used again. ``now`` is an argument, in seconds.
+"""The previous answers, and which of them may be used again. ``now`` is an argument, in seconds of
+`clock`, as is the time of an answer.
 
 An answer is *fresh* for ``max_age``, and *usable* for ``stale_if_error`` if pg-status gives none.
 
@@ -76,20 +77,20 @@ class AnswerCache:
     def fresh(self, request: Request, now: float) -> Any | None:
         """An answer that may be used without a request."""
         with self._lock:
-            return self._find(request, now - self._max_age, limited=True)
+            entry = self._find(request, now - self._max_age, limited=True)
+        return None if entry is None else entry.value
 
     def usable(self, request: Request, now: float) -> Any | None:
         """An answer that may be used while pg-status gives none."""
         with self._lock:
-            return self._find(request, now - self._stale_if_error, limited=False)
+            entry = self._find(request, now - self._stale_if_error, limited=False)
+        return None if entry is None else entry.value
 
-    def has_usable(self, request: Request, now: float) -> bool:
-        """Whether there is such an answer. Its turn does not pass."""
+    def usable_since(self, request: Request, now: float) -> float | None:
+        """When pg-status gave such an answer, None: there is none. Its turn does not pass."""
         with self._lock:
-            return (
-                self._find(request, now - self._stale_if_error, limited=False, use=False)
-                is not None
-            )
+            entry = self._find(request, now - self._stale_if_error, limited=False, use=False)
+        return None if entry is None else entry.at
 
     def store(self, request: Request, answer: Any, asked_at: float) -> None:
         """Keep an answer. ``asked_at`` is the time before its request was sent."""
@@ -153,11 +154,11 @@ class AnswerCache:
 
     def _find(
         self, request: Request, since: float, *, limited: bool, use: bool = True
-    ) -> Any | None:
+    ) -> _Entry | None:
         if request.min_lsn is None:
             turn = self._turns.get((request.path, request.params, None))
             entry = turn.entries.get(None) if turn else None
-            return entry.value if entry and entry.at > since else None
+            return entry if entry and entry.at > since else None
         timeline, position = parse_position(request.min_lsn)
         for key in _keys(request, timeline):
             turn = self._turns.get(key)
@@ -171,7 +172,7 @@ class AnswerCache:
                 if use:
                     entry.uses += 1
                     turn.entries[host] = turn.entries.pop(host)
-                return entry.value
+                return entry
         return None
 
 
