@@ -101,6 +101,11 @@ class Notes:
         for cluster in clusters:
             self.pin(cluster)
 
+    def has_unfinished(self, cluster: str) -> bool:
+        """Whether something is being written to ``cluster``, or is written and not yet noted."""
+        with self._lock:
+            return any(write.cluster == cluster for write in self._unfinished)
+
     def finished(self, write: "Write") -> None:
         """``write`` needs no pin."""
         with self._lock:

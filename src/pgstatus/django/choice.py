@@ -1,0 +1,102 @@
+"""The host that a connection has to use at this moment.
+
+`host()` is called before each transaction, and before each statement outside of one: its answer
+comes from the memory of the client.
+"""
+
+from typing import Protocol
+
+from pgstatus.bookmarks.bookmark import Bookmark, Notes, current_notes
+from pgstatus.client import ChosenHost, ClientError, parse_lsn
+from pgstatus.client.errors import WITHDRAWN
+from pgstatus.django.cluster import Cluster, Host
+from pgstatus.django.options import Options
+
+# How many answers are requested in search of a replica that has not just failed.
+ATTEMPTS = 3
+
+
+class Choice(Protocol):
+    """How the connections of one thread and one alias find their host."""
+
+    def host(self) -> Host:
+        """The host to use. ClientError: it is not known."""
+
+    def forget(self) -> None:
+        """A request has begun, or ended."""
+
+
+class MasterChoice:
+    """The current master."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def host(self) -> Host:
+        return self._cluster.host(self._cluster.client.master())
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+
+class ReplicaChoice:
+    """One replica for the whole request, so that its reads do not go back in time.
+
+    Another one is chosen if the replica is lost, and the master if the request has written.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, options: Options) -> None:
+        """``name`` distinguishes clusters in a client's bookmark."""
+        self._cluster = cluster
+        self._name = name
+        self._options = options
+        self._host: Host | None = None
+        self._reason: tuple[Notes | None, Bookmark | None, bool] | None = None
+
+    def host(self) -> Host:
+        notes = current_notes.get()
+        mark = None if notes is None else notes.mark(self._name)
+        on_master = notes is not None and (notes.master_only or notes.has_unfinished(self._name))
+        reason = notes, mark, on_master
+        if self._host is None or reason != self._reason or self._cluster.is_lost(self._host):
+            self._host = self._cluster.host(self._choose(mark, on_master=on_master))
+            self._reason = reason
+        return self._host
+
+    def forget(self) -> None:
+        self._host = self._reason = None
+
+    def _choose(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
+        if on_master or (mark is not None and mark.is_pinned()):
+            return self._cluster.client.master()
+        for _ in range(ATTEMPTS):
+            chosen = self._replica(mark)
+            if not self._cluster.is_avoided(chosen):
+                break
+        return chosen
+
+    def _replica(self, mark: Bookmark | None) -> ChosenHost:
+        client, options = self._cluster.client, self._options
+        if mark is None:
+            return client.replica(lag_ms=options.lag_ms, lag_bytes=options.lag_bytes)
+        try:
+            chosen = client.replica(
+                lag_ms=options.lag_ms,
+                lag_bytes=options.lag_bytes,
+                min_lsn=mark.position(),
+                wait_ms=options.wait_ms,
+            )
+        except WITHDRAWN:
+            # Even the known master is older than what was written, or there are several.
+            raise
+        except ClientError:
+            # No answer, or one of a pg-status that does not know timelines.
+            return client.master()
+        return chosen if _has(chosen, mark) else client.master()
+
+
+def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
+    """Whether this is certain; a pg-status that does not know ``min_lsn`` ignores it."""
+    if chosen.role == "master":
+        return True
+    return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)
