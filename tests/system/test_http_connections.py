@@ -227,6 +227,8 @@ def test_idle_connections_are_closed() -> None:
 def test_the_idlest_connections_make_room_for_new_ones() -> None:
     with Serving(CLUSTER, connections=20) as server, ExitStack() as stack:
         kept = [stack.enter_context(server.connect()) for _ in range(20)]
+        # Those that are accepted and answered in one turn of the loop are equally idle.
+        wait_until("all are accepted", lambda: server.connections == 20)
         assert all(client.get("/master").startswith(b"HTTP/1.1 200") for client in kept)
         assert server.ask(GET).startswith(b"HTTP/1.1 200")
         assert kept[0].rest() == b""
@@ -263,11 +265,14 @@ def test_the_limit_fits_the_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
-    assert worker.connection_limit(10_000) == 4096 - 300
+    assert worker.connection_limits(10_000, 0) == (4096 - 300, 0)
     assert limits[-1] == (4096, 4096)
-    assert worker.connection_limit(100) == 100
+    assert worker.connection_limits(100, 200) == (100, 200)
+    # If there are too few files, requests and subscribers get half of them each.
+    assert worker.connection_limits(10_000, 10_000) == (1898, 1898)
+    assert worker.connection_limits(10_000, 1000) == (2796, 1000)
     limits.append((256, 256))
-    assert worker.connection_limit(100) == 1
+    assert worker.connection_limits(100, 100) == (1, 0)
 
 
 def test_without_files_the_worker_lives_on(
