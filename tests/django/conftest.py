@@ -1,6 +1,5 @@
 """A real cluster and its pg-status, and the example project configured for it in this process."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 

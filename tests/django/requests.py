@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
+from pgstatus.bookmarks.bookmark import Marks, merge
+from pgstatus.bookmarks.carrier import Signer
+from pgstatus.client import parse_lsn
 from pgstatus.django.middleware import ReadYourWritesMiddleware
 
 
@@ -38,8 +42,15 @@ class Browser:
                 self.cookies[name] = morsel.value
         return results[0]
 
+    def positions(self) -> dict[str, tuple[int, int]]:
+        """Timeline and position of the bookmark of each cluster."""
+        marks: Marks = {}
+        for signed in self.cookies.values():
+            merge(marks, Signer(settings.SECRET_KEY, 60).read(signed.encode()) or {})
+        return {name: (mark.timeline, parse_lsn(mark.lsn)) for name, mark in marks.items()}
+
 
 def host_of(instance: Any) -> str:
-    """The address of the server that an object was read from."""
+    """The address of the server that an object was read from, if its connection is still open."""
     host = connections[instance._state.db].host  # type: ignore[attr-defined]
     return str(host).partition(":")[0]

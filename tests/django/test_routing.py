@@ -1,15 +1,22 @@
 """Which server the queries of a request use, and which writes are noted."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import DatabaseError, OperationalError, connections, transaction
-from django.db.utils import InternalError
+from django.db import connections, transaction
+from django.db.transaction import TransactionManagementError
+from django.test import AsyncClient, Client
 
 from pgstatus.demo.cluster import Cluster
 from pgstatus.django import read_from_replicas, use_master
+from pgstatus.django.writes import Writes
 from tests.django.requests import Browser, host_of
 from tests.support.waiting import wait_until
 
@@ -29,16 +36,17 @@ def test_a_client_reads_its_own_write_from_a_replica(notes: Any, browser: Browse
 
 
 def test_requests_use_the_replicas_in_turn(notes: Any, browser: Browser, cluster: Cluster) -> None:
-    note = notes.objects.create()
-    seen: set[str] = set()
+    key = notes.objects.create().pk
 
-    def both() -> bool:
-        found = browser.run(lambda: notes.objects.filter(pk=note.pk).first())
-        if found is not None:
-            seen.add(browser.run(lambda: host_of(notes.objects.get())))
-        return seen == {replica.address for replica in cluster.replicas}
+    def view() -> str | None:
+        note = notes.objects.filter(pk=key).first()
+        return None if note is None else host_of(note)
 
-    wait_until("reads from both replicas", both)
+    def hosts() -> set[str | None]:
+        return {browser.run(view) for _ in range(4)}
+
+    replicas = {replica.address for replica in cluster.replicas}
+    wait_until("requests read from both replicas", lambda: hosts() == replicas)
 
 
 def test_a_read_after_a_write_of_the_same_request_uses_the_master(
@@ -193,9 +201,12 @@ def _raw(statement: str) -> Callable[[], object]:
 
 
 def _copy() -> None:
-    with connections["default"].cursor() as cursor, cursor.copy(  # type: ignore[attr-defined]
-        "COPY notes_note (body) FROM STDIN"
-    ) as copy:
+    with (
+        connections["default"].cursor() as cursor,
+        cursor.copy(  # type: ignore[attr-defined]
+            "COPY notes_note (body) FROM STDIN"
+        ) as copy,
+    ):
         copy.write_row(("written",))
 
 
@@ -266,9 +277,7 @@ def test_a_transaction_that_has_not_written_leaves_no_bookmark(
     assert browser.cookies == {}
 
 
-def test_an_error_response_contains_the_bookmark(notes: Any, project: None) -> None:
-    from django.test import Client  # noqa: PLC0415
-
+def test_an_error_response_contains_the_bookmark(notes: Any) -> None:
     client = Client(raise_request_exception=False)
     response = client.post("/fails")
 
@@ -277,10 +286,66 @@ def test_an_error_response_contains_the_bookmark(notes: Any, project: None) -> N
 
 
 @pytest.fixture
-def revoked(cluster: Cluster) -> Iterator[None]:
-    """The role may not ask for its transaction ID."""
-    function = "pg_catalog.txid_current_if_assigned()"
-    cluster.primary.sql(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")  # type: ignore[arg-type]
-    cluster.primary.sql("ALTER ROLE postgres NOSUPERUSER")
-    yield
-    cluster.primary.sql(f"GRANT EXECUTE ON FUNCTION {function} TO PUBLIC")  # type: ignore[arg-type]
+def revoked(cluster: Cluster) -> Iterator[str]:
+    """A role that may not ask whether it has written."""
+    primary = cluster.primary
+    primary.sql("CREATE ROLE limited")
+    primary.sql("GRANT ALL ON notes_note TO limited")
+    primary.sql("GRANT ALL ON SEQUENCE notes_note_id_seq TO limited")
+    primary.sql("REVOKE EXECUTE ON FUNCTION txid_current_if_assigned() FROM PUBLIC")
+    yield "limited"
+    primary.sql("GRANT EXECUTE ON FUNCTION txid_current_if_assigned() TO PUBLIC")
+    primary.sql("DROP OWNED BY limited")
+    primary.sql("DROP ROLE limited")
+
+
+def test_a_write_at_an_unknown_position_is_kept_and_pins_the_client(
+    notes: Any, browser: Browser, revoked: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view() -> None:
+        _raw(f"SET ROLE {revoked}")()
+        connections["default"]._writes = Writes("default")  # type: ignore[attr-defined]
+        with transaction.atomic():
+            INSERT()
+
+    with caplog.at_level(logging.WARNING, "pgstatus.django"):
+        browser.run(view)
+
+    assert browser.run(lambda: notes.objects.get()._state.db) == "default"
+    assert "The role needs EXECUTE on txid_current_if_assigned()" in caplog.text
+
+
+def test_a_commit_that_would_roll_back_is_refused(notes: Any, browser: Browser) -> None:
+    def view() -> None:
+        with transaction.atomic():
+            INSERT()
+            with suppress(psycopg.Error):
+                connections["default"].connection.execute("SELECT 1/0")
+
+    with pytest.raises(TransactionManagementError, match="COMMIT would roll it back"):
+        browser.run(view)
+    with pytest.raises(TransactionManagementError, match="COMMIT would roll it back"):
+        view()
+    assert notes.objects.count() == 0
+
+
+def test_a_write_of_another_thread_is_noted(notes: Any, browser: Browser) -> None:
+    def view() -> None:
+        context = copy_context()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(context.run, INSERT).result()
+            pool.submit(connections.close_all).result()
+
+    browser.run(view)
+
+    assert browser.run(lambda: notes.objects.get().body) == "written"
+
+
+def test_asynchronous_views_read_their_own_writes(notes: Any) -> None:
+    async def requests() -> None:
+        client = AsyncClient()
+        for _ in range(5):
+            key = (await client.get("/write")).content.decode()
+            assert (await client.get(f"/async/notes/{key}")).json()["body"] == "async"
+
+    asyncio.run(requests())

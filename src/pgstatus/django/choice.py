@@ -58,13 +58,20 @@ class ReplicaChoice:
         mark = None if notes is None else notes.mark(self._name)
         on_master = notes is not None and (notes.master_only or notes.has_unfinished(self._name))
         reason = notes, mark, on_master
-        if self._host is None or reason != self._reason or self._cluster.is_lost(self._host):
-            self._host = self._cluster.host(self._choose(mark, on_master=on_master))
+        host = self._host
+        if host is None or reason != self._reason or not self._is_usable(host):
+            host = self._host = self._cluster.host(self._choose(mark, on_master=on_master))
             self._reason = reason
-        return self._host
+        return host
 
     def forget(self) -> None:
         self._host = self._reason = None
+
+    def _is_usable(self, host: Host) -> bool:
+        if self._cluster.is_lost(host):
+            return False
+        limits = self._options.lag_ms, self._options.lag_bytes
+        return host.is_master or self._cluster.is_named(host, limits)
 
     def _choose(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         if on_master or (mark is not None and mark.is_pinned()):

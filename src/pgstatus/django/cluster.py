@@ -9,10 +9,12 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from pgstatus.client import ChosenHost, PgStatusClient
+from pgstatus.client import Answer, ChosenHost, PgStatusClient
 from pgstatus.django.options import Options
 
 Address = tuple[str, int]
+Limits = tuple[int | None, int | None]
+"""``lag_ms`` and ``lag_bytes``."""
 # How long another host is preferred to one that could not be used, in seconds.
 AVOID_SECONDS = 1.0
 
@@ -35,6 +37,8 @@ class Cluster:
         self.client = PgStatusClient(url, **dict(client))
         self._lock = threading.Lock()
         self._losses: dict[Address, tuple[int, float]] = {}
+        self._followed: set[Limits] = set()
+        self._named: dict[Limits, frozenset[Address]] = {}
 
     def host(self, chosen: ChosenHost) -> Host:
         """The host that pg-status has named."""
@@ -53,6 +57,24 @@ class Cluster:
         """Whether the connections of this generation must not be used any more."""
         generation, _ = self._losses.get(host.address, (0, 0.0))
         return generation != host.generation
+
+    def is_named(self, replica: Host, limits: Limits) -> bool:
+        """Whether pg-status still reports this replica within the limits."""
+        named = self._named.get(limits)
+        if named is None:
+            self._follow(limits)
+            return True
+        return replica.address in named
+
+    def _follow(self, limits: Limits) -> None:
+        def change(answer: Answer) -> None:
+            self._named[limits] = frozenset((host.host, host.port) for host in answer.hosts)
+
+        with self._lock:
+            if limits not in self._followed:
+                self._followed.add(limits)
+                lag_ms, lag_bytes = limits
+                self.client.on_change(change, "replica", lag_ms=lag_ms, lag_bytes=lag_bytes)
 
     def is_avoided(self, chosen: ChosenHost) -> bool:
         """Whether another replica is preferred, because this host has just failed."""
