@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 
 def test_a_client_reads_its_own_write_from_a_replica(notes: Any, browser: Browser) -> None:
-    aliases = set()
+    aliases: set[str] = set()
 
     def read() -> str:
         note = notes.objects.get(pk=key)
@@ -203,9 +203,7 @@ def _raw(statement: str) -> Callable[[], object]:
 def _copy() -> None:
     with (
         connections["default"].cursor() as cursor,
-        cursor.copy(  # type: ignore[attr-defined]
-            "COPY notes_note (body) FROM STDIN"
-        ) as copy,
+        cursor.copy("COPY notes_note (body) FROM STDIN") as copy,
     ):
         copy.write_row(("written",))
 

@@ -240,9 +240,9 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         )
 
     def _set_aside(self) -> None:
-        """Close the connection; keep one to a replica, which may be chosen again."""
-        host = self._host
-        if host is None or host.is_master or self.pg_status.is_lost(host):
+        """Close the connection; for reads it is kept, because its host may be chosen again."""
+        host, is_reader = self._host, self.pg_status_options.role == "replica"
+        if host is None or not is_reader or self.pg_status.is_lost(host):
             super().close()
             return
         self._idle[host] = _Idle(self.connection, self.close_at)

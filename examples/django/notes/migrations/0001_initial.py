@@ -3,8 +3,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     initial = True
-    dependencies: list[tuple[str, str]] = []
-    operations = [
+    dependencies = ()
+    operations = (
         migrations.CreateModel(
             name="Note",
             fields=[
@@ -17,4 +17,4 @@ class Migration(migrations.Migration):
                 ("body", models.TextField()),
             ],
         ),
-    ]
+    )
