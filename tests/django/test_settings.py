@@ -127,7 +127,8 @@ def test_the_check_of_valid_settings_reports_nothing() -> None:
 def test_the_check_reports_all_problems_together() -> None:
     output = check(
         'DATABASES | {"replica": database(role="replica", master="default")'
-        ' | {"NAME": "x", "ATOMIC_REQUESTS": True}, "a": database(role="replica", master="b"), "c": database(lag_ms=5) | {"HOST": "pg1"}}',
+        ' | {"NAME": "x", "ATOMIC_REQUESTS": True}, "a": database(role="replica", master="b"),'
+        ' "c": database(lag_ms=5) | {"HOST": "pg1"}}',
         "DATABASE_ROUTERS = []\nMIDDLEWARE.reverse()\nPG_STATUS_BOOKMARK = {'age': 5}",
     )
 

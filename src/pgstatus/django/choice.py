@@ -7,9 +7,8 @@ comes from the memory of the client.
 from typing import Protocol
 
 from pgstatus.bookmarks.bookmark import Bookmark, Notes, current_notes
-from pgstatus.client import ChosenHost, ClientError, parse_lsn
-from pgstatus.client.errors import WITHDRAWN
-from pgstatus.django.cluster import Cluster, Host
+from pgstatus.client import ChosenHost, RefusedError, parse_lsn
+from pgstatus.django.cluster import Cluster, Host, Limits
 from pgstatus.django.options import Options
 
 # How many answers are requested in search of a replica that has not just failed.
@@ -49,7 +48,8 @@ class ReplicaChoice:
         """``name`` distinguishes clusters in a client's bookmark."""
         self._cluster = cluster
         self._name = name
-        self._options = options
+        self._limits: Limits = (options.lag_ms, options.lag_bytes)
+        self._wait_ms = options.wait_ms
         self._host: Host | None = None
         self._reason: tuple[Notes | None, Bookmark | None, bool] | None = None
 
@@ -70,8 +70,7 @@ class ReplicaChoice:
     def _is_usable(self, host: Host) -> bool:
         if self._cluster.is_lost(host):
             return False
-        limits = self._options.lag_ms, self._options.lag_bytes
-        return host.is_master or self._cluster.is_named(host, limits)
+        return host.is_master or self._cluster.is_named(host, self._limits)
 
     def _choose(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         if on_master or (mark is not None and mark.is_pinned()):
@@ -83,23 +82,16 @@ class ReplicaChoice:
         return chosen
 
     def _replica(self, mark: Bookmark | None) -> ChosenHost:
-        client, options = self._cluster.client, self._options
         if mark is None:
-            return client.replica(lag_ms=options.lag_ms, lag_bytes=options.lag_bytes)
+            lag_ms, lag_bytes = self._limits
+            return self._cluster.client.replica(lag_ms=lag_ms, lag_bytes=lag_bytes)
         try:
-            chosen = client.replica(
-                lag_ms=options.lag_ms,
-                lag_bytes=options.lag_bytes,
-                min_lsn=mark.position(),
-                wait_ms=options.wait_ms,
-            )
-        except WITHDRAWN:
-            # Even the known master is older than what was written, or there are several.
-            raise
-        except ClientError:
-            # No answer, or one of a pg-status that does not know timelines.
-            return client.master()
-        return chosen if _has(chosen, mark) else client.master()
+            chosen = self._cluster.replica_past(mark.position(), self._limits, self._wait_ms)
+        except RefusedError:
+            chosen = None  # a pg-status that does not know timelines
+        if chosen is None or not _has(chosen, mark):
+            return self._cluster.client.master()
+        return chosen
 
 
 def _has(chosen: ChosenHost, mark: Bookmark) -> bool:

@@ -10,6 +10,7 @@ import time
 from typing import Any, NamedTuple
 
 from pgstatus.client import Answer, ChosenHost, PgStatusClient
+from pgstatus.client.errors import NO_ANSWER
 from pgstatus.django.options import Options
 
 Address = tuple[str, int]
@@ -17,6 +18,8 @@ Limits = tuple[int | None, int | None]
 """``lag_ms`` and ``lag_bytes``."""
 # How long another host is preferred to one that could not be used, in seconds.
 AVOID_SECONDS = 1.0
+# While pg-status does not respond, one thread at a time asks it for a position, at this interval.
+RETRY_SECONDS = 2.0
 
 
 class Host(NamedTuple):
@@ -37,6 +40,8 @@ class Cluster:
         self.client = PgStatusClient(url, **dict(client))
         self._lock = threading.Lock()
         self._losses: dict[Address, tuple[int, float]] = {}
+        self._responds = True
+        self._retry_at = 0.0
         self._followed: set[Limits] = set()
         self._named: dict[Limits, frozenset[Address]] = {}
 
@@ -57,6 +62,27 @@ class Cluster:
         """Whether the connections of this generation must not be used any more."""
         generation, _ = self._losses.get(host.address, (0, 0.0))
         return generation != host.generation
+
+    def replica_past(self, position: str, limits: Limits, wait_ms: int | None) -> ChosenHost | None:
+        """The answer for a position, which only pg-status knows. None: it does not respond.
+
+        The requests of an application must not wait for that one after another.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if not self._responds and now < self._retry_at:
+                return None
+            self._retry_at = now + RETRY_SECONDS
+        lag_ms, lag_bytes = limits
+        try:
+            chosen = self.client.replica(
+                lag_ms=lag_ms, lag_bytes=lag_bytes, min_lsn=position, wait_ms=wait_ms
+            )
+        except NO_ANSWER:
+            self._responds = False
+            return None
+        self._responds = True
+        return chosen
 
     def is_named(self, replica: Host, limits: Limits) -> bool:
         """Whether pg-status still reports this replica within the limits."""
