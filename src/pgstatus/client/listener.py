@@ -44,6 +44,10 @@ class Listener:
             with suppress(RuntimeError):
                 self._run(self._closed)
 
+    def forked(self) -> None:
+        """This is a forked child: another thread may hold the lock."""
+        self._lock = threading.Lock()
+
     def _deliver(self) -> None:
         with self._lock:
             state = self._state

@@ -78,7 +78,8 @@ class Stream:
         self._source: EventSource | None = None
         self._stopped = False
         self.running = False
-        self._lock = threading.Lock()
+        # Re-entrant: `stop` runs wherever the garbage collector finds an unused client.
+        self._lock = threading.RLock()
         self._wake = threading.Event()
 
     # For the callers, in any thread.
@@ -140,8 +141,10 @@ class Stream:
     def forked(self) -> None:
         """This is a forked child, without the thread."""
         self._memory.clear()
-        # Another thread of the parent may hold the lock.
-        self.running, self._lock, self._wake = False, threading.Lock(), threading.Event()
+        # Other threads of the parent may hold the locks.
+        self.running, self._lock, self._wake = False, threading.RLock(), threading.Event()
+        for listener in self._listeners:
+            listener.forked()
         source, self._source = self._source, None
         if source is not None:
             source.abandon()
@@ -166,16 +169,19 @@ class Stream:
             failures = 0 if clock() - began > MAX_PAUSE else failures + 1
             pause = pause or min(MIN_PAUSE * 2 ** min(failures, 10), MAX_PAUSE)
             self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            # Not kept: it is used if there are callbacks, and a stream is not possible.
+            self._transport.close()
+
+    def _is_over(self) -> bool:
+        """Whether the thread has to end."""
+        is_unused = not self._listeners and clock() - self._used_at > IDLE
+        return self._stopped or is_unused
 
     def _ends(self) -> bool:
-        """Whether the thread has to end."""
+        """The same; the next call of `run` starts another thread then."""
         with self._lock:
-            is_unused = not self._listeners and clock() - self._used_at > IDLE
-            if self._stopped or is_unused:
-                self._transport.close()
-                self.running = False
-                return True
-            return False
+            self.running = not self._is_over()
+            return not self.running
 
     def _follow(self) -> None:
         """Receive notifications until the stream ends."""
@@ -198,7 +204,7 @@ class Stream:
                         if message is not None:
                             self._receive(message, clocks, source)
                             received = True
-                    if self._ends():
+                    if self._is_over():
                         return
             except DeadlineError as error:
                 if received:
@@ -216,12 +222,14 @@ class Stream:
         if message.fresh and until <= now:
             # It was delayed, or the server's clock was set back: another stream estimates it anew.
             raise ConnectionError("a notification arrived too late")
-        source.wait(min(until - now, SILENCE) if message.fresh else SILENCE)
+        source.wait(min(max(until - now, 1.0), SILENCE) if message.fresh else SILENCE)
         if message.state is not None:
             self._state = message.state
             if isinstance(message.state, Answer):
                 self._named.set(message.state.hosts, now)
         state = self._state
+        if state is None or state.id != message.id:
+            raise ConnectionError("a notification is missing")
         if isinstance(state, Answer) and message.fresh:
             # A request that pg-status does not respond to uses it.
             if state.hosts:
@@ -242,7 +250,7 @@ class Stream:
     def _pause(self, seconds: float) -> None:
         """Wait before another attempt. Without notifications, callbacks depend on requests."""
         until = clock() + seconds
-        while not self._ends():
+        while not self._is_over():
             if self._listeners:
                 self._ask()
             left = until - clock()

@@ -39,11 +39,7 @@ class Streams:
 
     def follow(self, request: Request) -> None:
         """The question was asked: have the next one answered from memory."""
-        if self._is_forked:
-            self._is_forked = False
-            for stream in tuple(self._streams.values()):
-                if stream.has_listeners():
-                    stream.run()
+        self._resume()
         with self._lock:
             found = self._streams.get(request)
             if found is None and self._has_room():
@@ -53,6 +49,7 @@ class Streams:
 
     def listen(self, request: Request, listener: Listener) -> Callable[[], None]:
         """Call it with each state of the question; the result ends that."""
+        self._resume()
         with self._lock:
             stream = self._streams.get(request) or self._new(request)
         stream.add(listener)
@@ -69,6 +66,14 @@ class Streams:
         self._is_forked = True
         for stream in self._streams.values():
             stream.forked()
+
+    def _resume(self) -> None:
+        """After a fork, start the threads of streams with callbacks."""
+        if self._is_forked:
+            self._is_forked = False
+            for stream in tuple(self._streams.values()):
+                if stream.has_listeners():
+                    stream.run()
 
     def _new(self, request: Request) -> Stream:
         stream = Stream(request, self._endpoint, self._deadline, self._cache)

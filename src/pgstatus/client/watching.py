@@ -37,12 +37,13 @@ clock = (
 
 
 class Message(NamedTuple):
-    """A notification: ``state`` is None if the previous one holds for longer.
+    """A notification. ``id`` is that of the state; ``state`` is None if it was sent before.
 
     ``sent`` is the time of sending on the server's clock, ``fresh`` the seconds from then on
     during which the state may be used.
     """
 
+    id: str
     state: State | None
     sent: float
     fresh: float
@@ -70,7 +71,8 @@ def read_message(event: Event) -> Message | None:
                 data["master"],
                 data["no_master"],
             )
-        return Message(state, until.timestamp() - fresh, min(max(fresh, 0.0), MAX_FRESH))
+        sent = until.timestamp() - fresh
+        return Message(data["id"], state, sent, min(max(fresh, 0.0), MAX_FRESH))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"unexpected event, the server is not pg-status ({error!r})") from error
 
