@@ -1,1 +1,6 @@
-"""asyncpg pools that follow the cluster."""
+"""Pools of asyncpg that follow the cluster."""
+
+from pgstatus.asyncpg.connection import Connection
+from pgstatus.asyncpg.pools import Pool, Pools
+
+__all__ = ["Connection", "Pool", "Pools"]
