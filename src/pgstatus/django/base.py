@@ -24,7 +24,7 @@ from pgstatus.django import options
 from pgstatus.django.choice import Choice, MasterChoice, ReplicaChoice
 from pgstatus.django.cluster import Cluster, Host, cluster_of
 from pgstatus.django.creation import DatabaseCreation
-from pgstatus.django.failures import Failures, is_lost, is_read_only
+from pgstatus.django.failures import Failures, loses
 from pgstatus.django.shell import DatabaseClient
 from pgstatus.django.writes import Writes
 
@@ -117,7 +117,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         try:
             super().connect()
         except psycopg.OperationalError as error:
-            if not is_lost(error, self.connection):
+            if not loses(error, self.connection, is_master=self._host.is_master):
                 raise
             # Nothing was sent yet, so another host may be tried.
             self.pg_status.lose(self._host)
@@ -189,8 +189,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         """An error of psycopg: the connections to this host may be unusable, in all threads."""
         if self._host is None:
             return
-        # A replica rejects every write: there it is an error of the application.
-        if is_lost(error, self.connection) or (is_read_only(error) and self._host.is_master):
+        if loses(error, self.connection, is_master=self._host.is_master):
             self.pg_status.lose(self._host)
 
     def note_writes(self) -> None:

@@ -7,9 +7,11 @@ comes from the memory of the client.
 from typing import Protocol
 
 from pgstatus.bookmarks.bookmark import Bookmark, Notes, current_notes
-from pgstatus.client import ChosenHost, RefusedError, parse_lsn
-from pgstatus.django.cluster import Cluster, Host, Limits
+from pgstatus.client import ChosenHost
+from pgstatus.django.cluster import Cluster, Host
 from pgstatus.django.options import Options
+from pgstatus.routing.following import MASTER, Question
+from pgstatus.routing.reads import choose
 
 # How many answers are requested in search of a replica that has not just failed.
 ATTEMPTS = 3
@@ -30,6 +32,7 @@ class MasterChoice:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        cluster.follow(MASTER)
 
     def host(self) -> Host:
         return self._cluster.host(self._cluster.client.master())
@@ -48,7 +51,8 @@ class ReplicaChoice:
         """``name`` distinguishes clusters in a client's bookmark."""
         self._cluster = cluster
         self._name = name
-        self._limits: Limits = (options.lag_ms, options.lag_bytes)
+        self._question = Question("replica", options.lag_ms, options.lag_bytes)
+        cluster.follow(self._question)
         self._wait_ms = options.wait_ms
         self._host: Host | None = None
         self._reason: tuple[Notes | None, Bookmark | None, bool] | None = None
@@ -59,7 +63,7 @@ class ReplicaChoice:
         on_master = notes is not None and (notes.master_only or notes.has_unfinished(self._name))
         reason = notes, mark, on_master
         host = self._host
-        if host is None or reason != self._reason or not self._is_usable(host):
+        if host is None or reason != self._reason or self._cluster.is_lost(host):
             host = self._host = self._cluster.host(self._choose(mark, on_master=on_master))
             self._reason = reason
         return host
@@ -67,35 +71,10 @@ class ReplicaChoice:
     def forget(self) -> None:
         self._host = self._reason = None
 
-    def _is_usable(self, host: Host) -> bool:
-        if self._cluster.is_lost(host):
-            return False
-        return host.is_master or self._cluster.is_named(host, self._limits)
-
     def _choose(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
-        if on_master or (mark is not None and mark.is_pinned()):
-            return self._cluster.client.master()
+        question = MASTER if on_master else self._question
         for _ in range(ATTEMPTS):
-            chosen = self._replica(mark)
+            chosen = choose(self._cluster.client, question, mark, self._wait_ms)
             if not self._cluster.is_avoided(chosen):
                 break
         return chosen
-
-    def _replica(self, mark: Bookmark | None) -> ChosenHost:
-        if mark is None:
-            lag_ms, lag_bytes = self._limits
-            return self._cluster.client.replica(lag_ms=lag_ms, lag_bytes=lag_bytes)
-        try:
-            chosen = self._cluster.replica_past(mark.position(), self._limits, self._wait_ms)
-        except RefusedError:
-            chosen = None  # a pg-status that does not know timelines
-        if chosen is None or not _has(chosen, mark):
-            return self._cluster.client.master()
-        return chosen
-
-
-def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
-    """Whether this is certain; a pg-status that does not know ``min_lsn`` ignores it."""
-    if chosen.role == "master":
-        return True
-    return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)

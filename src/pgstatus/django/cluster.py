@@ -9,13 +9,11 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from pgstatus.client import Answer, ChosenHost, PgStatusClient
+from pgstatus.client import ChosenHost, PgStatusClient, UnreachableError
 from pgstatus.client.errors import NO_ANSWER
 from pgstatus.django.options import Options
+from pgstatus.routing.following import Address, Following, Question
 
-Address = tuple[str, int]
-Limits = tuple[int | None, int | None]
-"""``lag_ms`` and ``lag_bytes``."""
 # How long another host is preferred to one that could not be used, in seconds.
 AVOID_SECONDS = 1.0
 # While pg-status does not respond, one thread at a time asks it for a position, at this interval.
@@ -37,13 +35,15 @@ class Cluster:
     """The databases that one pg-status monitors. All methods may be called by any thread."""
 
     def __init__(self, url: str, client: tuple[tuple[str, Any], ...]) -> None:
-        self.client = PgStatusClient(url, **dict(client))
+        self.client = _Client(url, **dict(client))
         self._lock = threading.Lock()
         self._losses: dict[Address, tuple[int, float]] = {}
-        self._responds = True
-        self._retry_at = 0.0
-        self._followed: set[Limits] = set()
-        self._named: dict[Limits, frozenset[Address]] = {}
+        self._following = Following(self.client, self._lose)
+        self._following.start()
+
+    def follow(self, question: Question) -> None:
+        """Lose the hosts that leave the answers to this question."""
+        self._following.add(question)
 
     def host(self, chosen: ChosenHost) -> Host:
         """The host that pg-status has named."""
@@ -53,59 +53,49 @@ class Cluster:
 
     def lose(self, host: Host) -> None:
         """A connection to ``host`` has failed: none that was opened before is used any more."""
-        with self._lock:
-            generation, _ = self._losses.get(host.address, (0, 0.0))
-            if generation == host.generation:  # this failure is not known yet
-                self._losses[host.address] = generation + 1, time.monotonic()
+        self._lose(host.address, host.generation)
 
     def is_lost(self, host: Host) -> bool:
         """Whether the connections of this generation must not be used any more."""
         generation, _ = self._losses.get(host.address, (0, 0.0))
         return generation != host.generation
 
-    def replica_past(self, position: str, limits: Limits, wait_ms: int | None) -> ChosenHost | None:
-        """The answer for a position, which only pg-status knows. None: it does not respond.
-
-        The requests of an application must not wait for that one after another.
-        """
-        now = time.monotonic()
-        with self._lock:
-            if not self._responds and now < self._retry_at:
-                return None
-            self._retry_at = now + RETRY_SECONDS
-        lag_ms, lag_bytes = limits
-        try:
-            chosen = self.client.replica(
-                lag_ms=lag_ms, lag_bytes=lag_bytes, min_lsn=position, wait_ms=wait_ms
-            )
-        except NO_ANSWER:
-            self._responds = False
-            return None
-        self._responds = True
-        return chosen
-
-    def is_named(self, replica: Host, limits: Limits) -> bool:
-        """Whether pg-status still reports this replica within the limits."""
-        named = self._named.get(limits)
-        if named is None:
-            self._follow(limits)
-            return True
-        return replica.address in named
-
-    def _follow(self, limits: Limits) -> None:
-        def change(answer: Answer) -> None:
-            self._named[limits] = frozenset((host.host, host.port) for host in answer.hosts)
-
-        with self._lock:
-            if limits not in self._followed:
-                self._followed.add(limits)
-                lag_ms, lag_bytes = limits
-                self.client.on_change(change, "replica", lag_ms=lag_ms, lag_bytes=lag_bytes)
-
     def is_avoided(self, chosen: ChosenHost) -> bool:
         """Whether another replica is preferred, because this host has just failed."""
         losses, at = self._losses.get((chosen.host, chosen.port), (0, 0.0))
         return losses > 0 and time.monotonic() - at < AVOID_SECONDS
+
+    def _lose(self, address: Address, known: int | None = None) -> None:
+        """``known``: nothing happens if the address was lost again since this generation."""
+        with self._lock:
+            generation, _ = self._losses.get(address, (0, 0.0))
+            if known is None or generation == known:
+                self._losses[address] = generation + 1, time.monotonic()
+
+
+class _Client(PgStatusClient):
+    """Does not let the requests of an application wait for a frozen pg-status one after another.
+
+    Other questions have a previous answer then; a position is known to pg-status only.
+    """
+
+    _retry_position_at = 0.0
+
+    def replica(self, **question: Any) -> ChosenHost:
+        if question.get("min_lsn") is None:
+            return super().replica(**question)
+        now = time.monotonic()
+        if 0 < now < self._retry_position_at:
+            raise UnreachableError("pg-status does not respond")
+        if self._retry_position_at:
+            self._retry_position_at = now + RETRY_SECONDS  # of the threads, only this one waits
+        try:
+            chosen = super().replica(**question)
+        except NO_ANSWER:
+            self._retry_position_at = time.monotonic() + RETRY_SECONDS
+            raise
+        self._retry_position_at = 0.0
+        return chosen
 
 
 _clusters: dict[tuple[object, ...], Cluster] = {}

@@ -5,26 +5,18 @@ from typing import Any
 import psycopg
 from django.db.utils import DatabaseErrorWrapper
 
-_READ_ONLY_TRANSACTION = "25006"
-# Connection exceptions, and the ways in which a server announces that it is ending or starting.
-_LOST = ("08", "57P01", "57P02", "57P03")
+from pgstatus.routing.failures import cannot_connect, retires
 
 
-def is_read_only(error: BaseException) -> bool:
-    """The server, or the transaction, rejects writes."""
-    return isinstance(error, psycopg.Error) and error.sqlstate == _READ_ONLY_TRANSACTION
-
-
-def is_lost(error: BaseException, connection: "psycopg.Connection[Any] | None") -> bool:
-    """Whether a connection, or the attempt to open one (``connection`` is None), is lost."""
+def loses(
+    error: BaseException, connection: "psycopg.Connection[Any] | None", *, is_master: bool
+) -> bool:
+    """Whether no connection to the host may be used any more. ``connection``: None if not open."""
     if not isinstance(error, psycopg.Error):
         return False
-    if (error.sqlstate or "").startswith(_LOST):
-        return True
-    if connection is not None:
-        return connection.closed
-    # A server that rejects the login is not lost.
-    return isinstance(error, psycopg.OperationalError) and "FATAL:" not in str(error)
+    if connection is None:
+        return isinstance(error, psycopg.OperationalError) and cannot_connect(error)
+    return retires(error, is_master=is_master, is_closed=connection.closed)
 
 
 class Failures(DatabaseErrorWrapper):
