@@ -210,6 +210,39 @@ def test_an_iterator_is_not_interrupted(notes: Any) -> None:
     assert value(connection, PID) != before
 
 
+def test_a_forked_process_has_a_client_of_its_own(notes: Any) -> None:
+    """As a worker of gunicorn with ``--preload`` that works in the main thread."""
+    program = """
+import os
+import django
+from django.db import connections
+django.setup()
+connection = connections["default"]
+with connection.cursor() as cursor:
+    cursor.execute("SELECT 1")
+before = connection.pg_status
+connections.close_all()
+if os.fork() == 0:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert connection.pg_status is not before
+    assert connection.choice.cluster is connection.pg_status
+    connections.close_all()
+    print("the child has its own", flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout == "the child has its own\n", done.stderr
+
+
 def test_dbshell_connects_to_the_reported_host(
     notes: Any, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connections, transaction
+from django.db.models import Max
 from django.db.transaction import TransactionManagementError
 from django.test import AsyncClient, Client
 
@@ -273,6 +274,33 @@ def test_a_transaction_that_has_not_written_leaves_no_bookmark(
     browser.run(view)
 
     assert browser.cookies == {}
+
+
+def test_reads_from_the_master_leave_no_bookmark(notes: Any, browser: Browser) -> None:
+    def view() -> None:
+        use_master()
+        list(notes.objects.all())
+        notes.objects.aggregate(Max("id"))
+        assert not notes.objects.exists()
+        assert not list(notes.objects.iterator())
+
+    browser.run(view)
+
+    assert browser.cookies == {}
+
+
+def test_a_replica_that_is_named_may_be_used_beside_a_transaction(
+    notes: Any, browser: Browser, cluster: Cluster
+) -> None:
+    """As with ATOMIC_REQUESTS."""
+
+    def view() -> str:
+        with transaction.atomic():
+            list(notes.objects.all())
+            notes.objects.using("replica").first()
+            return str(connections["replica"].host)  # type: ignore[attr-defined]
+
+    assert browser.run(view).partition(":")[0] != cluster.primary.address
 
 
 def test_an_error_response_contains_the_bookmark(notes: Any) -> None:

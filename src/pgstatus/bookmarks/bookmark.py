@@ -101,10 +101,10 @@ class Notes:
         for cluster in clusters:
             self.pin(cluster)
 
-    def has_unfinished(self, cluster: str) -> bool:
-        """Whether something is being written to ``cluster``, or is written and not yet noted."""
+    def is_behind(self, cluster: str) -> bool:
+        """Whether something is committed to ``cluster`` that its mark does not cover yet."""
         with self._lock:
-            return any(write.cluster == cluster for write in self._unfinished)
+            return any(write.committed and write.cluster == cluster for write in self._unfinished)
 
     def finished(self, write: "Write") -> None:
         """``write`` needs no pin."""

@@ -5,7 +5,8 @@ statement outside of one. A transaction is never moved.
 """
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -47,15 +48,24 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         self._host: Host | None = None
         self._idle: dict[Host, _Idle] = {}
         self._server_cursors: WeakSet[Any] = WeakSet()
-        if options.follows(settings_dict) and not settings_dict["TEST"]["MIRROR"]:
+        self._choice: Choice | None = None
+        self._is_reading = False
+        self.ops.compiler_module = "pgstatus.django.compiler"
+        test = settings_dict.get("TEST", {})
+        if options.follows(settings_dict) and not test.get("MIRROR"):
             master = options.master_of(alias, connections.settings)
             if master not in {None, alias}:
-                settings_dict["TEST"]["MIRROR"] = master
+                test["MIRROR"] = master
 
     @cached_property
     def pg_status_options(self) -> options.Options:
         """ImproperlyConfigured: names each problem of the settings."""
         return options.Options.of(self.alias, self.settings_dict)
+
+    def forget_options(self) -> None:
+        """The settings have been changed."""
+        self.__dict__.pop("pg_status_options", None)
+        self._choice = None
 
     @property
     def pg_status(self) -> Cluster:
@@ -70,13 +80,18 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         name, port = self._host.address
         return f"{name}:{port}"
 
-    @cached_property
+    @property
     def choice(self) -> Choice:
         """Which host to use."""
-        # What has no database is the creation of one.
-        if self.pg_status_options.role == "master" or self.alias == NO_DB_ALIAS:
-            return MasterChoice(self.pg_status)
-        return ReplicaChoice(self.pg_status, self._master_alias, self.pg_status_options)
+        choice, cluster = self._choice, self.pg_status
+        if choice is None or choice.cluster is not cluster:  # a forked process has its own
+            # Without a database, one is created.
+            if self.pg_status_options.role == "master" or self.alias == NO_DB_ALIAS:
+                choice = MasterChoice(cluster)
+            else:
+                choice = ReplicaChoice(cluster, self._master_alias, self.pg_status_options)
+            self._choice = choice
+        return choice
 
     @cached_property
     def _master_alias(self) -> str:
@@ -192,6 +207,15 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         if loses(error, self.connection, is_master=self._host.is_master):
             self.pg_status.lose(self._host)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A query of the ORM: outside of a transaction, it does not count as a write."""
+        before, self._is_reading = self._is_reading, True
+        try:
+            yield
+        finally:
+            self._is_reading = before
+
     def note_writes(self) -> None:
         """Complete the bookmark of the request with what this connection has committed."""
         if self._writes is not None and self.connection is not None:
@@ -199,8 +223,10 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
     def _cursor(self, name: str | None = None) -> Any:
         self.follow()
+        self.close_if_health_check_failed()
         self.ensure_connection()
-        if self._writes is not None and self._host is not None and self._host.is_master:
+        is_read = self.autocommit and self._is_reading
+        if self._writes is not None and self._host and self._host.is_master and not is_read:
             self._writes.begin(commits_itself=self.autocommit)
         cursor = super()._cursor(name)  # type: ignore[misc]
         if name is not None:

@@ -20,6 +20,8 @@ ATTEMPTS = 3
 class Choice(Protocol):
     """How the connections of one thread and one alias find their host."""
 
+    cluster: Cluster
+
     def host(self) -> Host:
         """The host to use. ClientError: it is not known."""
 
@@ -31,11 +33,11 @@ class MasterChoice:
     """The current master."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         cluster.follow(MASTER)
 
     def host(self) -> Host:
-        return self._cluster.host(self._cluster.client.master())
+        return self.cluster.host(self.cluster.client.master())
 
     def forget(self) -> None:
         """Nothing is kept."""
@@ -49,7 +51,7 @@ class ReplicaChoice:
 
     def __init__(self, cluster: Cluster, name: str, options: Options) -> None:
         """``name`` distinguishes clusters in a client's bookmark."""
-        self._cluster = cluster
+        self.cluster = cluster
         self._name = name
         self._question = Question("replica", options.lag_ms, options.lag_bytes)
         cluster.follow(self._question)
@@ -60,11 +62,11 @@ class ReplicaChoice:
     def host(self) -> Host:
         notes = current_notes.get()
         mark = None if notes is None else notes.mark(self._name)
-        on_master = notes is not None and (notes.master_only or notes.has_unfinished(self._name))
+        on_master = notes is not None and (notes.master_only or notes.is_behind(self._name))
         reason = notes, mark, on_master
         host = self._host
-        if host is None or reason != self._reason or self._cluster.is_lost(host):
-            host = self._host = self._cluster.host(self._choose(mark, on_master=on_master))
+        if host is None or reason != self._reason or self.cluster.is_lost(host):
+            host = self._host = self.cluster.host(self._choose(mark, on_master=on_master))
             self._reason = reason
         return host
 
@@ -74,7 +76,7 @@ class ReplicaChoice:
     def _choose(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         question = MASTER if on_master else self._question
         for _ in range(ATTEMPTS):
-            chosen = choose(self._cluster.client, question, mark, self._wait_ms)
-            if not self._cluster.is_avoided(chosen):
+            chosen = choose(self.cluster.client, question, mark, self._wait_ms)
+            if not self.cluster.is_avoided(chosen):
                 break
         return chosen

@@ -1,14 +1,19 @@
 """Test databases: created on the master, and read from it through every alias."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql import creation
 
 from pgstatus.django.options import NAME
 
+if TYPE_CHECKING:
+    from pgstatus.django.base import DatabaseWrapper
+
 
 class DatabaseCreation(creation.DatabaseCreation):
     """Django compares and redirects aliases by address, which the settings do not contain."""
+
+    connection: "DatabaseWrapper"
 
     def test_db_signature(self) -> tuple[str, str, str, str]:
         """Two clusters can have databases of the same name."""
@@ -21,5 +26,4 @@ class DatabaseCreation(creation.DatabaseCreation):
         settings = self.connection.settings_dict
         settings["OPTIONS"][NAME] = primary_settings_dict["OPTIONS"][NAME]
         self.connection.close()
-        for cached in ("pg_status_options", "choice"):
-            self.connection.__dict__.pop(cached, None)
+        self.connection.forget_options()

@@ -1,9 +1,9 @@
 """Notes what a request writes, however the application has written it.
 
 A transaction is asked for its transaction ID together with its commit, in one round trip. Outside
-of a transaction each statement commits itself, and nothing tells afterwards whether it has written:
-a cursor on the master counts as a write. The position that covers all of them is requested once,
-at the end of the request.
+of a transaction each statement commits itself, and the server does not tell afterwards whether it
+has written: each cursor on the master counts as a write, except those of the ORM's queries. The
+position that covers all of them is requested once, at the end of the request.
 """
 
 import logging
