@@ -9,8 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from pgstatus.django.cluster import cluster_of
 from pgstatus.django.middleware import ReadYourWritesMiddleware, bookmarks
-from pgstatus.django.options import NAME, Entry, follows, master_of, problems, replicas
+from pgstatus.django.options import NAME, Entry, Options, follows, master_of, problems, replicas
 from pgstatus.django.router import ReplicaRouter
 
 
@@ -23,8 +24,18 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def _databases(databases: Mapping[str, Entry]) -> Iterator[CheckMessage]:
     for alias, entry in databases.items():
         if follows(entry) or entry["ENGINE"] == "pgstatus.django":
-            for number, text in problems(entry):
+            found = list(problems(entry))
+            for number, text in found:
                 yield Error(f"DATABASES[{alias!r}]: {text}.", id=f"pgstatus.{number}")
+            if not found:
+                yield from _client(alias, entry)
+
+
+def _client(alias: str, entry: Entry) -> Iterator[CheckMessage]:
+    try:
+        cluster_of(Options.of(alias, entry))
+    except ImproperlyConfigured as error:
+        yield Error(f"DATABASES[{alias!r}]: {error}.", id="pgstatus.E003")
 
 
 def _replicas(databases: Mapping[str, Entry]) -> Iterator[CheckMessage]:

@@ -9,9 +9,11 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from django.core.exceptions import ImproperlyConfigured
+
 from pgstatus.client import ChosenHost, PgStatusClient, UnreachableError
 from pgstatus.client.errors import NO_ANSWER
-from pgstatus.django.options import Options
+from pgstatus.django.options import NAME, Options
 from pgstatus.routing.following import Address, Following, Question
 
 # How long another host is preferred to one that could not be used, in seconds.
@@ -103,15 +105,25 @@ _creating = threading.Lock()
 
 
 def cluster_of(options: Options) -> Cluster:
-    """The cluster of an entry of ``DATABASES``, shared by the entries with the same client."""
+    """The cluster of an entry of ``DATABASES``, shared by the entries with the same client.
+
+    ImproperlyConfigured: an option of the client is not valid.
+    """
     key = options.url, options.client
     cluster = _clusters.get(key)
     if cluster is None:
         with _creating:
             cluster = _clusters.get(key)
             if cluster is None:
-                cluster = _clusters[key] = Cluster(*key)
+                cluster = _clusters[key] = _new_cluster(*key)
     return cluster
+
+
+def _new_cluster(url: str, client: tuple[tuple[str, Any], ...]) -> Cluster:
+    try:
+        return Cluster(url, client)
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise ImproperlyConfigured(f"OPTIONS[{NAME!r}]: {error}") from error
 
 
 def _after_fork() -> None:
