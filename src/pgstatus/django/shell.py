@@ -1,18 +1,15 @@
 """``manage.py dbshell``: psql on the reported host."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.db.backends.postgresql import client
-
-if TYPE_CHECKING:
-    from pgstatus.django.base import DatabaseWrapper
 
 
 class DatabaseClient(client.DatabaseClient):
     """Adds the host and the port to the settings."""
 
-    connection: "DatabaseWrapper"
+    connection: Any  # ours; its module imports this one
 
     def runshell(self, parameters: Iterable[str]) -> None:
         host, port = self.connection.choose().address
