@@ -40,10 +40,14 @@ class Notifier:
         self.streams: list[str] = []
         self.requests: list[str] = []
         self.head = HEAD
+        self.answers: list[bytes] = []
+        """Instead of `answer`, in turn."""
         self.answer = answer(json.dumps(host("by request")).encode())
         self.keeps_open = False  # also with another head
         self.clock_error = 0.0
         self.state = b""
+        self.states: dict[str, bytes] = {}
+        """The first notification for other targets."""
         self._ids = count(1)
         self._id = ""
         self._open: list[socket.socket] = []
@@ -66,6 +70,14 @@ class Notifier:
         content = {"id": self._id, "hosts": hosts, "reason": reason}
         self.state = event("answer", content, fresh_ms, self.clock_error)
         self.send(self.state)
+
+    def hosts(self, master: str) -> bytes:
+        """A state of all hosts, which are none except the master."""
+        content = {
+            "id": "hosts-1", "ready": True, "stale": False, "master": master, "no_master": None,
+            "hosts": [],
+        }  # fmt: skip
+        return event("hosts", content, 30_000, self.clock_error)
 
     def alive(self, fresh_ms: int = 30_000) -> None:
         """The state holds for longer."""
@@ -116,14 +128,16 @@ class Notifier:
                 received = b""
                 if target.startswith("/watch"):
                     with self._lock:
-                        connection.sendall(self.head + self.state)
+                        connection.sendall(self.head + self.states.get(target, self.state))
                         self._open.append(connection)
                         self.streams.append(target)
                     if self.head != HEAD and not self.keeps_open:
                         _close(connection)
                 else:
+                    turn = len(self.requests)
                     self.requests.append(target)
-                    connection.sendall(self.answer)
+                    answers = self.answers or [self.answer]
+                    connection.sendall(answers[turn % len(answers)])
 
 
 def _close(connection: socket.socket) -> None:

@@ -27,6 +27,7 @@ class Asker:
 
     def __init__(self, asynchronous: bool, url: str, **options: Any) -> None:
         kind = AsyncPgStatusClient if asynchronous else PgStatusClient
+        self.is_asynchronous = asynchronous
         self.client: Any = kind(url, **{"watch": False, **options})
         self._loop = asyncio.new_event_loop() if asynchronous else None
 

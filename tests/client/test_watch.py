@@ -25,7 +25,7 @@ def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes a minute otherwise takes less than a second."""
     for constant in ("SILENCE", "FIRST_EVENT", "UNSUPPORTED_PAUSE", "BUSY_PAUSE", "POLL"):
-        monkeypatch.setattr(stream, constant, 0.3)
+        monkeypatch.setattr(stream, constant, 0.1)
 
 
 def wait_for(ask: Asker, expected: str, question: str = "master", **limits: Any) -> None:
@@ -119,6 +119,10 @@ def test_an_answer_is_used_while_it_is_fresh(ask: Asker, notifier: Notifier) -> 
 
 def test_pg_status_is_not_ready(ask: Asker, notifier: Notifier) -> None:
     """The previous answer may be used then, as without notifications."""
+    notifier.set(host("pg2"))
+    wait_for(ask, "pg2")
+    notifier.alive()
+    notifier.set(host("pg1"))
     wait_for(ask, "pg1")
     notifier.answer = answer(b"", "503 Service Unavailable")
     notifier.set(reason="not ready", fresh_ms=0)

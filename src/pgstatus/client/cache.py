@@ -86,7 +86,10 @@ class AnswerCache:
         with self._lock:
             if request.min_lsn is None:
                 turn = self._turn(request, None)
-                turn.entries = {None: entry}
+                previous = turn.entries.get(None)
+                # A notification may have arrived after the request was sent.
+                if previous is None or previous.at <= asked_at:
+                    turn.entries = {None: entry}
                 return
             timeline, position = parse_position(request.min_lsn)
             if not entry.is_past(position):
