@@ -59,8 +59,10 @@ test-django: | $(UV) ## the tests of Django with its latest release; DJANGO_PYTH
 	UV_PROJECT_ENVIRONMENT=.venv-django $(UV) run --frozen --all-extras --python '$(DJANGO_PYTHON)' \
 		pytest tests/django
 
-bench-client: .venv ## the overhead of the client and the sessions
+bench-client: .venv ## overhead of the client; stacks in failovers; STACKS="--scenario crash"
 	$(RUN) python -m bench.client_overhead
+	$(RUN) python -m bench.pools_overhead
+	$(RUN) python -m bench.stacks $(STACKS)
 
 unasync: .venv ## make the synchronous client and pools from the asynchronous ones
 	$(RUN) python packaging/client/generate_sync.py

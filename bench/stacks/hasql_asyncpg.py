@@ -24,12 +24,12 @@ class Hasql:
             return Read(bool(row[0]), row[1])
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self._pool.close()  # type: ignore[no-untyped-call]
 
 
 async def open_stack(place: Place) -> Hasql:
     hosts = ",".join(f"{host}:{place.port}" for host in place.hosts)
-    pool = PoolManager(
+    pool = PoolManager(  # type: ignore[no-untyped-call]
         f"postgresql://{place.user}:{place.password}@{hosts}/{place.dbname}",
         fallback_master=True,
         balancer_policy=RoundRobinBalancerPolicy,

@@ -87,8 +87,8 @@ def late(run: Run) -> None:
     run.happens()
     replica.sql("SELECT pg_wal_replay_pause()")
     time.sleep(8)
-    replica.sql("SELECT pg_wal_replay_resume()")
     run.over = time.monotonic()
+    replica.sql("SELECT pg_wal_replay_resume()")
     time.sleep(3)
 
 

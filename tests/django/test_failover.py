@@ -130,6 +130,25 @@ def test_a_switchover(clients: Clients, cluster: Cluster) -> None:
     assert clients.stale(cluster) == []
 
 
+def test_the_primary_disappears(clients: Clients, cluster: Cluster) -> None:
+    """It closes no connection, and the statements that it was sent have no answer."""
+    frozen = cluster.primary
+    clients.wait_for(20)
+    frozen.freeze()
+    try:
+        cluster.promote(cluster.replicas[0])
+        for replica in cluster.replicas_without(frozen):
+            replica.follow(cluster.primary)
+        since = clients.wait_for_writes_to(at(cluster.primary))
+        clients.wait_for(100)
+    finally:
+        frozen.crash()
+        cluster.rebuild(frozen)
+
+    assert [pair for pair in clients.pairs[since:] if pair.error] == []
+    assert clients.stale(cluster) == []
+
+
 def test_a_crash_and_promotion(clients: Clients, cluster: Cluster) -> None:
     clients.wait_for(20)
     cluster.fail_over()

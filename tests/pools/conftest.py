@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from pgstatus.demo.cluster import Cluster
+from tests.client.conftest import server
 from tests.conftest import Daemons
 from tests.pools.application import KINDS, Application
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
+
+__all__ = ["server"]
 
 ApplicationFactory = Callable[..., Application]
 TABLE = "CREATE TABLE note (value bigint PRIMARY KEY)"

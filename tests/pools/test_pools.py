@@ -9,6 +9,7 @@ import pytest
 
 from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.demo.cluster import Cluster, Server
+from tests.conftest import Daemons
 from tests.pools.application import NAME, Application
 from tests.pools.conftest import ApplicationFactory
 from tests.support.daemon import Daemon
@@ -230,6 +231,50 @@ def test_environment(
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
     with make_application(daemon.url).master() as connection:
         assert connection.address() == cluster.primary.address
+
+
+def test_pg_status_is_not_running(
+    make_application: ApplicationFactory, daemons: Daemons, cluster: Cluster
+) -> None:
+    """The known hosts are used; a read after a write uses the master."""
+    daemon = daemons.start_in_sync(cluster)
+    application = make_application(daemon.url)
+    with application.master() as connection:
+        connection.query("SELECT 1")
+    with application.replica() as connection:
+        connection.query("SELECT 1")
+    daemon.process.kill()
+    daemon.process.wait()
+    value = next(numbers)
+    with application.master() as connection:
+        assert connection.address() == cluster.primary.address
+        mark = connection.write(value)
+    with application.replica(after=mark) as connection:
+        assert connection.has(value)
+    with application.replica() as connection:
+        assert connection.address() != cluster.primary.address
+
+
+def test_rejected_login(make_application: ApplicationFactory, daemon: Daemon, kind: str) -> None:
+    """The reason is not lost behind a timeout."""
+    options = {"kwargs": {"password": "wrong"}} if "psycopg" in kind else {"password": "wrong"}
+    application = make_application(daemon.url, **options)
+    with pytest.raises(Exception) as raised, application.master(timeout=1):  # noqa: PT011
+        pass
+    reason = raised.value if kind == "asyncpg" else raised.value.__cause__
+    assert "password authentication failed" in str(reason)
+
+
+def test_no_connection_possible(
+    make_application: ApplicationFactory, daemon: Daemon, kind: str
+) -> None:
+    """The server does not use TLS."""
+    options = {"kwargs": {"sslmode": "require"}} if "psycopg" in kind else {"ssl": "require"}
+    application = make_application(daemon.url, **options)
+    with pytest.raises(Exception) as raised, application.master(timeout=0.5):  # noqa: PT011
+        pass
+    reason = raised.value if kind == "asyncpg" else raised.value.__cause__
+    assert "SSL" in str(reason)
 
 
 def test_close(make_application: ApplicationFactory, daemon: Daemon, cluster: Cluster) -> None:

@@ -14,10 +14,10 @@ import asyncpg
 
 from pgstatus.client import ChosenHost
 from pgstatus.routing.failures import cannot_connect, retires
-from pgstatus.routing.following import Address
+from pgstatus.routing.following import PATIENCE, Address
 
 # A lost host does not end a connection by itself. In seconds.
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 
 MakePool = Callable[..., Any]
 """Makes a pool with these options in addition to those of the application."""
@@ -59,7 +59,7 @@ class Host:
         return self._gone.is_set()
 
     async def acquire(self) -> Any | None:
-        """A connection, for `release`; None if the pool is not used any more."""
+        """A connection, for `release`; None: ask pg-status again, another host may be right."""
         self._users += 1
         self._unused.clear()
         try:
@@ -76,7 +76,11 @@ class Host:
         if _is_closed(connection):
             self.retire()
         try:
-            await self._pool.release(connection)
+            if not self.retired:
+                await self._pool.release(connection)
+                return
+            with suppress(Exception):
+                await self._pool.release(connection, timeout=CLOSE_SECONDS)
         finally:
             self._left()
 
@@ -104,14 +108,14 @@ class Host:
 
     async def _acquire(self) -> Any | None:
         await self._open()
-        if self.retired:
+        if self._gone.is_set():
             return None
         if self._pool.get_idle_size():
             connection = await self._pool.acquire()
         else:
             connection = await self._acquire_unless_gone()
         if connection is not None and self.retired:
-            await self._pool.release(connection)
+            self._background.start(self._pool.release(connection, timeout=CLOSE_SECONDS))
             return None
         return connection
 
@@ -130,8 +134,14 @@ class Host:
     async def _acquire_unless_gone(self) -> Any | None:
         acquiring = asyncio.ensure_future(self._pool.acquire())
         gone = asyncio.ensure_future(self._gone.wait())
+        # A new connection has a timeout of its own.
+        is_exhausted = self._pool.get_size() >= self._pool.get_max_size()
         try:
-            await asyncio.wait((acquiring, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (acquiring, gone),
+                timeout=PATIENCE if is_exhausted else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if acquiring.done():
                 return acquiring.result()
         except BaseException:

@@ -116,7 +116,6 @@ class Pool:
             connection = await host.acquire()
             if connection is not None:
                 return host, connection
-            # The host was retired meanwhile, and another one may be right now.
 
 
 class Pools:

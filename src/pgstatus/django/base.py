@@ -23,9 +23,10 @@ from pgstatus.client import ClientError
 from pgstatus.client.errors import WITHDRAWN
 from pgstatus.django import options
 from pgstatus.django.choice import Choice, MasterChoice, ReplicaChoice
-from pgstatus.django.cluster import Cluster, Host, cluster_of
+from pgstatus.django.cluster import Cluster, cluster_of
 from pgstatus.django.creation import DatabaseCreation
 from pgstatus.django.failures import Failures, loses
+from pgstatus.django.host import Host
 from pgstatus.django.shell import DatabaseClient
 from pgstatus.django.writes import Writes
 
@@ -77,8 +78,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
         """``name:port`` of the host that the open connection uses."""
         if self.connection is None or self._host is None:
             return None
-        name, port = self._host.address
-        return f"{name}:{port}"
+        return self._host.name
 
     @property
     def choice(self) -> Choice:
@@ -124,6 +124,7 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
             idle.connection.close()
         conn_params["host"], conn_params["port"] = host.address
         connection: psycopg.Connection[Any] = super().get_new_connection(conn_params)
+        self.pg_status.connections.add(connection, host)
         return connection
 
     @async_unsafe

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from pgstatus.bookmarks.bookmark import Bookmark, Notes, current_notes
 from pgstatus.client import ChosenHost
-from pgstatus.django.cluster import Cluster, Host
+from pgstatus.django.cluster import Cluster
+from pgstatus.django.host import Host
 from pgstatus.django.options import Options
 from pgstatus.routing.following import MASTER, Question
 from pgstatus.routing.reads import choose

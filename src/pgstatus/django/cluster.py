@@ -7,12 +7,14 @@ nothing between them.
 import os
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from pgstatus.client import ChosenHost, PgStatusClient, UnreachableError
 from pgstatus.client.errors import NO_ANSWER
+from pgstatus.django.host import Host
+from pgstatus.django.interruption import OpenConnections
 from pgstatus.django.options import NAME, Options
 from pgstatus.routing.following import Address, Following, Question
 
@@ -20,17 +22,6 @@ from pgstatus.routing.following import Address, Following, Question
 AVOID_SECONDS = 1.0
 # While pg-status does not respond, one thread at a time asks it for a position, at this interval.
 RETRY_SECONDS = 2.0
-
-
-class Host(NamedTuple):
-    """A host as it was chosen. It differs from a later choice if its connections must be closed.
-
-    generation: how many times the connections to this address had been lost.
-    """
-
-    address: Address
-    is_master: bool
-    generation: int
 
 
 class Cluster:
@@ -42,6 +33,8 @@ class Cluster:
         self._losses: dict[Address, tuple[int, float]] = {}
         self._following = Following(self.client, self._lose)
         self._following.start()
+        self.connections = OpenConnections()
+        self.client.on_change(self.connections.interrupt_gone, "hosts")
 
     def follow(self, question: Question) -> None:
         """Lose the hosts that leave the answers to this question."""

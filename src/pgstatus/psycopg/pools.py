@@ -6,7 +6,9 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Generic, cast
 
+import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool.abc import ConninfoParam, KwargsParam
 
 from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.client import PgStatusClient
@@ -14,11 +16,8 @@ from pgstatus.client.request import Fallback
 from pgstatus.psycopg.compat import Self
 from pgstatus.psycopg.connection import Connection
 from pgstatus.psycopg.hosts import C, Hosts
-from pgstatus.routing.following import MASTER, Following, Question
+from pgstatus.routing.following import MASTER, PATIENCE, Following, Question
 from pgstatus.routing.reads import choose
-
-# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
-PATIENCE = 5.0
 
 
 class Pool(Generic[C]):
@@ -63,6 +62,7 @@ class Pool(Generic[C]):
     ) -> C:
         self._following.add(self._question)
         until = time.monotonic() + timeout
+        failure: psycopg.Error | None = None
         while True:
             host = self._hosts.of(choose(self._client, self._question, after, wait_ms))
             left = until - time.monotonic()
@@ -70,11 +70,13 @@ class Pool(Generic[C]):
                 host.open()
                 connection = stack.enter_context(host.pool.connection(min(left, PATIENCE)))
             except PoolClosed:
+                failure = host.failure or failure
                 continue  # the host was retired, and another one may be right now
             except PoolTimeout:
+                failure = host.failure or failure
                 if left <= PATIENCE:
                     message = f"no connection to {host.name} within {timeout:g} s"
-                    raise PoolTimeout(message) from host.failure
+                    raise PoolTimeout(message) from failure
                 if host.failure is not None:
                     # psycopg_pool waits longer after each failure, but the host may be back.
                     host.retire()
@@ -100,9 +102,9 @@ class Pools(Generic[C]):
     def __init__(
         self,
         client: PgStatusClient,
-        conninfo: Any = "",
+        conninfo: ConninfoParam = "",
         *,
-        kwargs: Any = None,
+        kwargs: KwargsParam | None = None,
         connection_class: type[C] | None = None,
         min_size: int = 0,
         max_size: int = 10,

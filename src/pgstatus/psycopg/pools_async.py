@@ -9,7 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, cast
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool.abc import AsyncConninfoParam, AsyncKwargsParam
 
 from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.client import AsyncPgStatusClient
@@ -17,11 +19,8 @@ from pgstatus.client.request import Fallback
 from pgstatus.psycopg.compat import Self
 from pgstatus.psycopg.connection_async import AsyncConnection
 from pgstatus.psycopg.hosts_async import AsyncHosts, C
-from pgstatus.routing.following import MASTER, Following, Question
+from pgstatus.routing.following import MASTER, PATIENCE, Following, Question
 from pgstatus.routing.reads_async import choose
-
-# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
-PATIENCE = 5.0
 
 
 class AsyncPool(Generic[C]):
@@ -66,6 +65,7 @@ class AsyncPool(Generic[C]):
     ) -> C:
         self._following.add(self._question)
         until = time.monotonic() + timeout
+        failure: psycopg.Error | None = None
         while True:
             host = self._hosts.of(await choose(self._client, self._question, after, wait_ms))
             left = until - time.monotonic()
@@ -75,11 +75,13 @@ class AsyncPool(Generic[C]):
                     host.pool.connection(min(left, PATIENCE))
                 )
             except PoolClosed:
+                failure = host.failure or failure
                 continue  # the host was retired, and another one may be right now
             except PoolTimeout:
+                failure = host.failure or failure
                 if left <= PATIENCE:
                     message = f"no connection to {host.name} within {timeout:g} s"
-                    raise PoolTimeout(message) from host.failure
+                    raise PoolTimeout(message) from failure
                 if host.failure is not None:
                     # psycopg_pool waits longer after each failure, but the host may be back.
                     host.retire()
@@ -105,9 +107,9 @@ class AsyncPools(Generic[C]):
     def __init__(
         self,
         client: AsyncPgStatusClient,
-        conninfo: Any = "",
+        conninfo: AsyncConninfoParam = "",
         *,
-        kwargs: Any = None,
+        kwargs: AsyncKwargsParam | None = None,
         connection_class: type[C] | None = None,
         min_size: int = 0,
         max_size: int = 10,

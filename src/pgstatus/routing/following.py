@@ -11,6 +11,10 @@ Address = tuple[str, int]
 """Host and port."""
 
 
+# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
+PATIENCE = 5.0
+
+
 class Question(NamedTuple):
     """A question of pg-status with its limits."""
 
