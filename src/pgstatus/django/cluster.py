@@ -7,11 +7,12 @@ nothing between them.
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from pgstatus.client import ChosenHost, PgStatusClient, UnreachableError
+from pgstatus.client import ChosenHost, ClientError, PgStatusClient, UnreachableError
 from pgstatus.client.errors import NO_ANSWER
 from pgstatus.django.host import Host
 from pgstatus.django.interruption import OpenConnections
@@ -31,10 +32,10 @@ class Cluster:
         self.client = _Client(url, **dict(client))
         self._lock = threading.Lock()
         self._losses: dict[Address, tuple[int, float]] = {}
-        self._following = Following(self.client, self._lose)
-        self._following.start()
         self.connections = OpenConnections()
-        self.client.on_change(self.connections.interrupt_gone, "hosts")
+        self._following = Following(self.client, self._leave)
+        self._following.start()
+        self.client.on_change(self.connections.leave_dead_replicas, "hosts")
 
     def follow(self, question: Question) -> None:
         """Lose the hosts that leave the answers to this question."""
@@ -60,11 +61,20 @@ class Cluster:
         losses, at = self._losses.get((chosen.host, chosen.port), (0, 0.0))
         return losses > 0 and time.monotonic() - at < AVOID_SECONDS
 
-    def _lose(self, address: Address, known: int | None = None) -> None:
-        """``known``: nothing happens if the address was lost again since this generation."""
+    def _leave(self, address: Address) -> None:
+        """pg-status does not name this host any more, or not as the master."""
+        generation = self._losses.get(address, (0, 0.0))[0]
+        self._lose(address, generation)
+        with suppress(ClientError):
+            master = self.client.master()
+            if (master.host, master.port) != address:
+                self.connections.leave_master(Host(address, True, generation))
+
+    def _lose(self, address: Address, known: int) -> None:
+        """Nothing happens if the address was lost again since the generation ``known``."""
         with self._lock:
             generation, _ = self._losses.get(address, (0, 0.0))
-            if known is None or generation == known:
+            if generation == known:
                 self._losses[address] = generation + 1, time.monotonic()
 
 

@@ -9,6 +9,7 @@ statement fails as with any lost connection.
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,20 +20,6 @@ from pgstatus.client import Hosts
 from pgstatus.django.host import Host
 
 Connection = psycopg.Connection[Any]
-
-
-def is_gone(host: Host, state: Hosts) -> bool:
-    """Whether a statement that was sent to ``host`` must not wait for its answer any more.
-
-    A master that is dead is waited for until there is another one. A replica that is only late
-    finishes its queries.
-    """
-    alive = {(each.host, each.port) for each in state.hosts if each.alive}
-    if not state.ready or state.stale or not alive:
-        return False  # pg-status may be the one that has no network
-    if host.is_master:
-        return state.master is not None and state.master != host.name
-    return host.address not in alive
 
 
 class OpenConnections:
@@ -46,10 +33,26 @@ class OpenConnections:
         with self._lock:
             self._hosts[connection] = host
 
-    def interrupt_gone(self, state: Hosts) -> None:
-        """Called whenever the state of the hosts has changed, by a thread of the client."""
+    def leave_master(self, left: Host) -> None:
+        """There is another master: what was sent to this one is not waited for."""
+        self._interrupt(
+            lambda host: (
+                host.is_master
+                and host.address == left.address
+                and host.generation <= left.generation
+            )
+        )
+
+    def leave_dead_replicas(self, state: Hosts) -> None:
+        """A replica that is only late finishes its queries."""
+        alive = {(each.host, each.port) for each in state.hosts if each.alive}
+        # Without a living host, pg-status may be the one that has no network.
+        if state.ready and not state.stale and alive:
+            self._interrupt(lambda host: not host.is_master and host.address not in alive)
+
+    def _interrupt(self, is_gone: Callable[[Host], bool]) -> None:
         with self._lock:
-            gone = [each for each, host in self._hosts.items() if is_gone(host, state)]
+            gone = [each for each, host in self._hosts.items() if is_gone(host)]
         for connection in gone:
             with suppress(OSError, psycopg.Error):
                 _shut_down(connection)
