@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import psycopg
 import pytest
+from fastapi import FastAPI
 
 from pgstatus.client import NoHostError
 from pgstatus.demo.cluster import PASSWORD, Cluster
@@ -37,6 +39,15 @@ def blocks(page: str, url: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+async def use(app: FastAPI, lifespan: Any) -> None:
+    """One user, who reads each note that was written."""
+    transport = httpx.ASGITransport(app)
+    async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://app") as user:
+        for number in range(5):
+            assert (await user.post("/notes", params={"body": f"note {number}"})).is_success
+            assert f"note {number}" in (await user.get("/notes")).json()
+
+
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("page", ["psycopg.md", "asyncpg.md"])
 def test_examples(
@@ -46,10 +57,14 @@ def test_examples(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    *examples, retry = blocks(page, daemon.url)
+    *examples, web, retry = blocks(page, daemon.url)
     for example in examples:
         exec(compile(example, page, "exec"), {})
         assert "written" in capsys.readouterr().out
+    monkeypatch.setenv("SESSION_SECRET", "secret")
+    service: dict[str, Any] = {}
+    exec(compile(web, page, "exec", dont_inherit=True), service)
+    asyncio.run(use(service["app"], service["lifespan"]))
     names: dict[str, Any] = {"asyncio": asyncio}
     exec(compile(retry, page, "exec"), names)
     errors = iter(

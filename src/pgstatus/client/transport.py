@@ -191,9 +191,21 @@ class EventSource:
 def _readable(connection: socket.socket) -> Callable[[], bool]:
     if not hasattr(select, "poll"):
         return lambda: False  # Windows
+    poll = _poll(connection)
+
+    def is_readable() -> bool:
+        try:
+            return bool(poll.poll(0))
+        except RuntimeError:  # another thread uses the same object at this moment
+            return bool(_poll(connection).poll(0))
+
+    return is_readable
+
+
+def _poll(connection: socket.socket) -> "select.poll":
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return poll
 
 
 def _extensions(endpoint: Endpoint) -> dict[str, object]:

@@ -47,9 +47,9 @@ class Background:
     def start(self, work: Callable[[], None]) -> None:
         # A daemon thread: it does not delay the end of the program.
         thread = threading.Thread(target=self._run, args=(work,), name="pg-status", daemon=True)
-        with self._lock:
+        with self._lock:  # `wait` finds no thread that is not started yet
+            thread.start()
             self._running.add(thread)
-        thread.start()
 
     def wait(self) -> None:
         """Wait until all work that was started has ended."""
