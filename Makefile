@@ -59,7 +59,7 @@ test-django: | $(UV) ## the tests of Django with its latest release; DJANGO_PYTH
 	UV_PROJECT_ENVIRONMENT=.venv-django $(UV) run --frozen --all-extras --python '$(DJANGO_PYTHON)' \
 		pytest tests/django
 
-bench-client: .venv ## overhead of the client; stacks in failovers; STACKS="--scenario crash"
+bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
 	$(RUN) python -m bench.pools_overhead
 	$(RUN) python -m bench.stacks $(STACKS)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pgstatus.client import PgStatusClient
+from pgstatus.demo.cluster import Cluster
 from pgstatus.psycopg import Pools
 from tests.pools.application import CONNINFO
 from tests.support.daemon import Daemon
@@ -23,7 +24,7 @@ def frequent_switches() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("frequent_switches")
-def test_threads_ask_and_take_connections(daemon: Daemon) -> None:
+def test_threads_ask_and_take_connections(daemon: Daemon, cluster: Cluster) -> None:
     with PgStatusClient(daemon.url) as client, Pools(client, CONNINFO, max_size=4) as pools:
 
         def use(_: int) -> int:
@@ -36,3 +37,7 @@ def test_threads_ask_and_take_connections(daemon: Daemon) -> None:
 
         with ThreadPoolExecutor(THREADS) as threads:
             assert sum(threads.map(use, range(THREADS))) == THREADS
+        stats = pools.get_stats()
+        assert set(stats) == {f"{each.address}:{each.port}" for each in cluster.replicas}
+        assert sum(each["requests_num"] for each in stats.values()) >= 10 * THREADS
+        assert all(each["pool_size"] <= 4 for each in stats.values())

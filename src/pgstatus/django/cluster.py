@@ -12,8 +12,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from pgstatus.client import ChosenHost, ClientError, PgStatusClient, UnreachableError
-from pgstatus.client.errors import NO_ANSWER
+from pgstatus.client import ChosenHost, ClientError, PgStatusClient
 from pgstatus.django.host import Host
 from pgstatus.django.interruption import OpenConnections
 from pgstatus.django.options import NAME, Options
@@ -21,15 +20,13 @@ from pgstatus.routing.following import Address, Following, Question
 
 # How long another host is preferred to one that could not be used, in seconds.
 AVOID_SECONDS = 1.0
-# While pg-status does not respond, one thread at a time asks it for a position, at this interval.
-RETRY_SECONDS = 2.0
 
 
 class Cluster:
     """The databases that one pg-status monitors. All methods may be called by any thread."""
 
     def __init__(self, url: str, client: tuple[tuple[str, Any], ...]) -> None:
-        self.client = _Client(url, **dict(client))
+        self.client = PgStatusClient(url, **dict(client))
         self._lock = threading.Lock()
         self._losses: dict[Address, tuple[int, float]] = {}
         self.connections = OpenConnections()
@@ -76,31 +73,6 @@ class Cluster:
             generation, _ = self._losses.get(address, (0, 0.0))
             if generation == known:
                 self._losses[address] = generation + 1, time.monotonic()
-
-
-class _Client(PgStatusClient):
-    """Does not let the requests of an application wait for a frozen pg-status one after another.
-
-    Other questions have a previous answer then; a position is known to pg-status only.
-    """
-
-    _retry_position_at = 0.0
-
-    def replica(self, **question: Any) -> ChosenHost:
-        if question.get("min_lsn") is None:
-            return super().replica(**question)
-        now = time.monotonic()
-        if 0 < now < self._retry_position_at:
-            raise UnreachableError("pg-status does not respond")
-        if self._retry_position_at:
-            self._retry_position_at = now + RETRY_SECONDS  # of the threads, only this one waits
-        try:
-            chosen = super().replica(**question)
-        except NO_ANSWER:
-            self._retry_position_at = time.monotonic() + RETRY_SECONDS
-            raise
-        self._retry_position_at = 0.0
-        return chosen
 
 
 _clusters: dict[tuple[object, ...], Cluster] = {}

@@ -106,6 +106,12 @@ class Hosts(Generic[C]):
         host.is_master = chosen.role == "master"
         return host
 
+    def get_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of each pool."""
+        with self._lock:
+            hosts = tuple(self._hosts.values())
+        return {host.name: host.pool.get_stats() for host in hosts}
+
     def retire(self, address: Address) -> None:
         """Remove a pool: idle connections are closed now, those in use when they are returned."""
         host = self._hosts.get(address)

@@ -160,6 +160,10 @@ class Pools(Generic[C]):
         self._following.stop()
         self._hosts.close()
 
+    def get_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of psycopg_pool for each host in use, by ``host:port``."""
+        return self._hosts.get_stats()
+
     def __enter__(self) -> Self:
         self.open()
         return self

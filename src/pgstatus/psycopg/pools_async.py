@@ -165,6 +165,10 @@ class AsyncPools(Generic[C]):
         self._following.stop()
         await self._hosts.close()
 
+    def get_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of psycopg_pool for each host in use, by ``host:port``."""
+        return self._hosts.get_stats()
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self
