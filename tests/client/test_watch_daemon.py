@@ -97,7 +97,7 @@ def test_pg_status_is_frozen(
     cluster: Cluster, make_daemon: DaemonFactory, make_asker: AskerFactory
 ) -> None:
     """Answers from memory while they are fresh, then the last one as without notifications."""
-    daemon = make_daemon(cluster, sleep_ms=100, max_staleness_ms=1000)
+    daemon = make_daemon(cluster, sleep_ms=100, query_timeout_ms=500, max_staleness_ms=1000)
     ask = make_asker(daemon.url, watch=True)
     assert_from_memory(ask, daemon, "master", {cluster.primary.address})
     with frozen(daemon):

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -66,46 +68,60 @@ def test_a_program_ends_without_closing_the_client(notifier: Notifier, program: 
 
 
 FORK = """
-client = PgStatusClient(url, max_age=0, stale_if_error=0)
-client.on_change(lambda answer: print(os.getpid(), answer.hosts[0].host, flush=True))
+client = PgStatusClient(url, max_age=0, stale_if_error=0, deadline=10)
+seen = []
+
+def show(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def changed(answer):
+    show(os.getpid(), answer.hosts[0].host)
+    seen.append(answer.hosts[0].host)
 
 def wait_for(name):
-    while client.master().host != name:
+    while name not in seen:
+        client.master()
         time.sleep(0.01)
 
+client.on_change(changed)
 wait_for("pg1")
 if child := os.fork():
-    print("parent", os.getpid(), child, flush=True)
+    show("parent", os.getpid(), child)
     wait_for("pg2")
     os.waitpid(child, 0)
+    wait_for("pg3")
 else:
     wait_for("pg2")
     client.close()
-    print("closed", flush=True)
-wait_for("pg3")
+    show("closed")
+    while client.master().host != "pg3":
+        time.sleep(0.01)
 client.close()
 """
 
 
-def test_a_forked_child_has_its_own_stream(notifier: Notifier) -> None:
+def test_a_forked_child_has_its_own_stream(notifier: Notifier, tmp_path: Path) -> None:
     """As with gunicorn's preload_app. Callbacks continue in both processes."""
-    with subprocess.Popen(
-        command(FORK, notifier), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        notifier.wait_for_streams(2)
+    output = tmp_path / "output"
+
+    def lines() -> list[str]:
+        return output.read_text().splitlines()
+
+    with (
+        output.open("w") as file,
+        subprocess.Popen(command(FORK, notifier), stdout=file, stderr=subprocess.STDOUT) as process,
+        ExitStack() as undo,
+    ):
+        undo.callback(process.kill)
+        wait_until(lambda: f"two streams: {lines()}", lambda: len(notifier.streams) == 2)
         notifier.set(host("pg2"))
-        output = []
-        while "closed" not in output:
-            output.append(process.stdout.readline().strip())
-            assert output[-1], output
+        wait_until(lambda: f"the child has closed: {lines()}", lambda: "closed" in lines())
         notifier.set(host("pg3"))
-        output += process.stdout.read().splitlines()
         assert process.wait(20) == 0
-    (pids,) = [line.split()[1:] for line in output if line.startswith("parent")]
+    (pids,) = [line.split()[1:] for line in lines() if line.startswith("parent")]
     parent, child = pids
-    assert {f"{parent} pg1", f"{parent} pg2", f"{parent} pg3", f"{child} pg2"} < {*output}
-    assert f"{child} pg3" not in output  # it has closed the client
+    assert {f"{parent} pg1", f"{parent} pg2", f"{parent} pg3", f"{child} pg2"} < {*lines()}
+    assert f"{child} pg3" not in lines()  # it has closed the client
 
 
 ASK_THREADS = """

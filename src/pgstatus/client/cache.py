@@ -62,6 +62,10 @@ class AnswerCache:
         self._turns: dict[_Key, _Turn] = {}
         self._lock = threading.Lock()
 
+    def forked(self) -> None:
+        """This is a forked child: another thread of the parent may hold the lock."""
+        self._lock = threading.Lock()
+
     def fresh(self, request: Request, now: float) -> Any | None:
         """An answer that may be used without a request."""
         with self._lock:

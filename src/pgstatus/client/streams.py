@@ -63,6 +63,7 @@ class Streams:
     def forked(self) -> None:
         """This is a forked child: the threads do not exist, and another may hold the lock."""
         self._lock = threading.Lock()
+        self._cache.forked()
         self._is_forked = True
         for stream in self._streams.values():
             stream.forked()

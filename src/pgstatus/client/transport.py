@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpcore2
@@ -136,7 +136,6 @@ class EventSource:
         self._response = response
         self._backend = backend
         self._socket: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
-        self._poll = _readable(self._socket)
 
     @classmethod
     @contextmanager
@@ -175,7 +174,14 @@ class EventSource:
 
     def has_unread(self) -> bool:
         """Whether something has arrived, or the connection has ended. Safe in any thread."""
-        return self._poll()
+        if not hasattr(select, "poll"):
+            return False  # Windows
+        poll = select.poll()  # each thread needs its own
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:
+            return True  # closed in the meantime
+        return bool(poll.poll(0))
 
     def interrupt(self) -> None:
         """End the response. Safe in any thread."""
@@ -186,26 +192,6 @@ class EventSource:
     def abandon(self) -> None:
         """Close the socket without an effect on the process that this one was forked from."""
         self._socket.close()
-
-
-def _readable(connection: socket.socket) -> Callable[[], bool]:
-    if not hasattr(select, "poll"):
-        return lambda: False  # Windows
-    poll = _poll(connection)
-
-    def is_readable() -> bool:
-        try:
-            return bool(poll.poll(0))
-        except RuntimeError:  # another thread uses the same object at this moment
-            return bool(_poll(connection).poll(0))
-
-    return is_readable
-
-
-def _poll(connection: socket.socket) -> "select.poll":
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return poll
 
 
 def _extensions(endpoint: Endpoint) -> dict[str, object]:
