@@ -6,6 +6,7 @@ workers = 2
 threads = 4
 worker_class = "gthread"
 preload_app = True
+keepalive = 75  # a slow client keeps its connection
 control_socket_disable = True
 
 

@@ -94,11 +94,15 @@ class Clients(Running):
         return [pair for pair in missing if pair.body in bodies]
 
     def _run(self, number: int) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as client:
+        with httpx.Client(base_url=self._url, timeout=30) as client:
             serial = 0
             while not self._stopping.is_set():
                 serial += 1
-                pair = self._pair(client, f"client{number} {serial}")
+                body = f"client{number} {serial}"
+                try:
+                    pair = self._pair(client, body)
+                except httpx.TransportError as error:
+                    pair = Pair(body, None, error=repr(error))
                 self.pairs.append(pair)
                 if pair.error is not None:
                     time.sleep(0.01)  # a client does not repeat failed requests without a pause
