@@ -271,7 +271,12 @@ def test_a_limited_number_of_questions_is_watched(
     assert len(notifier.streams) == 2
     # A stream ends if its question is not asked any more: another one has room.
     monkeypatch.setattr(stream, "IDLE", 0.0)
-    wait_until("the streams end", lambda: notifier.alive() or not reading_threads())
+
+    def have_ended() -> bool:
+        notifier.alive()
+        return not reading_threads()
+
+    wait_until("the streams end", have_ended)
     monkeypatch.setattr(stream, "IDLE", 60.0)
     wait_for(ask, "pg1", "replica", lag_ms=20)
     assert notifier.streams[2:] == ["/watch/replica?lag_ms=20"]

@@ -1,6 +1,7 @@
 """Sessions on a real cluster: the host that pg-status names, one pool per host, a failover."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -197,6 +198,42 @@ async def test_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory
         for driver in ("asyncpg", "psycopg")
         for body in ("after", "before", "later")
     ]
+
+
+async def test_a_failover_without_a_request(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    """The pool of the former master goes, and the next session uses the new one."""
+    cluster = make_cluster(replicas=1)
+    daemon = make_daemon(cluster, sleep_ms=100)
+    service = Service(daemon, "asyncpg", max_age=0.0)
+    first = cluster.primary.address
+
+    async def next_session() -> str:
+        async with new_non_ctx_session(service.master) as session:
+            return (await where(session))[0]
+
+    async def requests() -> list[str]:
+        metrics = await asyncio.to_thread(daemon.text, "/metrics")
+        return re.findall(r'http_requests_total.*"/(?:master|hosts)".*', metrics)
+
+    async with asyncio.timeout(15):
+        before: list[str] = []
+        while before != await requests():  # the notifications have begun
+            before = await requests()
+            assert await next_session() == first
+        masters: list[str] = []
+        service.cluster.client.on_change(
+            lambda answer: masters.extend(h.host for h in answer.hosts)
+        )
+        await asyncio.to_thread(cluster.fail_over)
+        second = cluster.primary.address
+        await until(lambda: masters[-1:] == [second])
+        assert first not in [host for host, _ in service.cluster.pools.addresses()]
+        before = await requests()
+        assert await next_session() == second
+        assert await requests() == before
+    await service.cluster.close()
 
 
 async def test_a_host_that_leaves_loses_its_pool(

@@ -47,8 +47,9 @@ UNSUPPORTED_PAUSE = 60.0
 """If pg-status, or a proxy before it, does not support notifications."""
 POLL = 1.0
 """Without notifications, questions with callbacks are asked at this interval."""
-STOPPED = 0.05
-"""A process that was stopped for longer may have an unread notification."""
+UNREAD = 0.05
+"""How often it is checked whether there is an unread notification: the process may have been
+stopped, or a callback may take long."""
 
 
 class _UnsupportedError(Exception):
@@ -87,11 +88,11 @@ class Stream:
     def next(self, now: float) -> ChosenHost | None:
         """A host that answers the question, without a request; None: a request is necessary."""
         self._used_at = now
-        if now - self._checked_at > STOPPED:
+        if now - self._checked_at > UNREAD:
             source = self._source
             if source is None or source.has_unread():
                 return None
-        self._checked_at = now
+            self._checked_at = now
         return self._memory.next(now)
 
     def run(self) -> None:

@@ -249,6 +249,7 @@ class PgStatusClient:
         if self._answers_from_memory and request.min_lsn is None and request.wait_ms is None:
             chosen = self._watching.next(request)
             if chosen is not None:
+                self._responds = True
                 return chosen
             self._watching.follow(request)
         return self._ask(request, read_chosen)
