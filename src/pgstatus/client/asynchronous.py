@@ -78,6 +78,7 @@ class AsyncPgStatusClient:
         self._answers_from_memory = watch
         self._turn = count()
         self._responds = True
+        self._is_silent = False
         self._retry_at = 0.0
 
     async def master(self) -> ChosenHost:
@@ -269,6 +270,10 @@ class AsyncPgStatusClient:
             previous: T | None = self._cache.usable(request, time.monotonic())
             if previous is not None:  # it was not withdrawn in the meantime
                 return previous
+        if request.min_lsn is not None and self._is_silent and not self._responds:
+            # The caller can use the master instead, and would wait for each new position.
+            self._refresh(request, read)
+            raise DeadlineError("pg-status has not responded; it is asked again in the background")
         return await self._share(request, read, self._deadline + (request.wait_ms or 0) / 1000)
 
     async def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
@@ -296,6 +301,8 @@ class AsyncPgStatusClient:
         except NO_ANSWER as error:
             # A caller with little patience does not know yet whether pg-status responds.
             is_early = isinstance(error, DeadlineError) and seconds < self._deadline
+            if not is_early:
+                self._is_silent = isinstance(error, DeadlineError)
             self._responds = False
             self._retry_at = 0.0 if is_early else time.monotonic() + RETRY_SECONDS
             raise
