@@ -111,7 +111,7 @@ def test_pg_status_fails(
     assert clients.stale(cluster) == []
 
 
-def test_a_switchover(clients: Clients, cluster: Cluster) -> None:
+def test_a_switchover(clients: Clients, cluster: Cluster, daemon: Daemon) -> None:
     """The old primary continues as a standby."""
     old, heir = cluster.primary, cluster.replicas[0]
     clients.wait_for(20)
@@ -125,7 +125,11 @@ def test_a_switchover(clients: Clients, cluster: Cluster) -> None:
 
     since = clients.wait_for_writes_to(at(heir))
     clients.wait_for(200)
-    wait_until("the old primary serves reads", lambda: clients.readers(since)[at(old)])
+    wait_until(
+        lambda: f"the old primary serves reads: {clients.readers(since)} {daemon.json('/hosts')}",
+        lambda: clients.readers(since)[at(old)],
+        60,
+    )
 
     assert [pair for pair in clients.pairs[since:] if pair.error] == []
     assert clients.stale(cluster) == []
