@@ -44,8 +44,8 @@ class Streams:
             found = self._streams.get(request)
             if found is None and self._has_room():
                 found = self._new(request)
-        if found is not None:
-            found.run()
+            if found is not None:
+                found.run()
 
     def listen(self, request: Request, listener: Listener) -> Callable[[], None]:
         """Call it with each state of the question; the result ends that."""
