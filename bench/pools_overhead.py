@@ -16,12 +16,12 @@ from typing import Any
 import asyncpg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
-from tabulate import tabulate
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
 
 import pgstatus.asyncpg
 import pgstatus.psycopg
+from bench.table import markdown
 from pgstatus.client import AsyncPgStatusClient
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
@@ -81,7 +81,7 @@ def main() -> None:
         port = free_port([address], 8000)
         daemon = Daemon(directory / "log", variables, address=address, port=port)
         lines = asyncio.run(measure(cluster, undo.enter_context(daemon).url))
-    sys.stdout.write(tabulate(lines, headers=["pool", "query", "CPU time"]) + "\n")
+    sys.stdout.write(markdown(["pool", "query", "CPU time"], lines))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,12 @@ and two replicas and one pg-status. Each scenario has a new cluster.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
-from tabulate import tabulate
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
@@ -23,6 +19,8 @@ from bench.stacks.load import Operation, Task
 from bench.stacks.report import HEADER, row
 from bench.stacks.scenarios import SCENARIOS, Observer, Run
 from bench.stacks.stack import TABLE, Place, names
+from bench.stacks.worker import Worker
+from bench.table import markdown
 from pgstatus.demo.cluster import PASSWORD
 from pgstatus.demo.network import Network, free_port
 
@@ -32,40 +30,6 @@ LAG_MS = 500
 NOTICED_SECONDS = 2.0
 # The space of values of each stack.
 VALUES = 1_000_000_000
-
-
-class Worker:
-    """The process of a stack."""
-
-    def __init__(self, task: Task) -> None:
-        self.stack = task.stack
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.stacks.load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._write(json.dumps(asdict(task)))
-
-    def wait_until_ready(self) -> None:
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            raise SystemExit(f"{self.stack} does not start")
-
-    def stop(self) -> None:
-        self._write("stop")
-
-    def operations(self) -> list[Operation]:
-        """What it has done, at its end."""
-        assert self._process.stdout is not None
-        operations = json.loads(self._process.stdout.read())
-        self._process.wait()
-        return [Operation(*each) for each in operations]
-
-    def _write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
 
 
 def write_messages(results: dict[str, list[Operation]], reported: float) -> None:
@@ -152,7 +116,7 @@ def main() -> None:
     table = []
     for scenario in options.scenario or SCENARIOS:
         table += play(scenario, options)
-        sys.stdout.write(tabulate(table, headers=HEADER, disable_numparse=True) + "\n\n")
+        sys.stdout.write(markdown(HEADER, table) + "\n")
         sys.stdout.flush()
 
 

@@ -105,8 +105,8 @@ async def work(task: Task) -> None:
     load = Load(task, await opened if inspect.isawaitable(opened) else opened)
 
     def wait_for_the_end() -> None:
-        sys.stdin.readline()
-        load.stopping.set()
+        if sys.stdin.readline() or not task.pairs:
+            load.stopping.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     sys.stdout.write("ready\n")

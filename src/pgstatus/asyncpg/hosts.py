@@ -6,13 +6,15 @@ its own, as in `pgstatus.sqlalchemy`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
 
 from pgstatus.client import ChosenHost
+from pgstatus.routing.background import AsyncBackground
 from pgstatus.routing.failures import cannot_connect, retires
 from pgstatus.routing.following import PATIENCE, Address
 
@@ -35,7 +37,7 @@ class Host:
         make_pool: MakePool,
         connect: Callable[..., Any],
         remove: Callable[["Host"], None],
-        background: "Background",
+        background: AsyncBackground,
     ) -> None:
         self.address = address
         self.is_master = False
@@ -115,7 +117,7 @@ class Host:
         else:
             connection = await self._acquire_unless_gone()
         if connection is not None and self.retired:
-            self._background.start(self._pool.release(connection, timeout=CLOSE_SECONDS))
+            self._release_later(connection)
             return None
         return connection
 
@@ -155,7 +157,11 @@ class Host:
 
     def _release_unclaimed(self, acquiring: "asyncio.Future[Any]") -> None:
         if not acquiring.cancelled() and acquiring.exception() is None:
-            self._background.start(self._pool.release(acquiring.result()))
+            self._release_later(acquiring.result())
+
+    def _release_later(self, connection: Any) -> None:
+        release = partial(self._pool.release, connection, timeout=CLOSE_SECONDS)
+        self._background.start(release)
 
     async def _connect(self, *args: Any, **options: Any) -> Any:
         try:
@@ -196,7 +202,7 @@ class Hosts:
         self._make_pool = make_pool
         self._connect = connect
         self._hosts: dict[Address, Host] = {}
-        self._background = Background()
+        self._background = AsyncBackground()
 
     def of(self, chosen: ChosenHost) -> Host:
         """The kept pool of this host. InterfaceError: the pools are not open."""
@@ -227,22 +233,4 @@ class Hosts:
         if self._hosts.get(host.address) is host:
             del self._hosts[host.address]
             # In the background: a lost host responds slowly, or not at all.
-            self._background.start(host.close())
-
-
-class Background:
-    """Tasks that the caller does not wait for."""
-
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        # The event loop holds only weak references to tasks.
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def wait(self) -> None:
-        """Wait until all work that was started has ended."""
-        if self._running:
-            await asyncio.wait(tuple(self._running))
+            self._background.start(host.close)

@@ -1,7 +1,7 @@
 """Notes what a request writes, however the application has written it.
 
 A transaction is asked for its transaction ID together with its commit, in one round trip. Outside
-of a transaction each statement commits itself, and the server does not tell afterwards whether it
+of a transaction each statement commits itself, and the server does not report whether it
 has written: each cursor on the master counts as a write, except those of the ORM's queries. The
 position that covers all of them is requested once, at the end of the request.
 """

@@ -2,10 +2,7 @@
 
 import asyncio
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 # A dependency of psycopg where it is needed.
 if sys.version_info >= (3, 13):
@@ -13,54 +10,7 @@ if sys.version_info >= (3, 13):
 else:
     from typing_extensions import Self, TypeVar
 
-__all__ = ["AsyncBackground", "Background", "Self", "TypeVar", "asleep", "sleep"]
+__all__ = ["Self", "TypeVar", "asleep", "sleep"]
 
 asleep = asyncio.sleep
 sleep = time.sleep
-
-
-class AsyncBackground:
-    """Work that the caller does not wait for, in tasks."""
-
-    def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        # The event loop holds only weak references to tasks.
-        task = asyncio.get_running_loop().create_task(work())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def wait(self) -> None:
-        """Wait until all work that was started has ended."""
-        if self._running:
-            await asyncio.wait(tuple(self._running))
-
-
-class Background:
-    """Work that the caller does not wait for, in threads."""
-
-    def __init__(self) -> None:
-        self._running: set[threading.Thread] = set()
-        self._lock = threading.Lock()
-
-    def start(self, work: Callable[[], None]) -> None:
-        # A daemon thread: it does not delay the end of the program.
-        thread = threading.Thread(target=self._run, args=(work,), name="pg-status", daemon=True)
-        with self._lock:  # `wait` finds no thread that is not started yet
-            thread.start()
-            self._running.add(thread)
-
-    def wait(self) -> None:
-        """Wait until all work that was started has ended."""
-        with self._lock:
-            running = tuple(self._running)
-        for thread in running:
-            thread.join()
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        finally:
-            with self._lock:
-                self._running.discard(threading.current_thread())

@@ -8,8 +8,9 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from pgstatus.client import ChosenHost
-from pgstatus.psycopg.compat import Background, TypeVar, sleep
+from pgstatus.psycopg.compat import TypeVar, sleep
 from pgstatus.psycopg.connection import Connection
+from pgstatus.routing.background import Background
 from pgstatus.routing.failures import cannot_connect, retires
 from pgstatus.routing.following import Address
 

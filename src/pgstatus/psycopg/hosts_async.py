@@ -15,8 +15,9 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from pgstatus.client import ChosenHost
-from pgstatus.psycopg.compat import AsyncBackground, TypeVar, asleep
+from pgstatus.psycopg.compat import TypeVar, asleep
 from pgstatus.psycopg.connection_async import AsyncConnection
+from pgstatus.routing.background import AsyncBackground
 from pgstatus.routing.failures import cannot_connect, retires
 from pgstatus.routing.following import Address
 
