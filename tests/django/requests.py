@@ -11,7 +11,6 @@ from django.test import RequestFactory
 
 from pgstatus.bookmarks.bookmark import Marks, merge
 from pgstatus.bookmarks.carrier import Signer
-from pgstatus.client import parse_lsn
 from pgstatus.django.middleware import ReadYourWritesMiddleware
 
 
@@ -42,12 +41,12 @@ class Browser:
                 self.cookies[name] = morsel.value
         return results[0]
 
-    def positions(self) -> dict[str, tuple[int, int]]:
-        """Timeline and position of the bookmark of each cluster."""
+    def marks(self) -> Marks:
+        """The bookmark of each cluster."""
         marks: Marks = {}
         for signed in self.cookies.values():
             merge(marks, Signer(settings.SECRET_KEY, 60).read(signed.encode()) or {})
-        return {name: (mark.timeline, parse_lsn(mark.lsn)) for name, mark in marks.items()}
+        return marks
 
 
 def host_of(instance: Any) -> str:

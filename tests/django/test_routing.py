@@ -15,6 +15,7 @@ from django.db.models import Max
 from django.db.transaction import TransactionManagementError
 from django.test import AsyncClient, Client
 
+from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.demo.cluster import Cluster
 from pgstatus.django import read_from_replicas, use_master
 from pgstatus.django.writes import Writes
@@ -252,7 +253,7 @@ WRITES = {
 def test_every_way_to_write_is_noted(notes: Any, browser: Browser, write: Any) -> None:
     browser.run(write)
 
-    assert browser.positions()["default"][0] > 0, "no position is known"
+    assert browser.marks()["default"].timeline > 0, "no position is known"
     assert browser.run(lambda: notes.objects.get().body) == "written"
 
 
@@ -339,6 +340,20 @@ def test_a_write_at_an_unknown_position_is_kept_and_pins_the_client(
 
     assert browser.run(lambda: notes.objects.get()._state.db) == "default"
     assert "The role needs EXECUTE on txid_current_if_assigned()" in caplog.text
+
+
+def test_a_pin_is_not_extended_by_further_writes(browser: Browser) -> None:
+    def pin() -> None:
+        request_notes = current_notes.get()
+        assert request_notes is not None
+        request_notes.pin("default")
+
+    browser.run(pin)
+    pinned_until = browser.marks()["default"].pinned_until
+    for _ in range(5):
+        browser.run(INSERT)
+
+    assert browser.marks()["default"].pinned_until == pinned_until > 0
 
 
 def test_a_commit_that_would_roll_back_is_refused(notes: Any, browser: Browser) -> None:

@@ -85,7 +85,8 @@ class Writes:
         except psycopg.Error as error:
             # The commit stands: an unknown position must not undo it, and is not forgotten.
             write.pin()
-            self._report(error, write)
+            if not connection.closed:
+                self._report(error, write)
         else:
             write.note(bookmark(lsn, timeline))
         self._end(write)
