@@ -24,20 +24,24 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "ours", "absent"),
     [
         ("import pgstatus.client", {"client"}, DAEMON | FRAMEWORKS | {"sqlalchemy"}),
-        ("import pgstatus.sqlalchemy", {"client", "bookmarks", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        (
+            "import pgstatus.sqlalchemy",
+            {"client", "bookmarks", "routing", "sqlalchemy"},
+            DAEMON | FRAMEWORKS,
+        ),
         (
             "import pgstatus.sqlalchemy.test_utils",
-            {"client", "bookmarks", "sqlalchemy"},
+            {"client", "bookmarks", "routing", "sqlalchemy"},
             DAEMON | FRAMEWORKS,
         ),
         (
             "import pgstatus.sqlalchemy.sync.test_utils",
-            {"client", "bookmarks", "sqlalchemy"},
+            {"client", "bookmarks", "routing", "sqlalchemy"},
             DAEMON | FRAMEWORKS,
         ),
         (
             "import pgstatus.sqlalchemy.starlette_utils",
-            {"client", "bookmarks", "sqlalchemy"},
+            {"client", "bookmarks", "routing", "sqlalchemy"},
             DAEMON | {"fastapi"},
         ),
     ],

@@ -101,6 +101,11 @@ class Notes:
         for cluster in clusters:
             self.pin(cluster)
 
+    def is_behind(self, cluster: str) -> bool:
+        """Whether something is committed to ``cluster`` that its mark does not cover yet."""
+        with self._lock:
+            return any(write.committed and write.cluster == cluster for write in self._unfinished)
+
     def finished(self, write: "Write") -> None:
         """``write`` needs no pin."""
         with self._lock:

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-READ_ONLY_TRANSACTION = "25006"
+from pgstatus.routing import failures
+from pgstatus.routing.failures import READ_ONLY_TRANSACTION, cannot_connect, is_lost
+
 ABORTED = "25P02"
-# Connection exceptions, and the ways in which a server announces that it is ending or starting.
-_LOST = ("08", "57P01", "57P02", "57P03")
 _SELECT = text("SELECT 1")
 
 _lost_connections: WeakSet[Connection] = WeakSet()
@@ -28,13 +28,7 @@ def sqlstate(error: BaseException | None) -> str:
     """The SQLSTATE of a driver's or SQLAlchemy's error; empty if it has none."""
     if isinstance(error, DBAPIError):
         error = error.orig
-    # psycopg2 has a name of its own for it.
-    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether ``error`` of a driver means that the connection, or its server, is lost."""
-    return isinstance(error, ConnectionError) or sqlstate(error).startswith(_LOST)
+    return "" if error is None else failures.sqlstate(error)
 
 
 def aborted_error(cause: BaseException) -> PendingRollbackError:
@@ -75,7 +69,7 @@ def watch_engine(engine: Engine, retire: Callable[[str], None]) -> None:
         try:
             return dialect.connect(*arguments, **parameters)
         except Exception as error:
-            if _cannot_connect(error):
+            if cannot_connect(error):
                 retire(sqlstate(error))
             raise
 
@@ -106,12 +100,6 @@ def _connections(session: Session) -> set[Connection]:
         return set()
     # SQLAlchemy has no public access to the connections that a transaction already has.
     return {connection for connection, *_ in transaction._connections.values()}
-
-
-def _cannot_connect(error: Exception) -> bool:
-    """Whether no server responded. A server that rejects the login is not lost."""
-    state = sqlstate(error)
-    return state.startswith(_LOST) if state else "FATAL:" not in str(error)
 
 
 def _check_before_commit(context: ExceptionContext) -> None:

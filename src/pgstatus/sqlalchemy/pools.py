@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Set
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.client import ChosenHost
+from pgstatus.routing.failures import READ_ONLY_TRANSACTION
 from pgstatus.sqlalchemy import driver
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import (
@@ -17,11 +18,7 @@ from pgstatus.sqlalchemy.connect import (
     bound_session_maker,
     require_bound,
 )
-from pgstatus.sqlalchemy.failures import (
-    READ_ONLY_TRANSACTION,
-    refuse_to_commit_aborted,
-    watch_engine,
-)
+from pgstatus.sqlalchemy.failures import refuse_to_commit_aborted, watch_engine
 from pgstatus.sqlalchemy.writes import watch_writes
 
 EngineCreator = Callable[[str, int], AsyncEngine]

@@ -14,12 +14,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pgstatus.client import ChosenHost
+from pgstatus.routing.failures import READ_ONLY_TRANSACTION
 from pgstatus.sqlalchemy.connect import bound_session_maker, require_bound
-from pgstatus.sqlalchemy.failures import (
-    READ_ONLY_TRANSACTION,
-    refuse_to_commit_aborted,
-    watch_engine,
-)
+from pgstatus.sqlalchemy.failures import refuse_to_commit_aborted, watch_engine
 from pgstatus.sqlalchemy.sync import driver
 from pgstatus.sqlalchemy.sync.connect import SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.sync.interrupt import Interrupter
