@@ -28,14 +28,14 @@ _ENVIRONMENT = (
 
 
 @contextlib.contextmanager
-def debootstrap(suite: str, packages: str) -> Iterator[Path]:
+def debootstrap(suite: str, packages: str, *options: str) -> Iterator[Path]:
     """The root directory of a new system on the file system of ``CACHE``; removed if not moved."""
     CACHE.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=CACHE, prefix=f"{suite}."))
     try:
         subprocess.run(
             [
-                "debootstrap", "--variant=minbase", f"--include={packages}", suite,
+                "debootstrap", "--variant=minbase", f"--include={packages}", *options, suite,
                 # An older debootstrap does not know the name of a newer release.
                 directory / "root", MIRROR, "/usr/share/debootstrap/scripts/sid",
             ],
