@@ -30,6 +30,7 @@ class Plain(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             Notifier(),
             wake=lambda: None,
             end=lambda: os._exit(1),
+            changed=lambda: None,
         )
         runtime.start()
         return runtime.wsgi

@@ -19,11 +19,12 @@ from gunicorn.workers.gthread import ThreadWorker
 from pgstatus import clock
 from pgstatus.api import Application, Service, create_app
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.api.feeds import Epoch, Feeds
 from pgstatus.core.selection import Place, Question, Thresholds
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.http.worker import EventLoopWorker
 from pgstatus.monitor.waiters import Waiter, Waiters
-from pgstatus.telemetry.counters import Requests
+from pgstatus.telemetry.counters import Requests, Watchers
 from pgstatus.telemetry.history import History
 from tests.support.running import Running
 
@@ -46,6 +47,7 @@ class Serving(Running):
     ) -> None:
         self.snapshot = snapshot
         self.requests = Requests()
+        self.watchers = Watchers()
         self.context = context
         self.app_calls = 0
         self.waiters = waiters or Waiters(100)
@@ -56,6 +58,7 @@ class Serving(Running):
             [listener],
             self,
             self.requests,
+            self.watchers,
             lambda: self.context,
             keepalive=keepalive,
             connections=connections,
@@ -162,6 +165,7 @@ def service(read: Callable[[], Snapshot]) -> Service:
         thresholds=Thresholds(),
         place=Place(),
         min_lsn_wait=0.0,
+        feeds=Feeds(read, Place(), Epoch(), limits_fallback=False),
         history=History(),
         expose=lambda accept: ("text/plain", b"metrics"),
     )

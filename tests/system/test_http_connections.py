@@ -265,11 +265,14 @@ def test_the_limit_fits_the_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
-    assert worker.connection_limit(10_000) == 4096 - 300
+    assert worker.connection_limits(10_000, 0) == (4096 - 300, 0)
     assert limits[-1] == (4096, 4096)
-    assert worker.connection_limit(100) == 100
+    assert worker.connection_limits(100, 200) == (100, 200)
+    # If there are too few files, requests and subscribers get half of them each.
+    assert worker.connection_limits(10_000, 10_000) == (1898, 1898)
+    assert worker.connection_limits(10_000, 1000) == (2796, 1000)
     limits.append((256, 256))
-    assert worker.connection_limit(100) == 1
+    assert worker.connection_limits(100, 100) == (1, 0)
 
 
 def test_without_files_the_worker_lives_on(

@@ -31,7 +31,7 @@ def routes() -> set[str]:
 def test_every_endpoint_is_listed() -> None:
     overview = PAGE.partition("## Status codes")[0]
     listed = {path.partition("?")[0] for path in first_column(overview)}
-    assert listed - {"/explain/…"} == routes() - {"/explain"} | {f"/{kind}" for kind in Kind}
+    assert listed - {"/explain/…", "/watch/…"} == routes() - {"/explain"} | {f"/{kind}" for kind in Kind}
 
 
 def test_the_fields_of_a_host() -> None:

@@ -9,7 +9,7 @@ from pgstatus.core.selection import Kind
 from pgstatus.core.snapshot import Host, Snapshot
 from pgstatus.errors import Cause
 from pgstatus.outputs.hook import Hook
-from pgstatus.telemetry.counters import Checks, RequestKind, Requests
+from pgstatus.telemetry.counters import Checks, RequestKind, Requests, Watchers
 from pgstatus.telemetry.prometheus import expose
 from tests.support.scrape import Samples, Scrape
 from tests.support.world import World, master, refused, replica
@@ -27,6 +27,7 @@ def scraped(
         accept,
         snapshot=snapshot,
         now=now,
+        watchers=Watchers(),
         requests=requests or Requests(),
         checks=checks,
         hook_runs=Hook().runs,

@@ -11,6 +11,7 @@ from typing import Any
 
 import falcon
 
+from pgstatus.api.feeds import Feed
 from pgstatus.core.selection import Question
 
 KEY = "pg_status.exchange"
@@ -41,13 +42,17 @@ class Response:
     """The number of equally good answers."""
     index: int
     """Which of them this is."""
+    feed: Feed | None = None
+    """The body is the beginning of an event stream that continues with the events of this feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """No host answers the question yet; it may be answered within ``seconds``."""
+    """No host answers the question yet, or the feed has no new event; that may change within
+    ``seconds``.
+    """
 
-    question: Question
+    subject: Question | Feed
     seconds: float
 
 
@@ -60,8 +65,8 @@ class Exchange:
     """One request; the first three are set by the server, the others by the API."""
 
     __slots__ = (
-        "cacheable", "certificate_missing", "choices", "deferred", "endpoint", "fell_back", "index",
-        "may_defer", "once", "turn", "turns",
+        "cacheable", "certificate_missing", "choices", "deferred", "endpoint", "feed", "fell_back",
+        "index", "may_defer", "once", "turn", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +91,7 @@ class Exchange:
         self.turns: Iterator[int] | None = None
         self.choices = 1
         self.index = 0
+        self.feed: Feed | None = None
 
     def pick(self, turns: Iterator[int], choices: int) -> int:
         """Which of several equally good answers is given."""
@@ -139,4 +145,5 @@ class Application:
             turns=exchange.turns,
             choices=exchange.choices,
             index=exchange.index,
+            feed=exchange.feed,
         )

@@ -18,6 +18,8 @@ from pgstatus.lsn import parse_position
 
 T = TypeVar("T")
 
+MIN_EVERY_MS = 100
+
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -79,6 +81,40 @@ def wait(req: falcon.Request, default: float) -> float:
     if wait_ms is not None and wait_ms > MAX_WAIT_MS:
         raise Refused(falcon.HTTP_400, "Invalid wait_ms")
     return default if wait_ms is None else wait_ms / 1000
+
+
+def watched_question(req: falcon.Request, kind: Kind, thresholds: Thresholds) -> Question:
+    """A question whose answers are watched: without a position, which every commit changes."""
+    if "min_lsn" in req.params:
+        raise Refused(falcon.HTTP_400, "min_lsn cannot be watched: request the question itself")
+    return question(req, kind, thresholds)
+
+
+def since(req: falcon.Request) -> str | None:
+    """``since=``: the ID of the last known event, for long polling."""
+    return _parameter(req, "since", str)
+
+
+def watch_wait(req: falcon.Request, since: str | None, longest_ms: int) -> float:
+    """``wait_ms=``: how long a long poll waits for the next event, in seconds."""
+    wait_ms = _parameter(req, "wait_ms", _unsigned)
+    if wait_ms is None:
+        return longest_ms / 1000
+    if since is None:
+        raise Refused(falcon.HTTP_400, "wait_ms requires since")
+    if wait_ms > longest_ms:
+        raise Refused(falcon.HTTP_400, f"Invalid wait_ms: at most {longest_ms}")
+    return wait_ms / 1000
+
+
+def every(req: falcon.Request) -> float | None:
+    """``every_ms=``: changed figures are sent at most this often, in seconds; None: not at all."""
+    every_ms = _parameter(req, "every_ms", _unsigned)
+    if every_ms is None:
+        return None
+    if every_ms < MIN_EVERY_MS:
+        raise Refused(falcon.HTTP_400, f"Invalid every_ms: at least {MIN_EVERY_MS}")
+    return every_ms / 1000
 
 
 def host_name(req: falcon.Request) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import falcon
 
+from pgstatus.api.feeds import Feeds
 from pgstatus.core.bucket import Bucket
 from pgstatus.core.selection import Place, Thresholds, Turns
 from pgstatus.core.snapshot import Snapshot
@@ -36,6 +37,7 @@ class Service:
     place: Place
     min_lsn_wait: float
     """Seconds that a ``min_lsn`` request waits if it has no ``wait_ms``."""
+    feeds: Feeds
     history: History
     expose: Callable[[str], tuple[str, bytes]]
     """The metrics for this ``Accept`` header: media type and text."""
@@ -53,8 +55,7 @@ class Service:
     def snapshot(self) -> Snapshot:
         """The snapshot to answer from; `Refused` if there is none, or it is too old."""
         snapshot = self.read()
-        if not snapshot.ready:
-            raise Refused(falcon.HTTP_503, "pg_monitor is not ready")
-        if snapshot.is_stale(self.now()):
-            raise Refused(falcon.HTTP_503, "the last checks of the hosts are too old")
+        reason = snapshot.unusable(self.now())
+        if reason is not None:
+            raise Refused(falcon.HTTP_503, reason)
         return snapshot

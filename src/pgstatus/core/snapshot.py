@@ -216,6 +216,14 @@ class Snapshot:
         """It is too old to be served."""
         return now > self.stale_after
 
+    def unusable(self, now: float) -> str | None:
+        """Why questions are not answered from it; None: they are."""
+        if not self.ready:
+            return "pg_monitor is not ready"
+        if self.is_stale(now):
+            return "the last checks of the hosts are too old"
+        return None
+
     @cached_property
     def master(self) -> HostStatus | None:
         return next((status for status in self.hosts if status.master), None)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pgstatus import clock
 from pgstatus.api import Application, Service, create_app
+from pgstatus.api.feeds import Epoch, Feeds
 from pgstatus.core.bucket import Bucket
 from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
@@ -51,6 +52,7 @@ class Generation:
         history: History,
         expose: Callable[["Generation", str], tuple[str, bytes]],
         reloads: Callable[[], str],
+        epoch: Epoch,
         before: State | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -61,6 +63,12 @@ class Generation:
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
         self.monitor = self._monitor(before, memory)
+        self.feeds = Feeds(
+            self.latest.read,
+            settings.place,
+            epoch,
+            limits_fallback=settings.fallback_per_s is not None,
+        )
         self.application = Application(
             create_app(
                 Service(
@@ -70,6 +78,7 @@ class Generation:
                     place=settings.place,
                     min_lsn_wait=settings.min_lsn_wait,
                     tokens=settings.tokens,
+                    feeds=self.feeds,
                     history=history,
                     expose=lambda accept: expose(self, accept),
                     reloads=reloads,
@@ -93,6 +102,7 @@ class Generation:
     def stop(self, timeout: float) -> None:
         """End the monitoring thread, and wait ``timeout`` seconds for it at most."""
         self.waiters.close()
+        self.feeds.close()
         self.monitor.stop(timeout)
 
     def publish(self, update: Update) -> None:

@@ -72,12 +72,20 @@ class _Process:
             listeners = [listen(settings)]
             log.info("listening on %s", settings.url)
         self._notifier = Notifier.from_environment(environ)
-        self._runtime = Runtime(settings, load, self._notifier, wake=self._wake, end=self._fail)
+        self._runtime = Runtime(
+            settings,
+            load,
+            self._notifier,
+            wake=self._wake,
+            end=self._fail,
+            changed=self._publish,
+        )
         self._heartbeat = Heartbeat("main")
         self._worker = EventLoopWorker(
             listeners,
             self._runtime,
             self._runtime.requests,
+            self._runtime.watchers,
             self._runtime.tls,
             on_turn=self._tick,
         )
@@ -116,6 +124,9 @@ class _Process:
 
     def _wake(self) -> None:
         self._worker.shared.loop.wake()
+
+    def _publish(self) -> None:
+        self._worker.shared.streams.schedule()
 
     def _fail(self) -> None:
         self._exit_status = os.EX_SOFTWARE

@@ -15,6 +15,7 @@ from typing import Any
 
 from pgstatus import clock
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.api.feeds import Epoch
 from pgstatus.core.changes import Update, events
 from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
@@ -27,7 +28,7 @@ from pgstatus.outputs.state_file import StateFile
 from pgstatus.outputs.systemd import Notifier
 from pgstatus.settings.load import Settings, needs_restart
 from pgstatus.telemetry import logs
-from pgstatus.telemetry.counters import Checks, Requests
+from pgstatus.telemetry.counters import Checks, Requests, Watchers
 from pgstatus.telemetry.history import History
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,19 @@ class Runtime:
         *,
         wake: Callable[[], None],
         end: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         """``load`` reads the configuration again; ``wake`` has `tick` called soon, ``end`` ends the
-        process with exit status 70.
+        process with exit status 70; ``changed`` is called when the answers may have changed.
         """
         self._load = load
         self._notifier = notifier
         self._wake = wake
         self._end = end
+        self._changed = changed
+        self._epoch = Epoch()
         self.requests = Requests()
+        self.watchers = Watchers()
         self.heartbeat_of_monitor = Heartbeat("monitoring")
         self._checks = Checks()
         self._history = History()
@@ -261,6 +266,7 @@ class Runtime:
             self._history.changed(old, list(events(old, new)), clock.wall())
         # The old thread ends by itself; this one has hosts to monitor.
         before.stop(0)
+        self._changed()  # its streams end
         log.info("reloaded: %s", _difference(before.settings, generation.settings))
         self._finish_reload("applied")
 
@@ -271,6 +277,7 @@ class Runtime:
             history=self._history,
             expose=self._expose,
             reloads=self.reloads,
+            epoch=self._epoch,
             **known,
         )
 
@@ -288,6 +295,7 @@ class Runtime:
             snapshot=generation.latest.read(),
             now=clock.now(),
             requests=self.requests,
+            watchers=self.watchers,
             checks=self._checks,
             hook_runs=self._hook.runs.copy(),
             hook_pending=self._hook.is_pending,
@@ -299,6 +307,7 @@ class Runtime:
     def published(self, generation: Generation, update: Update) -> None:
         if generation is not self._current:
             return
+        self._changed()
         if update.events:
             self._history.changed(update.before, update.events, clock.wall())
         self._hook.offer(update.after)

@@ -7,8 +7,8 @@ responses before other clients have their turn.
 ::
 
     HANDSHAKE ──► READING ◄──► WRITING ──► DRAINING ──► CLOSED
-                    │  ▲          ▲
-                    ▼  └──────────┤
+                    │  ▲          ▲ │
+                    ▼  └──────────┤ └─► STREAMING
                   WAITING ────────┘        REFUSING ──► DRAINING
 """
 
@@ -21,12 +21,12 @@ from enum import Enum, auto
 from typing import Any
 
 from pgstatus.api.exchange import OTHER, Exchange, Response, Slow, Waiting
+from pgstatus.api.feeds import Feed
 from pgstatus.http.loop import READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
 from pgstatus.http.shared import Shared
 from pgstatus.http.tls import TlsSocket
 from pgstatus.http.wsgi import HEAD_END, MAX_HEAD, Malformed, Request, parse
-from pgstatus.monitor.waiters import Waiter
 from pgstatus.telemetry.counters import RequestKind
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,11 @@ _BURST_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
+# Bytes of a stream that the kernel holds for a client that does not read; it uses twice as much.
+_STREAM_BUFFER = 16 * 1024
 _TOO_MANY = refusal("503 Service Unavailable", "too many connections", ["Retry-After: 1"])
 _NO_MEMORY = refusal("503 Service Unavailable", "too much unread data", ["Retry-After: 1"])
+_TOO_MANY_WATCHERS = refusal("503 Service Unavailable", "too many subscribers", ["Retry-After: 5"])
 REFUSED = RequestKind(OTHER, "503", fell_back=False)
 _DEFECT = Response(
     status="500 Internal Server Error",
@@ -69,6 +72,8 @@ class State(Enum):
     """The response to a request; the client is not read meanwhile."""
     WRITING = auto()
     """The client, to take a response; or its turn, with more requests received."""
+    STREAMING = auto()
+    """The next event; the client sends nothing more."""
     REFUSING = auto()
     """The first bytes, which are answered with 503."""
     DRAINING = auto()
@@ -81,8 +86,9 @@ class Connection:
     """Made with a non-blocking socket; `start` or `refuse` comes next."""
 
     __slots__ = (
-        "_buffered", "_cache", "_client", "_closing", "_inbox", "_outbox", "_retry_at", "_server",
-        "_shared", "_sock", "_timer", "_unread", "_waiter", "_watched", "deadline", "state",
+        "_buffered", "_cache", "_client", "_closing", "_feed", "_inbox", "_is_behind", "_outbox",
+        "_retry_at", "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_watched",
+        "deadline", "state",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +116,12 @@ class Connection:
         """The connection ends after the outbox."""
         self._unread = False
         """The client may be sending data that is not read."""
-        self._waiter: Waiter | None = None
+        self._feed: Feed | None = None
+        """The source of the events, once the client has requested a stream."""
+        self._is_behind = False
+        """The client has not taken an event yet, and there is a newer one."""
+        self._stop: Callable[[], object] | None = None
+        """Of the wait in progress."""
         self._timer: Timer | None = None
 
     @property
@@ -138,6 +149,8 @@ class Connection:
         self.state = State.CLOSED
         self._stop_waiting()
         shared = self._shared
+        if self._feed is not None:
+            shared.streams.discard(self._feed, self)
         if self._watched:
             shared.loop.forget(self._sock)
             self._watched = 0
@@ -234,10 +247,14 @@ class Connection:
             turn=self._cache.turn(head),
         )
         response = self._respond(request, exchange)
+        if _subscribes(response) and self._shared.streams.is_full:
+            return self._taken(self._without_place(request), len(self._inbox))
         if isinstance(response, Waiting | Slow):
             if not may_wait or self._defer(request, response):
                 return State.WAITING
             response = self._respond(request, self._without_deferring())
+        if response.feed is not None and not may_wait:
+            return State.WAITING
         made = self._reply(request, response)
         if request.size == len(head) and not made.unread and not self._shared.is_stopping:
             self._cache.store(head, response, made)
@@ -268,6 +285,13 @@ class Connection:
         made.dated(self._cache.date)
         return made
 
+    def _without_place(self, request: Request) -> Reply:
+        path = str(request.environ["PATH_INFO"])
+        tally = self._shared.requests.of(RequestKind(path, "503", fell_back=False))
+        made = Reply(_TOO_MANY_WATCHERS, b"", tally, closes=True, unread=True)
+        made.dated(b"")
+        return made
+
     def _reject(self, found: Malformed) -> Reply:
         tally = self._shared.requests.of(RequestKind(OTHER, found.status[:3], fell_back=False))
         made = malformed(found, tally)
@@ -281,7 +305,57 @@ class Connection:
         self._retry_at = 0
         self._closing = made.closes
         self._unread = made.unread
+        if made.feed is not None:
+            self._open_stream(made.feed)
         return made.data
+
+    def _open_stream(self, feed: Feed) -> None:
+        """Subscribe; the beginning of the stream is sent next."""
+        self._feed = feed
+        self._closing = False
+        self._inbox = b""
+        # A client that does not read occupies this much of the kernel's memory, and one that has
+        # disappeared is detected when it does not confirm the receipt of an event.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
+            self._sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_SEND_SECONDS * 1000)
+            )
+        self._shared.streams.add(feed, self)
+
+    def push(self, event: bytes) -> None:
+        """Send an event of the stream; a client that has not taken the last one gets it later."""
+        if self._outbox or self.state is not State.STREAMING:
+            self._is_behind = True
+        else:
+            self._send(event)
+
+    def end(self) -> None:
+        """End the stream."""
+        self.close()
+
+    def _streaming(self, feed: Feed) -> None:
+        """The client has taken everything."""
+        if self._buffered:
+            self._account()
+        if self._is_behind:
+            self._is_behind = False
+            self._send(feed.event())
+            return
+        self.deadline = math.inf
+        if self.state is not State.STREAMING or self._watched != READ:
+            self._enter(State.STREAMING, READ, self._ignored)
+
+    def _ignored(self, sock: Any) -> None:
+        """The client has sent something after its request, or closed the connection."""
+        try:
+            data = sock.recv(_RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
 
     def _defer(self, request: Request, how: Waiting | Slow) -> bool:
         """Answer later; False: there is no thread, or too many requests wait."""
@@ -295,10 +369,10 @@ class Connection:
             if not shared.run_in_thread(work):
                 return False
         else:
-            self._waiter = shared.backend.wait(
-                how.question, lambda: shared.loop.call(lambda: self._resume(request))
+            self._stop = shared.wait(
+                how.subject, lambda: shared.loop.call(lambda: self._resume(request))
             )
-            if self._waiter is None:
+            if self._stop is None:
                 return False
             self._timer = shared.loop.call_at(
                 shared.loop.now + how.seconds, lambda: self._resume(request)
@@ -312,14 +386,14 @@ class Connection:
 
     def _resume(self, request: Request) -> None:
         """The question is answered, or the time is over."""
-        if self.state is State.WAITING and self._waiter is not None:
+        if self.state is State.WAITING and self._stop is not None:
             self._stop_waiting()
             self._responded(request, self._respond(request, self._without_deferring()))
 
     def _stop_waiting(self) -> None:
-        if self._waiter is not None:
-            self._shared.backend.discard(self._waiter)
-            self._waiter = None
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -344,6 +418,9 @@ class Connection:
                 self.deadline = shared.loop.now + _SEND_SECONDS
             if not self._account():
                 return
+        elif self._feed is not None:
+            self._streaming(self._feed)
+            return
         elif self._closing:
             self._finish()
             return
@@ -375,8 +452,9 @@ class Connection:
         if self._shared.buffer(more) or more <= 0:
             return True
         self._shared.requests.of(REFUSED).count += 1
-        with contextlib.suppress(OSError):
-            self._sock.send(_NO_MEMORY)
+        if self._feed is None:
+            with contextlib.suppress(OSError):
+                self._sock.send(_NO_MEMORY)
         self.close()
         return False
 
@@ -401,3 +479,10 @@ class Connection:
             data = b""
         if not data:
             self.close()
+
+
+def _subscribes(response: Response | Waiting | Slow) -> bool:
+    """It needs a place among the subscribers."""
+    if isinstance(response, Response):
+        return response.feed is not None
+    return isinstance(response, Waiting) and isinstance(response.subject, Feed)

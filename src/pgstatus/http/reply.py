@@ -4,17 +4,19 @@ import json
 from collections.abc import Sequence
 
 from pgstatus.api.exchange import Response
+from pgstatus.api.feeds import Feed
 from pgstatus.http.wsgi import Malformed, Request
 from pgstatus.telemetry.counters import Tally
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "upgrade"))
+_OF_LENGTH = _HOP_BY_HOP | {"content-length"}
 
 
 class Reply:
     """A response as it is sent. ``Date`` is filled in when it is sent."""
 
-    __slots__ = ("_after", "_before", "_date", "closes", "data", "tally", "unread")
+    __slots__ = ("_after", "_before", "_date", "closes", "data", "feed", "tally", "unread")
 
     def __init__(
         self, before: bytes, after: bytes, tally: Tally, *, closes: bool, unread: bool = False
@@ -29,6 +31,8 @@ class Reply:
         """The connection ends with it."""
         self.unread = unread
         """The client may still be sending."""
+        self.feed: Feed | None = None
+        """The stream whose beginning this is."""
 
     def dated(self, date: bytes) -> bytes:
         """The bytes; ``date`` as in the header, without its line end."""
@@ -40,20 +44,24 @@ class Reply:
 
 def reply(request: Request, response: Response, tally: Tally, *, last: bool) -> Reply:
     """The response to a request; ``last``: the server closes the connection."""
-    headers = [(name, value) for name, value in response.headers if name.lower() not in _HOP_BY_HOP]
-    closes = request.closes or last
+    omitted = _HOP_BY_HOP if response.feed is None else _OF_LENGTH
+    headers = [(name, value) for name, value in response.headers if name.lower() not in omitted]
+    # The end of the connection is the end of a stream.
+    closes = request.closes or last or response.feed is not None
     major, minor = request.version
     connection = "close" if closes else "keep-alive"
     before = f"HTTP/{major}.{minor} {response.status}\r\nServer: gunicorn\r\nDate: "
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
     after = f"\r\nConnection: {connection}\r\n{lines}\r\n".encode("latin-1")
-    return Reply(
+    made = Reply(
         (CONTINUE if request.expects_continue else b"") + before.encode("latin-1"),
         after + response.body,
         tally,
         closes=closes,
         unread=request.unread,
     )
+    made.feed = response.feed
+    return made
 
 
 def refusal(status: str, error_text: str, headers: Sequence[str] = ()) -> bytes:

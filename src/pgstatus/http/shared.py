@@ -2,15 +2,18 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
+from pgstatus.api.feeds import Feed
 from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.http.cache import ResponseCache
 from pgstatus.http.loop import Loop
+from pgstatus.http.streams import Streams
 from pgstatus.monitor.waiters import Waiter
-from pgstatus.telemetry.counters import Requests
+from pgstatus.telemetry.counters import Requests, Watchers
 
 # Bytes of incomplete requests and of responses that clients have not taken, over all connections:
 # 4096 clients with 32 KiB each would exceed the memory limit of the systemd unit.
@@ -60,10 +63,12 @@ class Shared:
         self,
         backend: Backend,
         requests: Requests,
+        watchers: Watchers,
         *,
         keepalive: float,
     ) -> None:
         self.loop = Loop()
+        self.streams = Streams(self.loop, watchers)
         self.backend = backend
         self.requests = requests
         """The counters of responses."""
@@ -85,6 +90,17 @@ class Shared:
         """Account for ``more`` bytes (fewer, if negative); False: the limit is exceeded."""
         self.buffered += more
         return self.buffered <= _MAX_BUFFERED
+
+    def wait(
+        self, subject: Question | Feed, wake: Callable[[], None]
+    ) -> Callable[[], object] | None:
+        """Call ``wake`` when the subject has an answer, or an event; returns the function that
+        stops waiting, or None if waiting is not possible now.
+        """
+        if isinstance(subject, Feed):
+            return self.streams.wait(subject, wake)
+        waiter = self.backend.wait(subject, wake)
+        return None if waiter is None else partial(self.backend.discard, waiter)
 
     def run_in_thread(self, work: Callable[[], Callable[[], object]]) -> bool:
         """Run ``work`` in a thread, and what it returns in the loop; False: there is no thread."""

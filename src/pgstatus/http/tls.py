@@ -18,12 +18,13 @@ class TlsSocket:
 
     __slots__ = (
         "_arrived", "_ended", "_owed", "_ready", "_sock", "_tls", "_to_send", "_written", "fileno",
-        "shutdown",
+        "setsockopt", "shutdown",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = sock
         self.fileno = sock.fileno
+        self.setsockopt = sock.setsockopt
         self.shutdown = sock.shutdown
         self._arrived, self._written = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._arrived, self._written, server_side=True)

@@ -19,7 +19,7 @@ from pgstatus.http.connection import Connection
 from pgstatus.http.loop import READ
 from pgstatus.http.shared import Backend, Shared
 from pgstatus.http.tls_connection import TlsConnection
-from pgstatus.telemetry.counters import Requests
+from pgstatus.telemetry.counters import Requests, Watchers
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ KEEPALIVE = 75.0
 """Seconds that an idle connection stays open."""
 CONNECTIONS = 4096
 """Connections at most, as far as the limit of open files allows."""
+WATCHERS = 8192
+"""Subscribers of event streams at most; they do not count as connections."""
 
 # New connections in one turn of the loop.
 _ACCEPTS = 64
@@ -50,10 +52,10 @@ _CONNECTION_ERRORS = frozenset(
 _LOG_EVERY = 60.0
 
 
-def connection_limit(wanted: int) -> int:
-    """Raise the limit of open files as far as ``wanted`` connections need it; how many fit."""
+def connection_limits(connections: int, watchers: int) -> tuple[int, int]:
+    """Raise the limit of open files as far as these connections need it; how many of each fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = wanted + _REFUSALS + _OTHER_FILES
+    need = connections + watchers + _REFUSALS + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < need:
         raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
         try:
@@ -62,8 +64,10 @@ def connection_limit(wanted: int) -> int:
         except (OSError, ValueError) as error:
             log.warning("cannot raise the limit of open files from %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft - _REFUSALS - _OTHER_FILES))
+        return connections, watchers
+    fit = max(1, soft - _REFUSALS - _OTHER_FILES)
+    connections = min(connections, max(fit - watchers, fit // 2, 1))
+    return connections, min(watchers, fit - connections)
 
 
 class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -74,6 +78,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         listeners: Sequence[socket.socket],
         backend: Backend,
         requests: Requests,
+        watchers: Watchers,
         tls: Callable[[], ssl.SSLContext | None],
         *,
         keepalive: float = KEEPALIVE,
@@ -86,11 +91,11 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         # Not the base class's: it opens the heartbeat file that an arbiter watches.
         self.sockets = listeners
         self.alive = True
-        self.shared = Shared(backend, requests, keepalive=keepalive)
+        self.shared = Shared(backend, requests, watchers, keepalive=keepalive)
         self.shared.loop.on_error = self._failed
         self._tls = tls
         self._on_turn = on_turn
-        self._limit = connection_limit(connections)
+        self._limit, self.shared.streams.limit = connection_limits(connections, WATCHERS)
         self._accepting = False
         self._logged_at = float("-inf")
         self._requested_certificates = _requests_certificates(tls())
@@ -115,6 +120,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._turn(1.0)
         self._accept(False)
         shared.is_stopping = True
+        shared.streams.close()
         # From here on every response ends its connection.
         shared.cache.clear()
         shared.cache_without_certificate.clear()
@@ -176,7 +182,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         server = listener.getsockname()
         tls = self._tls()
         for _ in range(_ACCEPTS):
-            if len(shared.connections) >= self._limit + _REFUSALS:
+            if self._requesting >= self._limit + _REFUSALS:
                 self._accept(False)
                 return
             try:
@@ -200,13 +206,18 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 if tls is None
                 else TlsConnection(shared, sock, client, server, tls)
             )
-            if len(shared.connections) >= self._limit:
+            if self._requesting >= self._limit:
                 self._evict(at_least=1)
             shared.connections.add(connection)
-            if len(shared.connections) > self._limit:
+            if self._requesting > self._limit:
                 connection.refuse()
             else:
                 connection.start()
+
+    @property
+    def _requesting(self) -> int:
+        """The number of connections that are not streams, which have a limit of their own."""
+        return len(self.shared.connections) - self.shared.streams.count
 
     def _evict(self, at_least: int) -> None:
         """Close connections that have been idle longest, so that new ones, of probes, get in."""

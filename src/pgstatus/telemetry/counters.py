@@ -53,6 +53,16 @@ class Requests:
         return {kind: tally.count for kind, tally in self._tallies.copy().items()}
 
 
+class Watchers:
+    """The subscribers of event streams; changed only by the event loop of the worker."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Subscribers now, including long polls that wait."""
+        self.events = 0
+        """Events sent since the start."""
+
+
 class HostChecks:
     """The checks of one host; increased only by the monitoring thread."""
 

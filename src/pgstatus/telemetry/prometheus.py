@@ -22,7 +22,14 @@ from prometheus_client.registry import Collector
 from pgstatus import __version__
 from pgstatus.core.selection import Kind
 from pgstatus.core.snapshot import HostStatus, Role, Snapshot
-from pgstatus.telemetry.counters import DURATION_LIMITS, Checks, HostChecks, RequestKind, Requests
+from pgstatus.telemetry.counters import (
+    DURATION_LIMITS,
+    Checks,
+    HostChecks,
+    RequestKind,
+    Requests,
+    Watchers,
+)
 
 # One for all scrapes: it stores the boot time of the machine, which the kernel computes with an
 # error of a second at each request. A changed start time would be taken for a restart.
@@ -35,6 +42,7 @@ def expose(
     snapshot: Snapshot,
     now: float,
     requests: Requests,
+    watchers: Watchers,
     checks: Checks,
     hook_runs: Mapping[str, int],
     hook_pending: bool,
@@ -48,6 +56,12 @@ def expose(
         *_hosts(snapshot.hosts, now),
         *_checks(checks.hosts),
         *_requests(requests.read()),
+        GaugeMetricFamily(
+            "pg_status_watchers", "Subscribers of /watch, including long polls.", watchers.count
+        ),
+        CounterMetricFamily(
+            "pg_status_watch_events", "Events sent to subscribers of /watch.", watchers.events
+        ),
         *_hook(hook_runs, pending=hook_pending),
         CounterMetricFamily(
             "pg_status_log_lines_dropped",

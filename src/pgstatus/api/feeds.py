@@ -1,0 +1,166 @@
+"""The event streams of `/watch`: one feed per subject, shared by all of its subscribers.
+
+Source of the format: WHATWG HTML, "Server-sent events". For one thread, except `Feeds.close`.
+"""
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from math import inf
+
+from pgstatus import clock
+from pgstatus.core.render import rfc3339
+from pgstatus.core.selection import Place
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.core.watching import State, Subject, changes_at, fresh_until, state_of
+
+RETRY_MS = 1000
+ALIVE = 10.0
+"""Seconds between two events at most: a subscriber that receives none for 15 s may reconnect."""
+
+# Each watched subject is computed for each snapshot; others are kept for the next long poll.
+_MAX_SUBJECTS = 256
+# Seconds that the encoded state is sent again. Longer would distort the times in it.
+_ENCODED = 0.05
+# Seconds between two events at least, if the snapshot is about to be too old.
+_SOON = 0.1
+
+
+class Epoch:
+    """The source of event IDs, ``EPOCH-N``: one per process."""
+
+    def __init__(self) -> None:
+        self._epoch = secrets.token_hex(6)
+        self._numbers = count(1)
+
+    def next(self) -> str:
+        return f"{self._epoch}-{next(self._numbers)}"
+
+
+class Feed:
+    """The states of one subject, as events."""
+
+    def __init__(self, subject: Subject, feeds: "Feeds") -> None:
+        self._subject = subject
+        self._feeds = feeds
+        now = clock.now()
+        self._reported = self._latest = feeds.state_of(subject, now)
+        self._reported_at = now
+        self._encoded, self._encoded_at = b"", -inf
+        self.id = feeds.epoch.next()
+        """Of the latest event."""
+        self.subscribers = 0
+        """A feed without subscribers is not refreshed with each snapshot."""
+        self.alive_at = inf
+        """When an event without a new state is due."""
+
+    @property
+    def closed(self) -> bool:
+        """Another configuration is in use; subscribers have to reconnect."""
+        return self._feeds.closed
+
+    @property
+    def due(self) -> float:
+        """When `refresh` has to be called although no snapshot was published."""
+        if self._latest.figures != self._reported.figures:
+            return self._reported_at + self._subject.every
+        return changes_at(self._feeds.read(), clock.now())
+
+    def refresh(self) -> bool:
+        """Compare with the latest snapshot; True: there is a new event."""
+        now = clock.now()
+        self._latest = latest = self._feeds.state_of(self._subject, now)
+        if latest.key == self._reported.key and (
+            latest.figures == self._reported.figures
+            or now < self._reported_at + self._subject.every
+        ):
+            return False
+        self._reported, self._reported_at = latest, now
+        self.id = self._feeds.epoch.next()
+        self._encoded_at = -inf
+        return True
+
+    def extend(self) -> None:
+        """All subscribers are sent an event now."""
+        left = self._left()
+        self.alive_at = clock.now() + (min(ALIVE, max(left * 2 / 3, _SOON)) if left else ALIVE)
+
+    def event(self) -> bytes:
+        """The latest state as an event."""
+        now = clock.now()
+        if now - self._encoded_at > _ENCODED:
+            self._encoded_at = now
+            kind = self._latest.event
+            self._encoded = f"id: {self.id}\nevent: {kind}\ndata: {self.json()}\n\n".encode()
+        return self._encoded
+
+    def alive(self) -> bytes:
+        """The event that extends the life of the latest state."""
+        data = json.dumps({"id": self.id, **self._fresh()})
+        return f"event: alive\ndata: {data}\n\n".encode()
+
+    def opening(self) -> str:
+        """The beginning of a stream: the reconnection time and the latest state."""
+        return f"retry: {RETRY_MS}\n\n{self.event().decode()}"
+
+    def json(self) -> str:
+        """The data of the latest event."""
+        data = {"id": self.id, **self._latest.payload, **self._fresh()}
+        return json.dumps(data, ensure_ascii=False)
+
+    def _fresh(self) -> dict[str, str | int | None]:
+        left = self._left()
+        until = clock.wall() + timedelta(seconds=left)
+        return {"fresh_until": rfc3339(until), "fresh_ms": int(left * 1000)}
+
+    def _left(self) -> float:
+        """Seconds that the latest state may be used; 0: it is no state to be used."""
+        now = clock.now()
+        return max(0.0, fresh_until(self._feeds.read(), now) - now)
+
+
+class Feeds:
+    """The feeds of one configuration."""
+
+    def __init__(
+        self, read: Callable[[], Snapshot], place: Place, epoch: Epoch, *, limits_fallback: bool
+    ) -> None:
+        self.read = read
+        self.epoch = epoch
+        self.closed = False
+        self._place = place
+        self._limits_fallback = limits_fallback
+        self._feeds: OrderedDict[Subject, Feed] = OrderedDict()
+
+    def of(self, subject: Subject) -> Feed | None:
+        """The feed of this subject, up to date; None: too many subjects are watched."""
+        feed = self._feeds.get(subject)
+        if feed is None:
+            if not self._has_room():
+                return None
+            feed = self._feeds[subject] = Feed(subject, self)
+        elif not feed.subscribers:  # otherwise it is refreshed with each snapshot
+            feed.refresh()
+        self._feeds.move_to_end(subject)
+        return feed
+
+    def state_of(self, subject: Subject, now: float) -> State:
+        """The state of the subject in the latest snapshot."""
+        limited = self._limits_fallback
+        return state_of(subject, self.read(), now, self._place, limits_fallback=limited)
+
+    def close(self) -> None:
+        """Another configuration is in use. Safe in any thread."""
+        self.closed = True
+
+    def _has_room(self) -> bool:
+        if len(self._feeds) < _MAX_SUBJECTS:
+            return True
+        unused = next((s for s, feed in self._feeds.items() if not feed.subscribers), None)
+        if unused is None:
+            return False
+        del self._feeds[unused]
+        return True

@@ -1,0 +1,60 @@
+"""``/watch`` and ``/watch/QUESTION``: change notifications, as a stream or by long polling."""
+
+import falcon
+
+from pgstatus.api import params
+from pgstatus.api.exchange import Waiting, exchange_of
+from pgstatus.api.feeds import Feed
+from pgstatus.api.resource import Resource
+from pgstatus.api.service import Refused, Service
+from pgstatus.core.selection import Kind
+from pgstatus.core.watching import Subject
+
+WAIT_MS = 30_000
+"""How long a long poll waits if it has no ``wait_ms``, and at most."""
+
+
+class Watch(Resource):
+    """The events of one kind of question, or of all hosts."""
+
+    from_snapshot = False
+
+    def __init__(self, service: Service, kind: Kind | None = None) -> None:
+        super().__init__(service)
+        self._kind = kind
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        since = params.since(req)
+        wait = params.watch_wait(req, since, WAIT_MS)
+        feed = self.service.feeds.of(self._subject(req))
+        if feed is None:
+            raise Refused(falcon.HTTP_503, "too many different questions are watched")
+        if since is None:
+            self._stream(req, resp, feed)
+        else:
+            self._poll(req, resp, feed, since, wait)
+
+    def _stream(self, req: falcon.Request, resp: falcon.Response, feed: Feed) -> None:
+        resp.content_type = "text/event-stream"
+        # nginx would collect the events otherwise.
+        resp.set_header("X-Accel-Buffering", "no")
+        resp.text = feed.opening()
+        if req.method == "GET":
+            exchange_of(req).feed = feed
+
+    def _poll(
+        self, req: falcon.Request, resp: falcon.Response, feed: Feed, since: str, wait: float
+    ) -> None:
+        if feed.id != since:
+            resp.content_type = "application/json"
+            resp.text = feed.json()
+            return
+        if wait and req.method == "GET":
+            exchange_of(req).defer(Waiting(feed, wait))
+        resp.status = falcon.HTTP_204
+
+    def _subject(self, req: falcon.Request) -> Subject:
+        if self._kind is None:
+            every = params.every(req)
+            return Subject() if every is None else Subject(with_figures=True, every=every)
+        return Subject(params.watched_question(req, self._kind, self.service.thresholds))
