@@ -37,19 +37,19 @@ check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report $(if $(TESTS),--fail-under=0)
 
-matrix: .venv ## the tests with every Python and PostgreSQL; PYTHON=3.14 POSTGRES=13,17 TESTS=… for a part
-	$(RUN) python -m tests.matrix $(if $(PYTHON)$(POSTGRES),--python "$(PYTHON)" --postgres "$(POSTGRES)") \
+matrix: .venv ## the tests with every Python and PostgreSQL; PYTHONS=3.14 POSTGRES=13,17 TESTS=… for a part
+	$(RUN) python -m tests.matrix $(if $(PYTHONS)$(POSTGRES),--python "$(PYTHONS)" --postgres "$(POSTGRES)") \
 		$(TESTS)
 
 # Tools that nothing else needs have environments of their own.
 docs: | $(UV) ## site/: the documentation as a web site; it can be read without network and server
-	$(UV) run --frozen --isolated --no-project --only-group docs zensical build --clean --strict
+	$(UV) run --frozen --isolated --only-group docs zensical build --clean --strict
 
 workflows: | $(UV) ## check .github
-	$(UV) run --frozen --isolated --no-project --only-group workflows zizmor --quiet --offline .github
-	$(UV) run --frozen --isolated --no-project --only-group workflows check-jsonschema \
+	$(UV) run --frozen --isolated --only-group workflows zizmor --quiet --offline .github
+	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
 		--builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(UV) run --frozen --isolated --no-project --only-group workflows check-jsonschema \
+	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
 		--builtin-schema vendor.dependabot .github/dependabot.yml
 
 SECONDS ?= 180

@@ -42,10 +42,16 @@ class Result:
 
 
 def python(version: str) -> Path:
-    found = interpreter(version)
-    if found is None:
-        suite, packages, pattern = _DEBIAN_PYTHONS
-        (found,) = (p for p in programs(suite, packages, pattern) if p.name == f"python{version}")
+    if found := interpreter(version):
+        return found
+    managed = subprocess.run(
+        [UV, "python", "find", "--managed-python", "--no-python-downloads", version],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if managed.returncode == 0:
+        return Path(managed.stdout.strip())
+    suite, packages, pattern = _DEBIAN_PYTHONS
+    (found,) = (p for p in programs(suite, packages, pattern) if p.name == f"python{version}")
     return found
 
 
