@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgstatus.demo.binaries import bundled
+from tests.matrix.pythons import PYTHONS, python
 from tests.matrix.release import UV, programs
 from tests.packaging.machine import CACHE
-from tests.support.pythons import interpreter
 
 ROOT = Path(__file__).parents[2]
-PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 POSTGRES = ("13", "15", "16", "17", "18")
 _OF_POSTGRES = ("tests/system", "tests/sqlalchemy")
 """What depends on the version of the servers."""
 
-# Debian 14 has both. Neither autobahn nor the demo's PostgreSQL has a wheel for 3.15.
-_DEBIAN_PYTHONS = ("forky", "python3.14,python3.15", "usr/bin/python3.1?")
+# The demo's PostgreSQL has no wheel for it.
 _WITHOUT_DEMO = ("3.15",)
 _NEEDS_DEMO = "tests/system/test_demo.py"
 
@@ -39,20 +37,6 @@ class Result:
     passed: bool
     summary: str
     seconds: float
-
-
-def python(version: str) -> Path:
-    if found := interpreter(version):
-        return found
-    managed = subprocess.run(
-        [UV, "python", "find", "--managed-python", "--no-python-downloads", version],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if managed.returncode == 0:
-        return Path(managed.stdout.strip())
-    suite, packages, pattern = _DEBIAN_PYTHONS
-    (found,) = (p for p in programs(suite, packages, pattern) if p.name == f"python{version}")
-    return found
 
 
 def postgres(version: str) -> Path:

@@ -18,6 +18,7 @@ import pytest
 from pgstatus import __version__
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
+from tests.matrix.pythons import PYTHONS, python
 from tests.packaging.machine import CACHE, debootstrap
 from tests.support.pythons import interpreter
 from tests.support.running import Program, answers
@@ -97,8 +98,8 @@ def environment(tmp_path: Path) -> Path:
 def test_the_daemon_is_installed_and_started(
     artefact: str, environment: Path, network: Network, cluster: Cluster, tmp_path: Path
 ) -> None:
-    python = environment / "bin/python"
-    run(UV, "pip", "install", "--quiet", "--python", python, DIST / artefact)
+    program = environment / "bin/python"
+    run(UV, "pip", "install", "--quiet", "--python", program, DIST / artefact)
     command: list[str | Path] = [environment / "bin/pg-status"]
     with Installed(command, tmp_path / "log", network, cluster) as daemon:
         assert daemon.get("/version").text == __version__
@@ -107,9 +108,26 @@ def test_the_daemon_is_installed_and_started(
 
 @pytest.mark.parametrize("artefact", CLIENT_ARTEFACTS)
 def test_the_client_is_installed_and_imported(artefact: str, environment: Path) -> None:
-    python = environment / "bin/python"
-    run(UV, "pip", "install", "--quiet", "--python", python, f"{DIST / artefact}[sqlalchemy]")
-    run(python, "-I", "-W", "error", "-c", "import pgstatus.client, pgstatus.sqlalchemy")
+    program = environment / "bin/python"
+    run(UV, "pip", "install", "--quiet", "--python", program, f"{DIST / artefact}[sqlalchemy]")
+    run(program, "-I", "-W", "error", "-c", "import pgstatus.client, pgstatus.sqlalchemy")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The modules of the package for amd64."""
+    directory = tmp_path_factory.mktemp("amd64")
+    run("dpkg-deb", "--extract", DIST / f"pg-status_{__version__}_amd64.deb", directory)
+    return directory / "usr/lib/pg-status"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_package_for_amd64_runs_with_every_python(
+    version: str, unpacked: Path, network: Network, cluster: Cluster, tmp_path: Path
+) -> None:
+    command: list[str | Path] = [python(version), "-IS", "-c", _START, unpacked]
+    with Installed(command, tmp_path / "log", network, cluster) as daemon:
+        assert daemon.get("/master").text == cluster.primary.address
 
 
 @contextmanager
