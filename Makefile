@@ -7,7 +7,7 @@ RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
 .PHONY: help run failover test check matrix docs chaos figures example bench-client unasync format bench \
-	workflows wheels test-wheels deb test-deb images test-images sbom release-check clean
+	workflows wheels test-wheels deb test-deb images test-images footprint sbom release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -114,6 +114,10 @@ test-images: .venv ## as root: build and run them without a registry
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py)
 SBOM = $(UV) export --quiet --frozen --no-dev --format cyclonedx1.5
+footprint: .venv ## as root: the sizes and the memory in docs/install.md
+	$(MAKE) deb ARCHS="amd64 arm64"
+	$(RUN) python -m bench.footprint
+
 sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
 	@mkdir -p dist
 	$(SBOM) --package pg-status --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
