@@ -1,5 +1,6 @@
-"""The sizes and the memory in docs/install.md: ``python -m bench.footprint``. Requires root, and the
-packages in dist/ (``make footprint`` builds them).
+"""The sizes and the memory in docs/install.md: ``python -m bench.footprint``.
+
+Requires root, and the packages in dist/ (``make footprint`` builds them).
 """
 
 import re
@@ -60,34 +61,27 @@ def memory(daemon: Daemon) -> tuple[float, float]:
     for number in range(_REQUESTS):
         daemon.client.get(_PATHS[number % len(_PATHS)])
     text = Path(f"/proc/{daemon.pid}/smaps_rollup").read_text()
-    sizes = {name: int(kib) / 1024 for name, kib in re.findall(r"^(\w+): +(\d+) kB", text, re.M)}
-    private = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    # Pages of files are private while no other process maps them.
-    anonymous = sizes["Anonymous"]
-    return anonymous, max(sizes["Rss"] - anonymous, private - anonymous)
+    found = re.findall(r"^(Rss|Anonymous): +(\d+) kB", text, re.MULTILINE)
+    sizes = {name: int(kib) / 1024 for name, kib in found}
+    return sizes["Anonymous"], sizes["Rss"] - sizes["Anonymous"]
 
 
-def table(resident: tuple[float, float], built: Image) -> str:
-    anonymous, files = resident
+def table(own: float, files: float, built: Image) -> str:
     total, ours = unpacked(built.root), unpacked(built.root / "opt/pg-status")
-    rows = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} with Python {sys.version.split()[0]} and version "
-        f"{__version__}:",
-        "",
-        "| what | size |",
-        "| --- | --- |",
-    ]
-    for arch in ("amd64", "arm64"):
-        file, installed = package_sizes(arch)
-        rows.append(f"| Debian package, {arch} | {file:.1f} MB, installed {installed:.0f} MB |")
-    rows += [
-        f"| image of `Dockerfile.ubuntu` on a Debian 13 base, unpacked | {total:.0f} MB: base and "
-        f"Python {total - ours:.0f} MB, pg-status and its libraries {ours:.0f} MB |",
-        f"| memory with three hosts, after {_REQUESTS:,} requests | {anonymous + files:.0f} MiB "
-        f"resident: {anonymous:.0f} MiB of its own, and {files:.0f} MiB of files, shared with other "
-        "processes that use them |",
-    ]
-    return "\n".join([*rows, ""])
+    (amd64, installed), (arm64, installed_arm) = map(package_sizes, ("amd64", "arm64"))
+    return f"""
+{datetime.now(UTC):%Y-%m-%d}, version {__version__}, Python {sys.version.split()[0]}:
+
+| what | size |
+| --- | --- |
+| Debian package, amd64 | {amd64:.1f} MB, installed {installed:.0f} MB |
+| Debian package, arm64 | {arm64:.1f} MB, installed {installed_arm:.0f} MB |
+| image of `Dockerfile.ubuntu` on a Debian 13 base, unpacked | {total:.0f} MB |
+| … of that, pg-status and its libraries | {ours:.0f} MB |
+| resident memory with three hosts, after {_REQUESTS:,} requests | {own + files:.0f} MiB |
+| … of that, pages of files, shared with other processes that use them | {files:.0f} MiB |
+
+"""
 
 
 def main() -> None:
@@ -106,9 +100,9 @@ def main() -> None:
     finally:
         network.release()
     with image() as built:
-        figures = table(resident, built)
+        figures = table(*resident, built)
     before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(f"{before}{_BEGIN}\n{figures}\n{_END}{rest.partition(_END)[2]}")
+    PAGE.write_text(f"{before}{_BEGIN}{figures}{_END}{rest.partition(_END)[2]}")
 
 
 if __name__ == "__main__":
