@@ -76,6 +76,7 @@ format: .venv ## format the source
 
 bench: .venv ## compare with similar programs, into docs/performance.md; BENCH="--rounds 1"
 	UV=$(UV) $(RUN) python -m bench $(BENCH)
+	$(RUN) python -m bench.watch
 
 # $(call need,programs,packages): name the Debian packages if a program is missing.
 define need

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from tests.chaos.truth import DIVERGED, Truth
+from tests.support.events import Subscriber
 
 _MASTER_EVERY = 0.01
 _READ_EVERY = 0.02
@@ -51,11 +52,14 @@ class Read:
 class Observer:
     """Requests ``/master`` every 10 ms and writes a row there when the response changes, requests
     replicas with limits every 20 ms, and verifies every 100 ms what ``/hosts`` states of replicas.
+    Beside that it watches the master with ``/watch``, if this pg-status has it.
     """
 
     url: str
     truth: Truth
     answers: list[MasterAnswer] = field(default_factory=list)
+    notified: list[MasterAnswer] = field(default_factory=list)
+    """The same from the events of ``/watch/master``."""
     read: list[Read] = field(default_factory=list)
     false_in_sync: list[str] = field(default_factory=list)
     claims: int = 0
@@ -65,6 +69,7 @@ class Observer:
 
     def start(self) -> None:
         work: tuple[Callable[[], None], ...] = (
+            self._poll_master,
             self._watch_master,
             self._read_continuously,
             self._verify,
@@ -96,6 +101,20 @@ class Observer:
             return None
 
     def _watch_master(self) -> None:
+        parts = urlsplit(self.url)
+        while not self._stopping.wait(_MASTER_EVERY):
+            with (
+                contextlib.suppress(OSError, EOFError),
+                Subscriber.connect((parts.hostname or "", parts.port), "/watch/master") as stream,
+            ):
+                if not stream.head.startswith("HTTP/1.1 200"):
+                    return  # another program
+                while not self._stopping.is_set():
+                    hosts = stream.hosts()
+                    at = time.time()
+                    self.notified.append(MasterAnswer(at, hosts[0] if hosts else ""))
+
+    def _poll_master(self) -> None:
         connection = self._connect()
         while not self._stopping.wait(_MASTER_EVERY):
             at = time.time()

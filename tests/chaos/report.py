@@ -1,5 +1,6 @@
 """The verdict of a campaign: how fast, how often wrong, what was lost, and what was refused."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 from statistics import median
@@ -13,6 +14,8 @@ from tests.chaos.truth import Period, Truth
 _KNOWN_HEALTHY = 1.5
 _KNOWN_DOWN = 0.5
 _SHOWN = 5
+# Seconds that an event may precede the response to the next request.
+_EARLY = 0.5
 
 
 @dataclass
@@ -24,8 +27,11 @@ class Verdict:
     """By kind of event: from the end of the promotion to the correct response, after which no other
     host was returned.
     """
+    notified_after: list[float] = field(default_factory=list)
+    """From the first response of ``/master`` with another host to the event of ``/watch/master``;
+    negative if the event came first."""
     wrong: int = 0
-    """Responses with another host after the correct one could be known."""
+    """Responses and events with another host after the correct one could be known."""
     lost_writes: int = 0
     """Writes sent to a lost timeline after that."""
     without_master: list[str] = field(default_factory=list)
@@ -71,6 +77,12 @@ class Verdict:
             f"worst {max(times):6.3f} s"
             for event, times in sorted(self.after_promotion.items())
         ]
+        if self.notified_after:
+            times = [1000 * seconds for seconds in self.notified_after]
+            lines.append(
+                f"  notified of {len(times)} changes, after the response to a request: "
+                f"median {median(times):.0f} ms, worst {max(times):.0f} ms"
+            )
         lines += [
             f"  wrong host although the correct one could be known   {self.wrong}",
             f"  writes lost although the right host could be known   {self.lost_writes}",
@@ -99,6 +111,7 @@ def judge(truth: Truth, health: Health, observer: Observer, until: float, sleep:
         failed=observer.failed,
     )
     known = _judge_masters(verdict, truth, observer, until, sleep)
+    verdict.notified_after = list(_notifications(observer))
     verdict.lost_writes = _lost_writes(truth, observer, known)
     verdict.without_master = _without_master(health, observer, until, sleep)
     for read in observer.read:
@@ -118,12 +131,31 @@ def _judge_masters(
         could_know = min([period.began + sleep + period.patience, *right])
         late = [start for start, host in spans if host not in {"", period.address}]
         verdict.wrong += sum(start > could_know for start in late)
+        verdict.wrong += sum(
+            event.host not in {"", period.address} and could_know < event.at < end
+            for event in observer.notified
+        )
         known.append((period, could_know))
         if period.event != "start":
             settled = min((at for at in right if at >= max(late, default=at)), default=end)
             times = verdict.after_promotion.setdefault(period.event, [])
             times.append(max(0.0, settled - period.began))
     return known
+
+
+def _notifications(observer: Observer) -> Iterator[float]:
+    """The delay of the event for each change that lasted until the event after it."""
+    changes = observer.answers[1:]
+    ends = [*(answer.at for answer in changes), inf][1:]
+    for answer, end in zip(changes, ends, strict=True):
+        # The request may have been answered before the event was received, or a little later.
+        arrived = [
+            event.at
+            for event in observer.notified
+            if event.host == answer.host and answer.at - _EARLY < event.at < end
+        ]
+        if arrived:
+            yield arrived[0] - answer.at
 
 
 def _spans(observer: Observer, began: float, end: float) -> list[tuple[float, str]]:

@@ -14,6 +14,7 @@ import pytest
 from pgstatus import clock
 from pgstatus.core.render import host_entry
 from pgstatus.core.snapshot import Host, Snapshot
+from pgstatus.http import worker
 from pgstatus.lsn import format_lsn
 from pgstatus.settings.tls import server_context
 from tests.support.certificates import Certificates
@@ -219,12 +220,13 @@ def test_subscribers_that_disappear_are_forgotten(server: Serving) -> None:
         assert stream.hosts() == ["b"]
 
 
-def test_subscribers_have_a_limit_of_their_own() -> None:
+def test_subscribers_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "WATCHERS", 20)
     with Serving(snapshot_of(HEALTHY), connections=10) as server, ExitStack() as stack:
-        server.worker.shared.streams.limit = 20
-        streams = [stack.enter_context(subscribe(server, "/watch/master")) for _ in range(20)]
-        for stream in streams:
-            stream.next()
+        streams = []
+        for _ in range(20):
+            streams.append(stack.enter_context(subscribe(server, "/watch/master")))
+            streams[-1].next()
         with server.connect() as client:
             answer = client.get("/watch/master")
             assert answer.startswith(b"HTTP/1.1 503")
@@ -232,12 +234,33 @@ def test_subscribers_have_a_limit_of_their_own() -> None:
             assert b"too many subscribers" in answer
         with server.connect() as client:
             assert client.get("/watch/master?since=x").startswith(b"HTTP/1.1 200")
+        wait_until("the others are closed", lambda: server.connections == 20)
         # They do not occupy the places of requests, nor are they closed in favour of these.
         clients = [stack.enter_context(server.connect()) for _ in range(10)]
         for client in clients:
             assert client.get("/master").startswith(b"HTTP/1.1 200")
         publish(server, snapshot_of(FAILED_OVER))
         assert [stream.hosts() for stream in streams] == [["b"]] * 20
+
+
+def test_encrypted_subscribers_take_more_memory_and_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(worker, "ENCRYPTED_WATCHERS", 1)
+    certificates = Certificates(tmp_path, "127.0.0.1")
+    context = server_context(certificates.cert, certificates.key, None)
+
+    def encrypted(server: Serving) -> socket.socket:
+        sock = socket.create_connection(server.address)
+        return certificates.context().wrap_socket(sock, server_hostname="127.0.0.1")
+
+    with (
+        Serving(snapshot_of(HEALTHY), context=context) as server,
+        Subscriber(encrypted(server), "/watch/master") as stream,
+    ):
+        stream.next()
+        with Subscriber(encrypted(server), "/watch/master") as other:
+            assert other.head.startswith("HTTP/1.1 503")
 
 
 def test_too_many_different_questions_are_refused(server: Serving) -> None:

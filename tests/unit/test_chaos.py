@@ -150,3 +150,13 @@ def test_writes_during_a_promotion_are_not_judged() -> None:
     campaign.truth.periods[1].promoting = BEGAN + 45
     campaign.observer.answers.insert(1, MasterAnswer(BEGAN + 47, C))
     assert campaign.verdict.problems == []
+
+
+def test_events_are_judged_as_responses_are() -> None:
+    campaign = Campaign()
+    notified = [MasterAnswer(BEGAN, A), MasterAnswer(BEGAN + 50.25, B)]
+    campaign.observer.notified = notified
+    assert campaign.verdict.notified_after == [pytest.approx(0.15)]
+    assert campaign.verdict.problems == []
+    notified += [MasterAnswer(BEGAN + 70, A)]
+    assert campaign.verdict.problems == ["1 wrong responses"]

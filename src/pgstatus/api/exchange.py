@@ -43,7 +43,9 @@ class Response:
     index: int
     """Which of them this is."""
     feed: Feed | None = None
-    """The body is the beginning of an event stream that continues with the events of this feed."""
+    """The body is the beginning of an event stream; the events of this feed follow, the latest one
+    first.
+    """
 
 
 @dataclass(frozen=True, slots=True)

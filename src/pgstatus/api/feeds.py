@@ -17,7 +17,6 @@ from pgstatus.core.selection import Place
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.core.watching import State, Subject, changes_at, fresh_until, state_of
 
-RETRY_MS = 1000
 ALIVE = 10.0
 """Seconds between two events at most: a subscriber that receives none for 15 s may reconnect."""
 
@@ -42,6 +41,9 @@ class Epoch:
 
 class Feed:
     """The states of one subject, as events."""
+
+    RETRY = "retry: 1000\n\n"
+    """The beginning of a stream: when to connect again after its end, milliseconds."""
 
     def __init__(self, subject: Subject, feeds: "Feeds") -> None:
         self._subject = subject
@@ -101,10 +103,6 @@ class Feed:
         """The event that extends the life of the latest state."""
         data = json.dumps({"id": self.id, **self._fresh()})
         return f"event: alive\ndata: {data}\n\n".encode()
-
-    def opening(self) -> str:
-        """The beginning of a stream: the reconnection time and the latest state."""
-        return f"retry: {RETRY_MS}\n\n{self.event().decode()}"
 
     def json(self) -> str:
         """The data of the latest event."""

@@ -38,9 +38,13 @@ class Watch(Resource):
         resp.content_type = "text/event-stream"
         # nginx would collect the events otherwise.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.text = feed.opening()
-        if req.method == "GET":
-            exchange_of(req).feed = feed
+        exchange = exchange_of(req)
+        if exchange.may_defer and req.method == "GET":
+            # The server continues with the events, the latest one first.
+            exchange.feed = feed
+            resp.text = feed.RETRY
+        else:
+            resp.text = feed.RETRY + feed.event().decode()
 
     def _poll(
         self, req: falcon.Request, resp: falcon.Response, feed: Feed, since: str, wait: float

@@ -7,8 +7,8 @@ responses before other clients have their turn.
 ::
 
     HANDSHAKE ──► READING ◄──► WRITING ──► DRAINING ──► CLOSED
-                    │  ▲          ▲ │
-                    ▼  └──────────┤ └─► STREAMING
+                    │  ▲          ▲
+                    ▼  └──────────┤
                   WAITING ────────┘        REFUSING ──► DRAINING
 """
 
@@ -25,6 +25,7 @@ from pgstatus.api.feeds import Feed
 from pgstatus.http.loop import READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
 from pgstatus.http.shared import Shared
+from pgstatus.http.stream import Stream
 from pgstatus.http.tls import TlsSocket
 from pgstatus.http.wsgi import HEAD_END, MAX_HEAD, Malformed, Request, parse
 from pgstatus.telemetry.counters import RequestKind
@@ -41,8 +42,6 @@ _BURST_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
-# Bytes of a stream that the kernel holds for a client that does not read; it uses twice as much.
-_STREAM_BUFFER = 16 * 1024
 _TOO_MANY = refusal("503 Service Unavailable", "too many connections", ["Retry-After: 1"])
 _NO_MEMORY = refusal("503 Service Unavailable", "too much unread data", ["Retry-After: 1"])
 _TOO_MANY_WATCHERS = refusal("503 Service Unavailable", "too many subscribers", ["Retry-After: 5"])
@@ -72,22 +71,21 @@ class State(Enum):
     """The response to a request; the client is not read meanwhile."""
     WRITING = auto()
     """The client, to take a response; or its turn, with more requests received."""
-    STREAMING = auto()
-    """The next event; the client sends nothing more."""
     REFUSING = auto()
     """The first bytes, which are answered with 503."""
     DRAINING = auto()
     """The end of the client's data, after the last response: to close a socket with unread data
     would reset the connection, and the client might lose the response."""
     CLOSED = auto()
+    """Closed, or handed over to a `Stream`."""
 
 
 class Connection:
     """Made with a non-blocking socket; `start` or `refuse` comes next."""
 
     __slots__ = (
-        "_buffered", "_cache", "_client", "_closing", "_feed", "_inbox", "_is_behind", "_outbox",
-        "_retry_at", "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_watched",
+        "_buffered", "_cache", "_client", "_closing", "_feed", "_inbox", "_outbox", "_retry_at",
+        "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_watched",
         "deadline", "state",
     )  # fmt: skip
 
@@ -117,9 +115,7 @@ class Connection:
         self._unread = False
         """The client may be sending data that is not read."""
         self._feed: Feed | None = None
-        """The source of the events, once the client has requested a stream."""
-        self._is_behind = False
-        """The client has not taken an event yet, and there is a newer one."""
+        """The response is the beginning of this stream."""
         self._stop: Callable[[], object] | None = None
         """Of the wait in progress."""
         self._timer: Timer | None = None
@@ -149,8 +145,6 @@ class Connection:
         self.state = State.CLOSED
         self._stop_waiting()
         shared = self._shared
-        if self._feed is not None:
-            shared.streams.discard(self._feed, self)
         if self._watched:
             shared.loop.forget(self._sock)
             self._watched = 0
@@ -210,7 +204,9 @@ class Connection:
                 break
             parts.append(found)
             size += len(found)
-        if parts:
+        if self._feed is not None:
+            self._hand_over(self._feed, b"".join(parts))
+        elif parts:
             self._send(b"".join(parts))
         elif self._account() and (self._watched != READ or self.state is not State.READING):
             self._enter(State.READING, READ, self._readable)
@@ -305,57 +301,18 @@ class Connection:
         self._retry_at = 0
         self._closing = made.closes
         self._unread = made.unread
-        if made.feed is not None:
-            self._open_stream(made.feed)
+        self._feed = made.feed
         return made.data
 
-    def _open_stream(self, feed: Feed) -> None:
-        """Subscribe; the beginning of the stream is sent next."""
-        self._feed = feed
-        self._closing = False
-        self._inbox = b""
-        # A client that does not read occupies this much of the kernel's memory, and one that has
-        # disappeared is detected when it does not confirm the receipt of an event.
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
-            self._sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_SEND_SECONDS * 1000)
-            )
-        self._shared.streams.add(feed, self)
-
-    def push(self, event: bytes) -> None:
-        """Send an event of the stream; a client that has not taken the last one gets it later."""
-        if self._outbox or self.state is not State.STREAMING:
-            self._is_behind = True
-        else:
-            self._send(event)
-
-    def end(self) -> None:
-        """End the stream."""
-        self.close()
-
-    def _streaming(self, feed: Feed) -> None:
-        """The client has taken everything."""
-        if self._buffered:
-            self._account()
-        if self._is_behind:
-            self._is_behind = False
-            self._send(feed.event())
-            return
-        self.deadline = math.inf
-        if self.state is not State.STREAMING or self._watched != READ:
-            self._enter(State.STREAMING, READ, self._ignored)
-
-    def _ignored(self, sock: Any) -> None:
-        """The client has sent something after its request, or closed the connection."""
-        try:
-            data = sock.recv(_RECEIVE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
+    def _hand_over(self, feed: Feed, opening: bytes) -> None:
+        """The rest of the connection is a stream, and the client sends nothing more."""
+        shared = self._shared
+        self.state = State.CLOSED
+        shared.buffer(-self._buffered)
+        shared.connections.discard(self)
+        if self._watched:
+            shared.loop.unregister(self._sock)
+        Stream(shared, self._sock, feed).start(opening)
 
     def _defer(self, request: Request, how: Waiting | Slow) -> bool:
         """Answer later; False: there is no thread, or too many requests wait."""
@@ -418,9 +375,6 @@ class Connection:
                 self.deadline = shared.loop.now + _SEND_SECONDS
             if not self._account():
                 return
-        elif self._feed is not None:
-            self._streaming(self._feed)
-            return
         elif self._closing:
             self._finish()
             return
@@ -452,9 +406,8 @@ class Connection:
         if self._shared.buffer(more) or more <= 0:
             return True
         self._shared.requests.of(REFUSED).count += 1
-        if self._feed is None:
-            with contextlib.suppress(OSError):
-                self._sock.send(_NO_MEMORY)
+        with contextlib.suppress(OSError):
+            self._sock.send(_NO_MEMORY)
         self.close()
         return False
 

@@ -29,6 +29,8 @@ CONNECTIONS = 4096
 """Connections at most, as far as the limit of open files allows."""
 WATCHERS = 8192
 """Subscribers of event streams at most; they do not count as connections."""
+ENCRYPTED_WATCHERS = 4096
+"""The same with TLS: OpenSSL takes 17 KiB for each of them."""
 
 # New connections in one turn of the loop.
 _ACCEPTS = 64
@@ -95,11 +97,12 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.shared.loop.on_error = self._failed
         self._tls = tls
         self._on_turn = on_turn
-        self._limit, self.shared.streams.limit = connection_limits(connections, WATCHERS)
+        self._limit, self._watcher_limit = connection_limits(connections, WATCHERS)
         self._accepting = False
         self._logged_at = float("-inf")
         self._requested_certificates = _requests_certificates(tls())
         self._next_sweep = self.shared.loop.now
+        self._limit_watchers()
 
     def init_process(self) -> None:
         """Serve. The process is set up by `daemon.process`, not by an arbiter."""
@@ -152,9 +155,15 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if requests_certificates and not self._requested_certificates:
             # After a reload: no client has presented one.
             self._close_connections()
+        self._limit_watchers()
         self._requested_certificates = requests_certificates
         if self.alive:
             self._accept(True)
+
+    def _limit_watchers(self) -> None:
+        is_plain = self._tls() is None
+        limit = self._watcher_limit if is_plain else min(self._watcher_limit, ENCRYPTED_WATCHERS)
+        self.shared.streams.limit = limit
 
     def _close_connections(self) -> None:
         for connection in list(self.shared.connections):
