@@ -7,7 +7,8 @@ RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
 .PHONY: help run failover test check matrix docs chaos figures example bench-client unasync format bench \
-	workflows wheels test-wheels deb test-deb images test-images footprint sbom release-check clean
+	screenshots workflows wheels test-wheels deb test-deb images test-images footprint sbom release-check \
+	clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -60,6 +61,11 @@ chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compar
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
+
+screenshots: .venv ## the pictures in docs/images, in two minutes
+	$(call need,chromium chromedriver pngquant,chromium chromium-driver pngquant)
+	$(RUN) python -m tests.neighbours.screenshot docs/images
+	pngquant --force --ext .png docs/images/*.png
 
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080

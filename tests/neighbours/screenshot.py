@@ -1,6 +1,8 @@
-"""``python -m tests.neighbours.screenshot FILE``: the status page after a failover, for the docs.
+"""``python -m tests.neighbours.screenshot DIRECTORY``: the pictures of the documentation.
 
-Two minutes of load with a replica whose replay is paused for a while, and a crash of the primary.
+The status page at 1200 and 390 pixels, and ``pg-status hosts --watch`` on a terminal of 80 columns,
+after two minutes of load with a replica whose replay is paused for a while, and a crash of the
+primary.
 """
 
 import sys
@@ -11,29 +13,53 @@ from pathlib import Path
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from tests.conftest import Clusters, Daemons
-from tests.support.browser import browser
+from tests.support.browser import Browser, browser
+from tests.support.terminal import Terminal, terminal
 from tests.support.waiting import wait_until
 
 
-def main(picture: Path) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        network = Network()
-        clusters, daemons = Clusters(network), Daemons(network, Path(directory))
+def main(pictures: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory, network = Path(name), Network()
+        clusters, daemons = Clusters(network), Daemons(network, directory)
         try:
             cluster = clusters.make()
-            daemon = daemons.start(cluster, sleep_ms=1000)
+            daemon = daemons.start(cluster, sleep_ms=1000, cluster_name="orders")
             _run_load(cluster)
-            with browser(Path(directory) / "profile") as page:
-                page.prefer(reduced_motion="reduce")
-                page.resize(1100, 900)
-                page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
-                page.open(daemon.url)
-                wait_until("the page is shown", lambda: page.text("#history li"))
-                page.driver.save_screenshot(str(picture))
+            command = [sys.executable, "-m", "pgstatus", "hosts", "--watch", "--color", "always"]
+            environment = {**daemon.environment, "TERM": "xterm"}
+            with browser(directory / "profile") as page, terminal(command, environment) as screen:
+                screen.wait_for(" live")
+                cluster.fail_over()
+                _write(cluster, 2)
+                _take(page, daemon.url, pictures)
+                screen.wait_for("former master  dead")
+                _take_terminal(page, screen, directory, pictures / "hosts.png")
         finally:
             daemons.close()
             clusters.close()
             network.release()
+
+
+def _take(page: Browser, url: str, pictures: Path) -> None:
+    page.prefer(reduced_motion="reduce", color_scheme="light")
+    page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    for file, width in (("status-page.png", 1200), ("status-page-phone.png", 390)):
+        page.resize(width, 900)
+        page.open(url)
+        wait_until("it is shown", lambda: page.run("return document.querySelector('#history li')"))
+        height = page.run("return document.documentElement.scrollHeight")
+        page.resize(width, height)
+        page.driver.save_screenshot(str(pictures / file))
+
+
+def _take_terminal(page: Browser, screen: Terminal, directory: Path, picture: Path) -> None:
+    html = directory / "terminal.html"
+    html.write_text(screen.html())
+    page.driver.get(html.as_uri())
+    width, height = page.run("const b = document.body; return [b.offsetWidth, b.offsetHeight]")
+    page.resize(width, height, scale=1.5)
+    page.driver.save_screenshot(str(picture))
 
 
 def _run_load(cluster: Cluster) -> None:
@@ -42,8 +68,6 @@ def _run_load(cluster: Cluster) -> None:
     late.sql("SELECT pg_wal_replay_pause()")
     _write(cluster, 4)
     late.sql("SELECT pg_wal_replay_resume()")
-    _write(cluster, 30)
-    cluster.fail_over()
     _write(cluster, 40)
 
 

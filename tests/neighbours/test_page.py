@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 from os import kill
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.support.browser import (  # noqa: F401
 )
 from tests.support.daemon import Daemon
 from tests.support.illhosts import listener
+from tests.support.reverse_proxy import reverse_proxy
 from tests.support.waiting import wait_until
 
 pytestmark = needs_chromium
@@ -25,8 +27,12 @@ pytestmark = needs_chromium
 MARKUP = "<img src=x onerror='window.hacked = true'>"
 
 
+NAME = f"pg-status on {socket.gethostname()}"
+"""In the title, because the cluster has no name."""
+
+
 def _is_live(page: Browser, master: str) -> bool:
-    return page.title == f"{master} is master · pg-status" and page.banners == []
+    return page.title == f"{master} is master · {NAME}" and page.banners == []
 
 
 def test_a_failover_is_shown_without_reloading(
@@ -49,10 +55,25 @@ def test_a_failover_is_shown_without_reloading(
     assert page.text("[role=status]") == f"{name} is the master"
     assert re.match(r"since \d\d:\d\d:\d\d, (just now|\d+ s ago)$", page.text("#since"))
     assert page.text("#timeline") == "2"
-    entry = next(text for text in page.texts("#history li.master"))
-    assert f"{name} is now the master (timeline 2" in entry
-    row = f"tbody tr:nth-child({1 + cluster.servers.index(lost)})"
+    failovers = "#history > li.failover"
+    (line,) = page.texts(f"{failovers} summary")
+    assert re.match(
+        rf"\d+ \w+ \d\d:\d\d:\d\d\.\d{{3}}\nfailover\n"
+        rf"failover from {before}:\d+ to {name} in \d+(\.\d)? m?s \(timeline 2\)\n",
+        line,
+    )
+    assert page.text(f"{failovers} ol") == "", "the details are collapsed"
+    page.run(f"document.querySelector('{failovers} summary').click()")
+    assert f"{name} is now the master (timeline 2" in page.text(f"{failovers} ol")
+    assert page.texts("tbody .name")[0] == name, "the master is first"
+    row = "tbody tr:nth-child(2)"
     wait_until("the lost host is dead", lambda: page.text(f"{row} .health") == "dead")
+    assert page.texts(f"{row} .name, {row} .role") == [f"{before}:{lost.port}", "former master"]
+    wait_until(
+        "the details stay open",
+        lambda: f"{before}:{lost.port} is dead" in page.text(f"{failovers} ol"),
+    )
+    wait_until("the replica follows", lambda: page.text("#in-sync") == "1 of 1 live")
     assert "failed checks in a row" in page.text(f"{row} .why")
     graph = f"document.querySelector('{row} svg')"
     wait_until("a gap", lambda: "unknown" in page.run(f"return {graph}.ariaLabel"))
@@ -64,7 +85,7 @@ def test_a_failover_is_shown_without_reloading(
         if event["method"] == "Network.requestWillBeSent"
     }
     elsewhere = {url for url in asked if not url.startswith(("data:", "about:"))}
-    assert elsewhere == {f"{daemon.url}/", f"{daemon.url}/overview"}
+    assert elsewhere == {f"{daemon.url}/{path}" for path in ("", "overview", "watch")}
 
 
 def test_a_stopped_daemon_and_its_return_are_shown(
@@ -77,7 +98,7 @@ def test_a_stopped_daemon_and_its_return_are_shown(
 
     daemon.stop()
 
-    wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
+    wait_until("the banner", lambda: page.title == f"NO RESPONSE · {NAME}")
     assert page.banners == ["pg-status does not respond: no connection."]
     assert page.text("[role=status]").endswith(" was the master")
     age = re.compile(r"These data are (\d+)(\.\d)? s old\.")
@@ -102,7 +123,7 @@ def test_a_hanging_daemon_is_shown_and_receives_one_request_at_a_time(
     wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
     kill(daemon.pid, signal.SIGSTOP)
     try:
-        wait_until("the banner", lambda: page.title == "NO RESPONSE · pg-status")
+        wait_until("the banner", lambda: page.title == f"NO RESPONSE · {NAME}")
         events: list[dict[str, Any]] = []
 
         def have_two_failed() -> bool:
@@ -132,16 +153,34 @@ def test_a_hidden_page_sends_no_requests(daemon: Daemon, page: Browser) -> None:
         return sum(e["method"] == "Network.requestWillBeSent" for e in page.network())
 
     page.open(daemon.url)
-    wait_until("it is live", lambda: page.title.endswith("is master · pg-status"))
+    wait_until("it is live", lambda: page.title.endswith(f"is master · {NAME}"))
     page.driver.minimize_window()
-    wait_until("it is paused", lambda: page.title == "paused · pg-status")
+    wait_until("it is paused", lambda: page.title == f"paused · {NAME}")
     requests()
     began = page.run("return Date.now()")
     wait_until("three seconds have passed", lambda: page.run("return Date.now()") > began + 3000)
     assert requests() == 0
     page.driver.set_window_rect(0, 0, 1280, 900)
-    wait_until("it is live again", lambda: page.title.endswith("is master · pg-status"))
+    wait_until("it is live again", lambda: page.title.endswith(f"is master · {NAME}"))
     assert page.banners == []
+
+
+def test_without_a_stream_and_below_a_path_the_page_polls(
+    daemon: Daemon, cluster: Cluster, page: Browser
+) -> None:
+    """As in an older pg-status, or behind a proxy that refuses the stream."""
+    with reverse_proxy(daemon, "/ops/pg-status", refused=("/watch",)) as proxy:
+        page.open(proxy.url)
+        wait_until("it is live", lambda: _is_live(page, cluster.primary.address))
+
+        def polls() -> int:
+            return proxy.requests.count("/ops/pg-status/overview")
+
+        before = polls()
+        wait_until("it polls", lambda: polls() > before + 3)
+        assert proxy.requests.count("/ops/pg-status/watch") == 1
+        assert all("404" in message for message in page.console())
+        page.driver.get("about:blank")
 
 
 def test_the_token_is_accepted_as_password(
@@ -169,6 +208,7 @@ def test_markup_in_an_error_message_is_shown_as_text(
         daemon = make_daemon(hosts=f"postgresql://{address}:{port}/?sslmode=disable")
         page.open(daemon.url)
         wait_until("the message is shown", lambda: MARKUP in page.text("tbody .why"))
+        page.run("document.querySelector('#history summary').click()")
         wait_until("it is in the history", lambda: MARKUP in page.text("#history"))
-        assert page.title == "NO MASTER · pg-status"
+        assert page.title == f"NO MASTER · {NAME}"
         assert page.run("return [document.images.length, window.hacked]") == [0, None]

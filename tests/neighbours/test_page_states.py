@@ -5,6 +5,7 @@ The page of a real daemon runs in a real browser with a modified overview.
 """
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
@@ -22,6 +23,9 @@ from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
 pytestmark = needs_chromium
+
+NAME = f"pg-status on {socket.gethostname()}"
+"""In the title, because the cluster has no name."""
 
 MARKUP = "<img src=x onerror='window.hacked = true'>"
 HOSTILE = f"{MARKUP}</script><b>bold</b> " + "x" * 200
@@ -52,9 +56,9 @@ class ModifiedPage:
         return hosts
 
     def change(self, kind: str, **other: object) -> Mapping[str, object]:
-        """An entry of the history."""
+        """A line of the history."""
         usual = {"at": self.overview["now"], "host": None, "level": "info", "text": kind}
-        return {"change": kind, **usual, **other}
+        return {"change": kind, **usual, "entries": [{"change": kind, **usual}], **other}
 
     def show(self, **changes: object) -> None:
         self.overview.update(changes)
@@ -113,7 +117,7 @@ def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: Modified
     name, other = (f"{host['host']}:{host['port']}" for host in (first, second))
 
     modified.show(masters=[name, other])
-    wait_until("split brain", lambda: page.title == "SPLIT BRAIN · pg-status")
+    wait_until("split brain", lambda: page.title == f"SPLIT BRAIN · {NAME}")
     assert page.banners == [
         f"Split brain: {name} and {other} are primaries. Reported master: {name}."
     ]
@@ -121,22 +125,22 @@ def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: Modified
     first.update(possible_dead=True, error="no response")
     modified.show(masters=[])
     wait_until(
-        "master possibly dead", lambda: page.title == f"{first['host']} possibly dead · pg-status"
+        "master possibly dead", lambda: page.title == f"{first['host']} possibly dead · {NAME}"
     )
     assert page.banners == [f"{name} is possibly dead: the last check of the master failed."]
 
     first.update(master=False, alive=False, role="unknown")
     modified.show(master=None, no_master="no live host is a primary")
-    wait_until("no master", lambda: page.title == "NO MASTER · pg-status")
+    wait_until("no master", lambda: page.title == f"NO MASTER · {NAME}")
     assert page.banners == ["No master: no live host is a primary."]
     assert page.text("[role=status]") == "No master"
 
     modified.show(stale=True)
-    wait_until("stale", lambda: page.title == "STALE · pg-status")
+    wait_until("stale", lambda: page.title == f"STALE · {NAME}")
     assert "other endpoints return 503" in page.banners[0]
 
     modified.show(stale=False, ready=False)
-    wait_until("not ready", lambda: page.title == "not ready · pg-status")
+    wait_until("not ready", lambda: page.title == f"not ready · {NAME}")
     assert page.text("[role=status]") == "Not known yet"
 
 
@@ -144,7 +148,7 @@ def test_screen_readers_announce_changes_only(page: Browser, modified: ModifiedP
     """An unchanged master or banner is not announced again at each update."""
     names = [f"{host['host']}:{host['port']}" for host in modified.hosts]
     modified.show(masters=names[:2])
-    wait_until("split brain", lambda: page.title == "SPLIT BRAIN · pg-status")
+    wait_until("split brain", lambda: page.title == f"SPLIT BRAIN · {NAME}")
     page.run(
         """window.announced = 0;
         const observer = new MutationObserver(() => announced++);
@@ -184,12 +188,13 @@ def test_axe_finds_nothing(page: Browser, modified: ModifiedPage, scheme: str) -
     modified.hosts[2].update(alive=False, role="unknown", error="Connection refused")
     modified.show(
         masters=[name, other],
-        history=[modified.change("role", level=level) for level in ("error", "warning", "info")],
+        history=[modified.change("role", level=level) for level in ("error", "warning", "info")]
+        + [modified.change("failover", entries=[modified.change("sync"), modified.change("role")])],
     )
-    wait_until("split brain and a dead host", lambda: page.title == "SPLIT BRAIN · pg-status")
+    wait_until("split brain and a dead host", lambda: page.title == f"SPLIT BRAIN · {NAME}")
     assert findings() == []
     modified.break_off()
-    wait_until("no response", lambda: page.title == "NO RESPONSE · pg-status")
+    wait_until("no response", lambda: page.title == f"NO RESPONSE · {NAME}")
     assert findings() == []
 
 
@@ -201,7 +206,7 @@ def test_a_narrow_screen_scrolls_vertically_only(page: Browser, modified: Modifi
         host.update(reason=f"{name} " * 5, error="x" * 300, lag_bytes=2**63)
     change = modified.change("split_brain", level="warning", text=name, at="2026-01-01T00:00:00Z")
     modified.show(master=None, no_master="x" * 300, history=[change])
-    wait_until("it is shown", lambda: page.title == "NO MASTER · pg-status")
+    wait_until("it is shown", lambda: page.title == f"NO MASTER · {NAME}")
     assert page.run("return document.documentElement.scrollWidth") == 320
 
 
@@ -210,9 +215,92 @@ def test_the_keyboard_filters_the_history(page: Browser, modified: ModifiedPage)
     modified.show(history=[modified.change(kind) for kind in kinds])
     wait_until("the history", lambda: len(page.texts("#history li")) == len(kinds))
     body = page.driver.find_element("css selector", "body")
-    body.send_keys(Keys.TAB)
+    body.send_keys(Keys.TAB, Keys.TAB)
     page.driver.switch_to.active_element.send_keys(Keys.SPACE)
     assert page.texts("#history .text") == ["master", "role", "split_brain"]
+
+
+def test_a_failover_is_one_line_whose_details_the_keyboard_opens(
+    page: Browser, modified: ModifiedPage
+) -> None:
+    entries = [modified.change(kind) for kind in ("health", "master", "sync")]
+    failover = modified.change("failover", level="warning", text="from a to b", entries=entries)
+    modified.show(history=[failover])
+    wait_until("the line", lambda: page.text("#history .count") == "3 changes")
+    assert page.texts("#history ol .text") == []
+    body = page.driver.find_element("css selector", "body")
+    body.send_keys(Keys.TAB, Keys.TAB, Keys.TAB)
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert page.texts("#history ol .text") == ["health", "master", "sync"]
+    modified.show(history=[modified.change("sync"), failover])
+    wait_until("another line", lambda: len(page.texts("#history > li")) == 2)
+    assert page.texts("#history ol .text") == ["health", "master", "sync"]
+
+
+def test_the_name_of_the_cluster_and_of_the_instance(page: Browser, modified: ModifiedPage) -> None:
+    modified.show(cluster="orders", instance="app-1")
+    wait_until("the name", lambda: page.title.endswith(" is master · orders"))
+    assert page.texts("h1, #instance") == ["orders", "pg-status on app-1"]
+    modified.show(cluster=None)
+    wait_until("the instance", lambda: page.title.endswith(" is master · pg-status on app-1"))
+
+
+def test_the_condition_of_pg_status_itself(page: Browser, modified: ModifiedPage) -> None:
+    assert page.text("#condition") == "healthy"
+    service = modified.overview["service"]
+    runs = {"ok": 12, "failed": 1, "timeout": 0}
+    modified.show(
+        service={**service, "reloads": 2, "last_reload": "refused", "dropped_log_lines": 3,
+                 "hook_runs": runs, "hook_pending": True},
+        documentation="https://docs.example.org/",
+    )  # fmt: skip
+    wait_until("the problems", lambda: page.text("#condition") == "problems")
+    assert page.text("#service-why") == (
+        "the last reload was refused, and the previous configuration is in use; "
+        "3 log lines lost; the on_change command has not run with the newest state"
+    )
+    assert page.text("#reloads") == "2, last refused"
+    assert page.text("#hook") == "12 ok, 1 failed"
+    links = {
+        link.text: link.get_attribute("href")
+        for link in page.driver.find_elements("css selector", "nav a")
+    }
+    assert links["Documentation"] == "https://docs.example.org/"
+    assert str(links["Metrics"]).endswith("/metrics")
+
+
+def test_the_peak_of_a_chart_is_at_least_the_present_lag(
+    page: Browser, modified: ModifiedPage
+) -> None:
+    modified.hosts[1].update(lag_ms=5300, lags_ms=[None] * 148 + [20, 30])
+    modified.show()
+    peak = "tbody tr:nth-child(2) .peak"
+    wait_until("the peak", lambda: page.text(peak).startswith("peak 5.3 s"))
+
+
+def test_the_former_master_and_no_master_are_red(page: Browser, modified: ModifiedPage) -> None:
+    former = modified.hosts[0]
+    former.update(master=False, alive=False, role="unknown", error="Connection refused")
+    modified.show(master=None, no_master="dead", former_master=f"{former['host']}:{former['port']}")
+    wait_until("no master", lambda: page.text("#master") == "No master")
+    assert page.texts("tbody tr:nth-child(1) .tag") == ["former master", "dead"]
+    colours = page.run(
+        """return ["#master", "tbody .role"].map(
+            (selector) => getComputedStyle(document.querySelector(selector)).color)"""
+    )
+    assert colours == ["rgb(163, 33, 26)"] * 2
+
+
+def test_on_a_phone_the_history_is_collapsed(
+    page: Browser, modified: ModifiedPage, daemon: Daemon
+) -> None:
+    page.resize(390, 800)
+    page.open(daemon.url)
+    modified.show(history=[modified.change("failover", text="from a to b")])
+    wait_until("the latest change", lambda: page.text("#latest").endswith("from a to b"))
+    assert page.texts("#history > li") == []
+    page.driver.find_element("css selector", "#history-box > summary").click()
+    assert len(page.texts("#history > li")) == 1
 
 
 @pytest.mark.parametrize(("wish", "animation"), [("no-preference", "arrive"), ("reduce", "none")])

@@ -21,7 +21,7 @@ from tests.support import pythons
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-DAEMON = ("falcon", "gunicorn", "environs", "psycopg", "prometheus-client", "tabulate")
+DAEMON = ("falcon", "gunicorn", "environs", "psycopg", "prometheus-client", "rich")
 
 ASK = """
 import asyncio, sys
@@ -152,6 +152,11 @@ def test_the_daemon_alone_provides_the_command(
     assert set(DAEMON) <= environment.packages()
     assert not environment.packages() & {"httpcore2", "sqlalchemy", "pg-status-client"}
     assert run(environment.program("pg-status"), "--version").split()[-1] == __version__
+    done = subprocess.run(
+        [environment.program("pg-status"), "demo"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.search(r"server are missing\. Install .* -m pip install '", done.stderr)
 
 
 @pytest.mark.parametrize("extra", ["client", "sqlalchemy"])

@@ -1,9 +1,9 @@
 """The commands for people: what they print, and exit statuses that a script can use."""
 
-import os
-import pty
+import json
 import re
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.cli.show import duration
-from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.cluster import PASSWORD, Cluster
 from tests.conftest import ClusterFactory, DaemonFactory, Daemons
+from tests.support.certificates import Certificates
 from tests.support.daemon import Daemon
+from tests.support.reverse_proxy import reverse_proxy
 from tests.support.waiting import wait_until
 
 Done = subprocess.CompletedProcess[str]
@@ -34,13 +35,58 @@ def run(daemon: Daemon, *arguments: str, **variables: object) -> Done:
 def test_the_table_of_hosts(daemon: Daemon, cluster: Cluster) -> None:
     done = run(daemon, "hosts")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in done.stdout.splitlines()[3:-1]]
+    heading, table = done.stdout.split("\n\n")
+    rows = [re.split(r"  +", line) for line in table.splitlines()]
     port = cluster.primary.port
-    assert [row[:3] for row in rows] == [
+    assert rows[0] == ["Host", "Role", "State", "Lag", "Behind", "TL", "LSN"]
+    assert [row[:3] for row in rows[1:]] == [
         [f"{cluster.primary.address}:{port}", "master", "alive"],
         *[[f"{replica.address}:{port}", "replica", "in sync"] for replica in cluster.replicas],
     ]
+    assert f"master {cluster.primary.address}:{port}" in heading
+    assert "replicas in sync 2 of 2 live" in heading
+    assert daemon.url in heading
+    assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", heading, re.MULTILINE)
     assert "\033" not in done.stdout
+
+
+def test_json_for_programs(daemon: Daemon, cluster: Cluster) -> None:
+    state = json.loads(run(daemon, "hosts", "--json").stdout)
+    assert state["master"] == f"{cluster.primary.address}:{cluster.primary.port}"
+    assert [host["host"] for host in state["hosts"]] == [s.address for s in cluster.servers]
+    assert set(state["hosts"][0]) == set(daemon.json("/hosts")[0])
+    verdicts = json.loads(run(daemon, "explain", "replica", "--json").stdout)
+    assert [verdict["chosen"] for verdict in verdicts] == [False, True, True]
+    checked = json.loads(run(daemon, "check", "--json").stdout)
+    assert checked["verdict"] == "OK"
+    assert [host["verdict"] for host in checked["hosts"]] == ["OK"] * 3
+    assert json.loads(run(daemon, "check", "--config-only", "--json").stdout)["verdict"] == "OK"
+
+
+def test_the_name_of_the_cluster_is_in_the_heading(
+    make_daemon: DaemonFactory, cluster: Cluster
+) -> None:
+    daemon = make_daemon(cluster, cluster_name="orders")
+    assert run(daemon, "hosts").stdout.startswith(f"orders  on {socket.gethostname()}")
+
+
+def test_an_instance_below_a_path(daemon: Daemon) -> None:
+    """As behind a reverse proxy; the URL may end with a slash, and stand in the environment."""
+    with reverse_proxy(daemon, "/ops/pg-status") as proxy:
+        for url in (proxy.url, f"{proxy.url}/"):
+            assert run(daemon, "hosts", "--url", url).returncode == 0
+        daemon_in_environment = {**daemon.environment, "PG_STATUS_URL": proxy.url}
+        for command in (["hosts"], ["explain", "master"], ["health"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "pgstatus", *command],
+                env=daemon_in_environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (done.returncode, done.stderr) == (0, "")
+        assert proxy.requests == [
+            *["/ops/pg-status/overview"] * 3,
+            "/ops/pg-status/explain/master",
+            "/ops/pg-status/health",
+        ]
 
 
 def test_an_explanation(daemon: Daemon, cluster: Cluster) -> None:
@@ -73,28 +119,33 @@ def test_an_instance_that_cannot_be_reached(daemon: Daemon, command: list[str]) 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[::1", "http://h:99999", "http://h/x", "http://h?x", "nonsense", "unix:x",
+    ["http://[::1", "http://h:99999", "http://h/x#y", "http://h?x", "nonsense", "unix:x",
      "unix://tmp/x", "unix:", "ftp://h"],
 )  # fmt: skip
 @pytest.mark.parametrize("watch", [[], ["--watch"]])
 def test_an_invalid_url_is_an_error_at_once(daemon: Daemon, url: str, watch: list[str]) -> None:
     done = run(daemon, "hosts", *watch, "--url", url)
-    assert "expected http://host:port, https://host:port or unix:/path" in done.stderr
+    assert "expected http://host:port, https://host:port, either with a path, or" in done.stderr
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"pg-status: error: [^\n]+\n", done.stderr)
 
 
-def test_another_server_at_the_address(daemon: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", ["hello", "1", "[1]", "{}"])
+def test_another_server_at_the_address(daemon: Daemon, tmp_path: Path, body: str) -> None:
     """Its status is 200, too."""
-    (tmp_path / "hosts").write_text("hello")
-    with socketserver.TCPServer(
-        (daemon.address, 0),
-        partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
-    ) as server:
-        threading.Thread(target=server.handle_request).start()
-        done = run(daemon, "hosts", "--url", f"http://{daemon.address}:{server.server_address[1]}")
-    assert done.returncode == 1
-    assert "is not pg-status\n" in done.stderr
+    (tmp_path / "explain").mkdir()
+    for file in ("overview", "explain/master"):
+        (tmp_path / file).write_text(body)
+    for command in (["hosts"], ["explain", "master"]):
+        with socketserver.TCPServer(
+            (daemon.address, 0),
+            partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
+        ) as server:
+            threading.Thread(target=server.handle_request).start()
+            url = f"http://{daemon.address}:{server.server_address[1]}"
+            done = run(daemon, *command, "--url", url)
+        assert done.returncode == 1
+        assert done.stderr.endswith("is not pg-status\n")
 
 
 def test_without_a_configuration_the_error_mentions_the_option_url(daemon: Daemon) -> None:
@@ -133,43 +184,37 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr
 
 
-def test_watch_continues_until_it_is_interrupted(daemon: Daemon) -> None:
+def test_watch_into_a_pipe_continues_until_it_is_interrupted(daemon: Daemon) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "pgstatus", "hosts", "--watch", "0.1"],
         env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
-        headings = 0
-        while headings < 3:
-            headings += "Host" in process.stdout.readline()
+        while "Host" not in process.stdout.readline():
+            pass
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
 
 
-def test_colours_on_a_terminal_and_no_color(daemon: Daemon) -> None:
-    assert "\033[32mmaster" in _on_a_terminal(daemon)
-    assert "\033" not in _on_a_terminal(daemon, NO_COLOR="1")
-
-
-def _on_a_terminal(daemon: Daemon, **environment: str) -> str:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pgstatus", "hosts"]
-    inherited = {k: v for k, v in daemon.environment.items() if k != "NO_COLOR"}
+def test_watch_as_json_has_one_line_per_change(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster(replicas=1)
+    daemon = make_daemon(cluster)
     with subprocess.Popen(
-        command, env={**inherited, "TERM": "xterm", **environment}, stdout=theirs
-    ) as process:
-        os.close(theirs)
-        text = b""
-        try:
-            while part := os.read(ours, 65536):
-                text += part
-        except OSError:  # on Linux, the other side was closed
-            pass
-        os.close(ours)
-        assert process.wait(10) == 0
-    return text.decode()
+        [sys.executable, "-m", "pgstatus", "hosts", "--watch", "3600", "--json"],
+        env=daemon.environment, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        masters = [json.loads(process.stdout.readline())["master"]]
+        before, after = (f"{s.address}:{s.port}" for s in cluster.servers)
+        cluster.fail_over()
+        while after not in masters:
+            masters.append(json.loads(process.stdout.readline())["master"])
+        assert masters[0] == before
+        process.kill()
 
 
 def test_a_closed_pipe(daemon: Daemon) -> None:
@@ -187,14 +232,18 @@ def test_a_closed_pipe(daemon: Daemon) -> None:
 
 
 def test_check_of_a_healthy_cluster(daemon: Daemon, cluster: Cluster) -> None:
+    """A verdict per host, and a summary."""
     done = run(daemon, "check")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert [line.split(", responded")[0] for line in lines[:3]] == [
-        f"{server.address}:{server.port}: ok, {role}"
+    assert [re.split(r"  +", line.split(", responded")[0]) for line in lines[:3]] == [
+        ["OK", f"{server.address}:{server.port}", role]
         for server, role in zip(cluster.servers, ("master", "replica", "replica"), strict=True)
     ]
-    assert lines[3:] == [f"master: {cluster.primary.address}:{cluster.primary.port}"]
+    port = cluster.primary.port
+    assert lines[3:] == [
+        "", f"OK: 3 of 3 hosts responded, master {cluster.primary.address}:{port}"
+    ]  # fmt: skip
 
 
 def test_check_prints_the_sql_for_missing_privileges(
@@ -210,6 +259,8 @@ def test_check_prints_the_sql_for_missing_privileges(
     done = run(daemon, "check", **role)
     assert done.returncode == 0
     name = f"{replica.address}:{replica.port}"
+    assert f"WARNING  {name}  replica" in done.stdout
+    assert "\nWARNING: 2 of 2 hosts responded, master " in done.stdout
     assert f"\n{name}: may not read pg_stat_wal_receiver" in done.stdout
     remedies = re.findall(r"^    (GRANT .*;)$", done.stdout, re.MULTILINE)
     assert len(remedies) == 2
@@ -225,11 +276,13 @@ def test_check_of_hosts_that_fail(cluster: Cluster, daemons: Daemons) -> None:
     daemon = daemons.prepare(hosts=f"{primary.address}:{primary.port},{primary.address}:1")
     done = run(daemon, "check")
     assert done.returncode == 1
-    assert f"{primary.address}:1: FAILED (connect): Connection refused\n" in done.stdout
-    assert f"{primary.address}:{primary.port}: ok, master" in done.stdout
+    lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    assert ["FAILED", f"{primary.address}:1", "connect: Connection refused"] in lines
+    assert ["OK", f"{primary.address}:{primary.port}"] in [line[:2] for line in lines]
+    assert lines[-1][0].startswith("FAILED: 1 of 2 hosts responded, master ")
     done = run(daemon, "check", pg_password="wrong")
-    assert "FAILED (rejected): FATAL:  password authentication failed" in done.stdout
-    assert "master: none" in done.stdout
+    assert re.search(r"rejected: FATAL: +password authentication failed", done.stdout)
+    assert "FAILED: 0 of 2 hosts responded, no master: " in done.stdout
 
 
 def test_check_of_the_configuration_alone_connects_to_no_host(daemons: Daemons) -> None:
@@ -241,12 +294,107 @@ def test_check_of_the_configuration_alone_connects_to_no_host(daemons: Daemons) 
     assert run(daemon, "check", "--config-only", max_fails="x").returncode == 78
 
 
-@pytest.mark.parametrize("command", ["hosts", "explain", "check", "health", "demo", "failover"])
+@pytest.mark.parametrize(
+    "command", ["hosts", "explain", "check", "health", "demo", "failover", "reload"]
+)
 def test_help(daemon: Daemon, command: str) -> None:
     done = run(daemon, command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"usage: pg-status {command}" in done.stdout
     assert run(daemon, command, "--no-such-option").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [([], "pg-status explain 'replica?lag_ms=50'"), (["hosts"], "pg-status hosts --watch"),
+     (["explain"], "pg-status explain master"), (["check"], "pg-status check --json"),
+     (["health"], "pg-status health /ready"), (["demo"], "pg-status demo --port 8001")],
+)  # fmt: skip
+def test_help_contains_examples(daemon: Daemon, command: list[str], example: str) -> None:
+    text = run(daemon, *command, "--help").stdout
+    assert f"\nexamples:\n  pg-status {' '.join(command)}" in text
+    assert f"\n  {example}" in text
+
+
+def test_errors_and_warnings_show_their_level(daemons: Daemons) -> None:
+    daemon = daemons.prepare(hosts="192.0.2.1", slepp_ms="1")
+    done = run(daemon, "check", "--config-only", max_fails="x")
+    errors, warnings = done.stderr.splitlines()
+    assert errors.startswith("pg-status: error: pg_status__max_fails='x': expected ")
+    assert warnings.startswith("pg-status: warning: pg_status__slepp_ms is not a variable")
+
+
+@pytest.mark.parametrize("name", ["lag", "name", "timeout", "url", "listen", "tls"])
+def test_an_unknown_variable_without_a_similar_name_has_no_suggestion(
+    daemons: Daemons, name: str
+) -> None:
+    daemon = daemons.prepare(hosts="192.0.2.1")
+    done = run(daemon, "check", "--config-only", **{name: "1"})
+    assert done.stderr == f"pg-status: warning: pg_status__{name} is not a variable of pg-status\n"
+
+
+def test_a_world_readable_secret_causes_a_warning(daemons: Daemons, tmp_path: Path) -> None:
+    """Of a password, a token and a key; also if the password is in the file of variables."""
+    certificates = Certificates(tmp_path, "127.0.0.1")
+    secret, env_file = tmp_path / "secret", tmp_path / "env"
+    secret.write_text("t" * 32)
+    env_file.write_text("pg_status__pg_password=secret\n")
+    files = {
+        "pg_password_file": secret,
+        "http_token_file": secret,
+        "http_tls_key": certificates.key,
+        "env_file": env_file,
+    }
+    for name, file in files.items():
+        tls = {"http_tls_cert": certificates.cert} if name == "http_tls_key" else {}
+        daemon = daemons.prepare(hosts="192.0.2.1")
+        for mode, text in (
+            (0o644, f"{file} contains a secret and is readable by every"),
+            (0o640, ""),
+        ):
+            file.chmod(mode)
+            stderr = run(daemon, "check", "--config-only", **tls, **{name: file}).stderr
+            assert (f"pg-status: warning: pg_status__{name}: {text}" in stderr) is bool(text), name
+
+
+def test_check_reads_the_password_file(daemons: Daemons, cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    daemon = daemons.prepare(cluster, pg_password_file=file)
+    assert (
+        f"warning: pg_status__pg_password_file: {file}: no such file"
+        in run(daemon, "check", "--config-only").stderr
+    )
+    done = run(daemon, "check")
+    assert (
+        done.returncode,
+        done.stdout.count(f"cannot read the password file: {file}: no such file"),
+    ) == (1, 3)
+    file.write_text(PASSWORD)
+    file.chmod(0o600)
+    done = run(daemon, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_invalid_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -> None:
+    valid, other = tmp_path / "valid", tmp_path / "other"
+    valid.write_text("v" * 32)
+    other.write_text("o" * 32)
+    daemon = make_daemon(cluster, http_token_file=valid)
+    done = run(daemon, "hosts", "--url", daemon.url, "--token-file", str(other))
+    assert done.stderr == (
+        "pg-status: error: the request was refused with status 401: invalid token\n"
+    )
+
+
+def test_an_explanation_contains_the_cause_of_death(
+    make_daemon: DaemonFactory, cluster: Cluster
+) -> None:
+    primary = cluster.primary
+    daemon = make_daemon(hosts=f"{primary.address}:{primary.port},{primary.address}:1")
+    wait_until("it is dead", lambda: not daemon.json("/hosts")[1]["alive"])
+    for question in ("master", "replica"):
+        text = run(daemon, "explain", question).stdout
+        assert re.search(r"^- \S+:1 +dead: .* in a row \(Connection refused\)$", text, re.MULTILINE)
 
 
 def test_health_prints_ok(daemon: Daemon) -> None:
@@ -274,15 +422,6 @@ def test_a_name_that_cannot_be_resolved(daemon: Daemon) -> None:
     done = run(daemon, "hosts", "--url", "http://pg\u00fc..x")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"pg-status: error: no response from [^\n]+\n", done.stderr)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0 ms"), (0.0124, "12 ms"), (0.9996, "1.0 s"), (3.712, "3.7 s"), (99.96, "1 min 40 s"),
-     (125, "2 min 5 s"), (3720, "1 h 2 min")],
-)  # fmt: skip
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])

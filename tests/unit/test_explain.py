@@ -1,5 +1,7 @@
 """Explanations agree with the answer, and give the reason for every other host."""
 
+from dataclasses import replace
+
 from pgstatus.core.explain import explain
 from pgstatus.core.selection import Kind, Place, Question, choose
 from pgstatus.core.snapshot import HostStatus, Snapshot
@@ -38,6 +40,14 @@ def test_the_dead_and_the_possibly_dead() -> None:
         "-i within the limits, but possibly dead (timeout); healthy hosts are preferred",
         "-d not a live replica",
     ]
+
+
+def test_the_cause_of_death() -> None:
+    dead = replace(DEAD, reason="dead: 3 failed checks in a row", error="Connection refused")
+    for question in (ask("replica"), ask("master")):
+        assert reported(question, M, dead)[1] == (
+            "-d dead: 3 failed checks in a row (Connection refused)"
+        )
 
 
 def test_the_nearer_and_the_closer() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -59,8 +60,8 @@ def test_the_response_has_the_same_fields_in_every_state(name: str) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
     shown = answer.json()
     assert set(shown) == {
-        "version", "now", "ready", "stale", "master", "no_master", "masters", "limits", "chart",
-        "hosts", "history",
+        "version", "cluster", "instance", "service", "documentation", "now", "ready", "stale",
+        "master", "no_master", "masters", "former_master", "limits", "chart", "hosts", "history",
     }  # fmt: skip
     assert shown["hosts"] == [
         {**host_entry(status), "lags_ms": [None] * SAMPLES} for status in snapshot.hosts
@@ -108,7 +109,14 @@ def test_the_history_and_the_time_of_the_failover() -> None:
     history.changed(before, list(events(before, after)), at)
     shown = ask(after, 6.0, history).json()
     assert shown["master"] == {"host": "b", "port": 5432, "since": "2026-01-01T12:00:05.000Z"}
-    first = shown["history"][-1]
+    (line,) = shown["history"]
+    assert {
+        "at": "2026-01-01T12:00:05.000Z",
+        "change": "failover",
+        "host": "b:5432",
+        "level": "error",
+    }.items() <= line.items()
+    first, second = line["entries"][:2]
     assert first == {
         "at": "2026-01-01T12:00:05.000Z",
         "change": "master",
@@ -116,8 +124,25 @@ def test_the_history_and_the_time_of_the_failover() -> None:
         "level": "info",
         "text": "b:5432 is now the master (timeline 2, previously a:5432)",
     }
-    assert {"level": "error", "host": None}.items() <= shown["history"][-2].items()
+    assert {"level": "error", "host": None}.items() <= second.items()
     assert datetime.fromisoformat(shown["now"]) > at
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [(refused(5), "a:5432"), (master(7), "a:5432"), (replica(7, 1100, timeline=2), None)],
+)
+def test_the_former_master_until_it_is_a_replica(result: Any, expected: str | None) -> None:
+    world, history = healthy(), History()
+    for name, seen in (
+        ("a", refused(5)), ("b", master(6, 1100, timeline=2)), ("c", replica(6, 1100, timeline=2)),
+        ("a", result),
+    ):  # fmt: skip
+        before = world.snapshot
+        after = world.see(name, seen).snapshot
+        history.changed(before, list(events(before, after)), NOON)
+    history.changed(world.snapshot, [], NOON)
+    assert ask(world.snapshot, 8.0, history).json()["former_master"] == expected
 
 
 def test_the_last_lag_is_the_current_one() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgstatus.cli.main import _parser
+from pgstatus.cli.main import _COMMANDS
+from pgstatus.cli.parser import parser
 from pgstatus.settings.variables import PREFIX
 from tests.support.variables_table import default_text, offered
 
@@ -48,7 +49,7 @@ def test_the_configuration_file_of_the_service_lists_every_variable_with_its_def
 
 
 def test_completion_and_manual_page_contain_every_command() -> None:
-    actions = _parser()._subparsers
+    actions = parser(_COMMANDS)._subparsers
     assert actions is not None
     (choices,) = (action.choices for action in actions._actions if action.dest == "command")
     completion = (ROOT / "packaging/deb/completions/pg-status").read_text()
@@ -56,3 +57,25 @@ def test_completion_and_manual_page_contain_every_command() -> None:
     for command in choices or ():
         assert re.search(rf"\b{command}\b", completion)
         assert re.search(rf"^\.(Cm|It Cm) {command}\b", manual, re.MULTILINE)
+
+
+def test_the_completion_offers_every_option() -> None:
+    """What bash offers after ``pg-status COMMAND --``."""
+    script = ROOT / "packaging/deb/completions/pg-status"
+    (choices,) = (
+        action.choices
+        for action in parser(_COMMANDS)._actions
+        if action.dest == "command" and action.choices
+    )
+    for command, arguments in dict(choices).items():
+        line = f"COMP_WORDS=(pg-status {command} --) COMP_CWORD=2; _pg_status"
+        done = subprocess.run(
+            ["bash", "-c", f"source {script}; {line}; printf '%s\\n' \"${{COMPREPLY[@]}}\""],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        options = {
+            next(o for o in action.option_strings if o.startswith("--"))
+            for action in arguments._actions
+            if action.option_strings
+        }
+        assert set(done.stdout.split()) == options, command

@@ -7,7 +7,7 @@ import pytest
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.situation import Situation
 from pgstatus.core.snapshot import Host, HostStatus, Observation, Role, Snapshot
-from pgstatus.core.state import Rules
+from pgstatus.core.state import Look, Rules
 from tests.support.world import World, master, refused, replica
 
 
@@ -30,6 +30,19 @@ def test_lag_and_positions_within_the_limits_are_no_change() -> None:
     before = facts(world)
     world.see_all(a=master(5, 9000), b=replica(5, 8000), c=replica(5, 9000))
     assert facts(world) == before
+
+
+def test_lag_that_the_interval_of_the_checks_explains_is_no_change() -> None:
+    """The replica is known to have been at most 5 s behind; the limit of requests is 1 s."""
+    world = World(rules=Rules(sleep=5.0)).see_all(a=master(0), b=replica(0), c=replica(0))
+    before = facts(world)
+    world.see_all(a=master(5, 9000), c=replica(5, 9000))
+    world.see("b", replica(5, 8000), Look.RECHECK)
+    assert not world["b"].sync_by_time
+    assert facts(world) == before
+    world.see_all(a=master(10, 19_000), c=replica(10, 19_000))
+    world.see("b", replica(10, 8000), Look.RECHECK)
+    assert facts(world).differences(before) == ("sync",)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,11 @@ class Overview(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         service = self.service
         snapshot, now = service.read(), service.now()
+        # No number on the page exceeds the peak of its chart.
+        service.history.sample(snapshot, now)
         params.send_json(
             resp,
-            overview(snapshot, service.history, service.thresholds, now=now, at=clock.wall()),
+            overview(service, snapshot, now=now, at=clock.wall()),
         )
 
 

@@ -1,6 +1,6 @@
 """What the resources share, and the error that ends a request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import falcon
@@ -45,6 +45,12 @@ class Service:
     """The accepted bearer tokens; empty: no token is needed."""
     reloads: Callable[[], str] = lambda: "0 none"
     """The number of finished reloads, and the result of the last, as in ``3 applied``."""
+    cluster: str | None = None
+    """The configured name of the cluster."""
+    documentation: str | None = None
+    """The URL of the documentation."""
+    report: Callable[[], Mapping[str, object]] = dict
+    """The condition of pg-status itself, for the status page."""
     fallback_bucket: Bucket | None = None
     """Limits how many questions about replicas are answered with the master; None: no limit."""
     turns: Turns = field(default_factory=Turns)

@@ -5,15 +5,20 @@ host did not; an unusable configuration has status 78 (`main`).
 """
 
 import asyncio
-import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Column, Table
+from rich.text import Text
 
 from pgstatus import clock
-from pgstatus.cli.show import duration
+from pgstatus.cli.show import Output
+from pgstatus.cli.table import BAD, GOOD, WARNING
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
+from pgstatus.core.units import duration
 from pgstatus.core.view import view
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
@@ -21,27 +26,40 @@ from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.load import Settings
 from pgstatus.settings.target import Target
 
+OK, WARN, FAILED = "OK", "WARNING", "FAILED"
+_STYLES = {OK: GOOD, WARN: WARNING, FAILED: BAD}
+
 Result = tuple[Observation | Failure, Sequence[Shortcoming]]
 
 
-def check_hosts(settings: Settings, out: TextIO = sys.stdout) -> int:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of the check of one host."""
+
+    host: str
+    word: str
+    """`OK`, `WARN` or `FAILED`."""
+    text: str
+
+
+def check_hosts(settings: Settings, output: Output) -> int:
     """Check all hosts concurrently and print the results."""
     results = asyncio.run(_check_all(settings.targets))
     snapshot = _snapshot(settings, results)
+    verdicts = [
+        _verdict(status, result, shortcomings)
+        for status, (result, shortcomings) in zip(snapshot.hosts, results, strict=True)
+    ]
+    summary = _summary(verdicts, snapshot)
     missing: dict[Shortcoming, list[str]] = {}
-    for status, (result, shortcomings) in zip(snapshot.hosts, results, strict=True):
-        out.write(f"{status.host}: {_details(status, result)}\n")
+    for status, (_, shortcomings) in zip(snapshot.hosts, results, strict=True):
         for shortcoming in shortcomings:
             missing.setdefault(shortcoming, []).append(str(status.host))
-    master = snapshot.master
-    out.write(f"master: {master.host if master else f'none: {snapshot.no_master}'}\n")
-    # One privilege can remedy several shortcomings.
-    for remedy in dict.fromkeys(shortcoming.remedy for shortcoming in missing):
-        for shortcoming, hosts in missing.items():
-            if shortcoming.remedy == remedy:
-                out.write(f"\n{', '.join(hosts)}: {shortcoming.text}.")
-        out.write(f"\nAs a superuser, on the master:\n    {remedy}\n")
-    return 1 if any(isinstance(result, Failure) for result, _ in results) else 0
+    if output.is_json:
+        output.write_json(_report(summary, verdicts, snapshot, missing))
+    else:
+        output.write(Group(_table(verdicts), *_remedies(missing), Text(), _line(summary)))
+    return 1 if any(verdict.word == FAILED for verdict in verdicts) else 0
 
 
 async def _check_all(targets: Sequence[Target]) -> list[Result]:
@@ -66,10 +84,72 @@ def _snapshot(settings: Settings, results: Sequence[Result]) -> Snapshot:
     return view(state, settings.rules)
 
 
-def _details(status: HostStatus, result: Observation | Failure) -> str:
+def _verdict(
+    status: HostStatus, result: Observation | Failure, shortcomings: Sequence[Shortcoming]
+) -> Verdict:
+    host = str(status.host)
     if isinstance(result, Failure):
-        return f"FAILED ({result.cause}): {result.message}"
-    text = f"ok, {status.role}, responded in {duration(result.finished - result.started)}"
+        return Verdict(host, FAILED, f"{result.cause}: {result.message}")
+    text = f"{status.role}, responded in {duration(result.finished - result.started)}"
     if status.timeline is not None:
         text += f", timeline {status.timeline}"
-    return f"{text}; {status.reason}" if status.reason else text
+    if status.reason:
+        text += f"; {status.reason}"
+    # Of a replica, one check does not show the lag.
+    is_refused = status.excluded or (status.role == "master" and not status.master)
+    return Verdict(host, WARN if is_refused or shortcomings else OK, text)
+
+
+def _summary(verdicts: Sequence[Verdict], snapshot: Snapshot) -> tuple[str, str]:
+    """The worst verdict, and a sentence."""
+    words = [verdict.word for verdict in verdicts]
+    count = len(words) - words.count(FAILED)
+    master = (
+        f"master {snapshot.master.host}" if snapshot.master else f"no master: {snapshot.no_master}"
+    )
+    worst = FAILED if FAILED in words else WARN if WARN in words or not snapshot.master else OK
+    return worst, f"{count} of {len(words)} hosts responded, {master}"
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    grid = Table.grid(
+        Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
+    )
+    for one in verdicts:
+        grid.add_row(Text(one.word, _STYLES[one.word]), Text(one.host), Text(one.text))
+    return grid
+
+
+def _remedies(missing: Mapping[Shortcoming, Sequence[str]]) -> Sequence[Text]:
+    lines: list[Text] = []
+    # One privilege can remedy several shortcomings.
+    for remedy in dict.fromkeys(shortcoming.remedy for shortcoming in missing):
+        lines.append(Text())
+        lines += [
+            Text(f"{', '.join(hosts)}: {shortcoming.text}.")
+            for shortcoming, hosts in missing.items()
+            if shortcoming.remedy == remedy
+        ]
+        lines += [Text("As a superuser, on the master:"), Text(f"    {remedy}", "bold")]
+    return lines
+
+
+def _line(summary: tuple[str, str]) -> Text:
+    word, text = summary
+    return Text.assemble((word, _STYLES[word]), f": {text}")
+
+
+def _report(
+    summary: tuple[str, str],
+    verdicts: Sequence[Verdict],
+    snapshot: Snapshot,
+    missing: Mapping[Shortcoming, Sequence[str]],
+) -> Mapping[str, object]:
+    """The output of ``--json``."""
+    return {
+        "verdict": summary[0],
+        "summary": summary[1],
+        "master": snapshot.master and str(snapshot.master.host),
+        "hosts": [{"host": one.host, "verdict": one.word, "text": one.text} for one in verdicts],
+        "remedies": list(dict.fromkeys(shortcoming.remedy for shortcoming in missing)),
+    }

@@ -23,11 +23,14 @@ from typing import IO, Any
 
 import psycopg
 
-from pgstatus.cli.show import hosts_table
+from pgstatus.cli.remote import Instance
+from pgstatus.cli.state import fetch
+from pgstatus.cli.table import Screen
+from pgstatus.cli.terminal import plain
 from pgstatus.demo.binaries import bundled
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
-from pgstatus.errors import StartError
+from pgstatus.errors import StartError, UnreachableError
 
 DEFAULT_PORT = 8000
 """The HTTP port, also in README.md and of the example service."""
@@ -148,7 +151,7 @@ def _print_instructions(url: str, port: int) -> None:
     curl {url}/sync_by_time              # a replica that is at most one second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
     curl {url}/hosts                     # the state of all hosts
-    {_command()} hosts --url {url}       # the same as a table
+    {_command()} hosts --watch --url {url}     # the same as a table
     {url}/                               # the same in a browser
     {example}                         # a web service that uses pg-status
     make failover                        # crash the primary, promote a replica
@@ -210,16 +213,16 @@ def _write(cluster: Cluster) -> None:
 
 def _show(url: str, shown: object) -> object:
     """Print the table if a role, the health or the sync state of a host has changed."""
-    text = _get(f"{url}/hosts")
-    if not text:
+    try:
+        state = fetch(Instance(url))
+    except (UnreachableError, StartError):
         return shown
-    hosts = json.loads(text)
     relevant = [
         [host[key] for key in ("role", "master", "alive", "possible_dead", "sync_by_time")]
-        for host in hosts
+        for host in state.hosts
     ]
     if relevant != shown:
-        _print(f"\n{hosts_table(hosts)}")
+        _print(f"\n{plain(Screen(state, url))}")
     return relevant
 
 

@@ -1,30 +1,27 @@
 """The command ``pg-status``: the daemon, or the subcommand that the first argument names."""
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgstatus import __version__
+from pgstatus.cli.parser import Run, parser
 from pgstatus.errors import ConfigError, StartError, UnreachableError
 
 if TYPE_CHECKING:
     from pgstatus.cli.remote import Instance
-
-
-_UNUSABLE = "78 the configuration cannot be used."
+    from pgstatus.cli.show import Output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (``sysexits.h`` where there is one for it)."""
     _open_missing_streams()
-    options = _parser().parse_args(arguments)
+    options = parser(_COMMANDS).parse_args(arguments)
     try:
         return int(options.run(options))
     except ConfigError as error:
@@ -68,7 +65,6 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pgstatus.cli.check import check_hosts  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415
 
     # The results of the checks are printed, not logged.
@@ -76,21 +72,27 @@ def _check(options: argparse.Namespace) -> int:
     settings = load(os.environ)
     _report("warning", *settings.warnings)
     if not options.config_only:
-        return check_hosts(settings)
-    sys.stdout.write("OK: the configuration can be used\n")
+        from pgstatus.cli.check import check_hosts  # noqa: PLC0415
+
+        return check_hosts(settings, _output(options))
+    text = "the configuration can be used"
+    if options.json:
+        _output(options).write_json({"verdict": "OK", "summary": text})
+    else:
+        sys.stdout.write(f"OK: {text}\n")
     return 0
 
 
 def _hosts(options: argparse.Namespace) -> int:
     from pgstatus.cli.show import show_hosts  # noqa: PLC0415
 
-    return show_hosts(_instance(options), options.watch)
+    return show_hosts(_instance(options), options.watch, _output(options))
 
 
 def _explain(options: argparse.Namespace) -> int:
     from pgstatus.cli.show import show_explanation  # noqa: PLC0415
 
-    return show_explanation(_instance(options), options.question)
+    return show_explanation(_instance(options), options.question, _output(options))
 
 
 def _reload(options: argparse.Namespace) -> int:
@@ -108,15 +110,21 @@ def _health(options: argparse.Namespace) -> int:
     return 1
 
 
+def _output(options: argparse.Namespace) -> "Output":
+    from pgstatus.cli.show import Output  # noqa: PLC0415
+
+    return Output(sys.stdout, options.colour, options.json)
+
+
 def _instance(options: argparse.Namespace) -> "Instance":
-    """The instance at ``--url``, or the one that runs with this configuration."""
+    """The instance at ``--url`` or PG_STATUS_URL, or the one that runs with this configuration."""
     from pgstatus.cli.remote import Instance  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
     if options.url is None:
         if any((options.token_file, options.ca, options.cert, options.key)):
-            raise StartError("--token-file, --ca, --cert and --key require --url")
+            raise StartError("--token-file, --ca, --cert and --key require --url or PG_STATUS_URL")
         try:
             return Instance.of(load(os.environ))
         except ConfigError as error:
@@ -132,112 +140,16 @@ def _instance(options: argparse.Namespace) -> "Instance":
     return Instance(options.url, token, context)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pg-status",
-        description="Monitors PostgreSQL hosts and reports over HTTP which one is the master and "
-        "which replicas are in sync. Without a command it starts the daemon. It is configured by "
-        "environment variables pg_status__*; pg_status__hosts is required.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.set_defaults(run=_serve)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo", help="start a temporary PostgreSQL cluster (a primary, two replicas) and monitor it"
-    )
-    demo.set_defaults(run=_demo)
-    demo.add_argument(
-        "--postgres",
-        metavar="VERSION",
-        default="18",
-        choices=["16", "18"],
-        help="PostgreSQL version from the extra 'demo': 16 or 18 (default: 18)",
-    )
-    demo.add_argument(
-        "--bindir",
-        metavar="DIR",
-        help="use the PostgreSQL programs in this directory, as in /usr/lib/postgresql/17/bin",
-    )
-    demo.add_argument("--port", type=int, default=8000, help="HTTP port (default: 8000)")
-    failover = commands.add_parser(
-        "failover", help="crash the primary of the running demo and promote a replica"
-    )
-    failover.set_defaults(run=_failover)
-    check = commands.add_parser(
-        "check",
-        help="test the configuration: check every host once, and print missing privileges",
-        epilog="Exit status: 0 all hosts responded; 1 a host did not; " + _UNUSABLE,
-    )
-    check.set_defaults(run=_check)
-    check.add_argument("--config-only", action="store_true", help="do not connect to the hosts")
-    hosts = commands.add_parser(
-        "hosts",
-        help="print the table of all hosts of a running instance",
-        epilog="Exit status: 0 there is a master; 3 there is no master; 1 the instance cannot be "
-        "reached; " + _UNUSABLE,
-    )
-    hosts.set_defaults(run=_hosts)
-    hosts.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        nargs="?",
-        type=_seconds,
-        const=1.0,
-        help="repeat the table (default: every second)",
-    )
-    explain = commands.add_parser(
-        "explain",
-        help="print for each host why an endpoint selects it, or does not",
-        epilog="Exit status: 0 a host is selected; 3 no host is selected; 1 the instance cannot be "
-        "reached; " + _UNUSABLE,
-    )
-    explain.set_defaults(run=_explain)
-    explain.add_argument("question", help="an endpoint with its limits, as in 'replica?lag_ms=50'")
-    health = commands.add_parser(
-        "health",
-        help="test whether a running instance is healthy",
-        epilog="Exit status: 0 healthy; 1 not healthy, or the instance cannot be reached; "
-        + _UNUSABLE,
-    )
-    health.set_defaults(run=_health)
-    reload = commands.add_parser(
-        "reload",
-        help="have a running instance read its configuration again, and wait for the result",
-        epilog="Exit status: 0 the configuration is in effect; 1 it was refused, or the instance "
-        "cannot be reached; " + _UNUSABLE,
-    )
-    reload.set_defaults(run=_reload)
-    reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
-    for command in (hosts, explain, health, reload):
-        _add_instance(command)
-    health.add_argument(
-        "path",
-        nargs="?",
-        default="/health",
-        choices=["/live", "/ready", "/health"],
-        help="the endpoint to request (default: %(default)s)",
-    )
-    return parser
-
-
-def _add_instance(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "instance", "Without --url: the instance on this machine that runs with this configuration."
-    )
-    group.add_argument("--url", help="http://host:port, https://host:port or unix:/path")
-    group.add_argument("--token-file", metavar="FILE", help="file with a bearer token, for --url")
-    group.add_argument(
-        "--ca", metavar="FILE", help="authority that issued the server's certificate, for --url"
-    )
-    group.add_argument("--cert", metavar="FILE", help="client certificate, for --url")
-    group.add_argument("--key", metavar="FILE", help="key of the client certificate")
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0.1 <= float(text) <= 86_400:
-            return float(text)
-    raise argparse.ArgumentTypeError("expected seconds, from 0.1 to 86400")
+_COMMANDS: Mapping[str, Run] = {
+    "": _serve,
+    "demo": _demo,
+    "failover": _failover,
+    "check": _check,
+    "hosts": _hosts,
+    "explain": _explain,
+    "health": _health,
+    "reload": _reload,
+}
 
 
 def _report(level: str, *sentences: str) -> None:

@@ -7,7 +7,8 @@ and therefore needs neither curl nor a shell.
 import http.client
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ from pgstatus.settings.load import Settings
 
 # Seconds. A health check reports the reason before its caller gives up (Docker: --timeout=3s).
 _TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
-_EXPECTED = "expected http://host:port, https://host:port or unix:/path"
+# An instance sends an event at least as often.
+_ALIVE = 10.0
+_EXPECTED = "expected http://host:port, https://host:port, either with a path, or unix:/path"
 # A server that listens on all addresses is reached at the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -39,7 +42,8 @@ class Instance:
     """The address of a pg-status, and the credentials for it. StartError: the URL is invalid."""
 
     url: str
-    """``http://host:port``, ``https://…`` or ``unix:/path``."""
+    """``http://host:port``, ``https://host:port``, or one of them with a path that precedes every
+    endpoint, or ``unix:/path``."""
     token: str | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = None
     """For https."""
@@ -79,19 +83,44 @@ class Instance:
 
     def get(self, path: str, accept: str = "*/*") -> Response:
         """GET a path. UnreachableError: there is no HTTP response."""
+        with self._request(path, accept) as (response, _):
+            body = response.read().decode(errors="replace")
+            return Response(response.status, body, dict(response.headers))
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator["Stream | None"]:
+        """GET a stream of events; None if the instance has no such path. UnreachableError."""
+        with self._request(path, "text/event-stream") as (response, sock):
+            if response.status == 404:
+                yield None
+            elif response.status == http.client.OK:
+                yield Stream(response, sock)
+            else:
+                raise UnreachableError(f"{self.url}{path}: status {response.status}")
+
+    @contextmanager
+    def _request(
+        self, path: str, accept: str
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         headers = {"Accept": accept}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
         connection = self._connect()
         try:
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            body = response.read().decode(errors="replace")
-            return Response(response.status, body, dict(response.headers))
+            connection.request("GET", self._prefix + path, headers=headers)
+            sock = connection.sock  # the connection forgets it if the response ends it
+            with connection.getresponse() as response:
+                yield response, sock
+        except (UnreachableError, StartError):  # of the caller
+            raise
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise UnreachableError(f"no response from {self.url}: {error}") from None
+            raise UnreachableError(f"no response from {self.url}: {_reason(error)}") from None
         finally:
             connection.close()
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.url.startswith("unix:") else urlsplit(self.url).path.rstrip("/")
 
     def _connection(self) -> Callable[[], http.client.HTTPConnection]:
         if self.url.startswith("unix:"):
@@ -102,7 +131,7 @@ class Instance:
             host, port = parts.hostname, parts.port
         except ValueError:
             raise _invalid(self.url) from None
-        if not host or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        if not host or parts.query or parts.fragment:
             raise _invalid(self.url)
         match parts.scheme:
             case "http":
@@ -114,6 +143,24 @@ class Instance:
         raise _invalid(self.url)
 
 
+class Stream:
+    """A response that does not end by itself."""
+
+    def __init__(self, response: http.client.HTTPResponse, sock: socket.socket) -> None:
+        self._response = response
+        self._socket = sock
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its lines. OSError: nothing was received in time."""
+        while line := self._response.readline():
+            yield line
+
+    def expect_next(self, milliseconds: float | None) -> None:
+        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`."""
+        seconds = min(milliseconds / 1000, _ALIVE) if milliseconds else _ALIVE
+        self._socket.settimeout(seconds + 2)
+
+
 def _socket_path(url: str) -> str:
     """The path of ``unix:/path`` or ``unix:///path``. It may contain any character."""
     path = url.removeprefix("unix:")
@@ -122,6 +169,12 @@ def _socket_path(url: str) -> str:
     if not path.startswith("/") or path.startswith("//"):
         raise _invalid(url)
     return path
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _invalid(url: str) -> StartError:

@@ -4,159 +4,149 @@ Exit status: 0 a host is selected, 3 no host is, 1 the instance cannot be reache
 configuration has status 78 in all commands.
 """
 
-import contextlib
 import json
-import os
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TextIO
 from urllib.parse import quote
 
-from tabulate import tabulate
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
 
-from pgstatus.cli.remote import Instance, Response
-from pgstatus.core.snapshot import Host
-from pgstatus.errors import StartError, UnreachableError
+from pgstatus.cli import terminal
+from pgstatus.cli.follow import Follower, Lost
+from pgstatus.cli.remote import Instance
+from pgstatus.cli.state import Entry, State, body, fetch, foreign, name
+from pgstatus.cli.table import BAD, GOOD, Screen
+from pgstatus.core.units import readable
+from pgstatus.errors import StartError, in_a_line
 
 NO_HOST = 3
-_COLUMNS = {
-    "Host": "left",
-    "Role": "left",
-    "State": "left",
-    "Lag": "right",
-    "Lag bytes": "right",
-    "LSN": "left",
-    "TL": "right",
-    "Checked": "right",
-    "Details": "left",
-}
-_FIELDS = {
-    "host", "port", "master", "role", "alive", "possible_dead", "lag_ms", "lag_bytes", "lsn",
-    "timeline", "checked_at", "error", "reason", "in_sync",
-}  # fmt: skip
-_RED, _GREEN, _YELLOW = 31, 32, 33
+
+_TICK = 0.5
+"""Seconds between two updates of the clock on the screen."""
 
 
-def show_hosts(instance: Instance, watch: float | None, out: TextIO = sys.stdout) -> int:
-    """Print the table; repeat it every ``watch`` seconds until Ctrl-C."""
-    if watch is None:
-        hosts = _hosts(instance)
-        out.write(hosts_table(hosts, colour=_supports_colour(out)))
-        return 0 if any(host["master"] for host in hosts) else NO_HOST
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            try:
-                text = hosts_table(_hosts(instance), colour=_supports_colour(out))
-            except (UnreachableError, StartError) as error:  # it may be temporary
-                text = f"{error}\n"
-            # On a terminal the new table replaces the previous one; a pipe receives all of them.
-            out.write(f"\033[H\033[J{text}" if _supports_colour(out) else text)
-            out.flush()
-            time.sleep(watch)
-    return 0
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where and in which form results are written."""
+
+    out: TextIO = sys.stdout
+    colour: str = terminal.AUTO
+    is_json: bool = False
+
+    def write(self, renderable: RenderableType) -> None:
+        terminal.write(renderable, self.out, self.colour)
+
+    def write_json(self, value: object) -> None:
+        self.out.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.out.flush()
 
 
-def _hosts(instance: Instance) -> Sequence[Mapping[str, Any]]:
-    body = _body(instance.get("/hosts"))
+def show_hosts(instance: Instance, watch: float | None, output: Output) -> int:
+    """Print the state once, or every change of it until Ctrl-C."""
+    if watch is not None:
+        with suppress(KeyboardInterrupt):
+            _watch(instance, watch, output)
+        return 0
+    state = fetch(instance)
+    if output.is_json:
+        output.write_json(state.json)
+    else:
+        output.write(Screen(state, instance.url))
+    return NO_HOST if state.master is None else 0
+
+
+def _watch(instance: Instance, interval: float, output: Output) -> None:
+    follower = Follower(instance, interval)
+    console = terminal.console(output.out, output.colour)
+    if console.is_terminal and not console.is_dumb_terminal and not output.is_json:
+        _watch_on_screen(instance, follower, console)
+    while True:
+        received = follower.next(3600)
+        if output.is_json and isinstance(received, State):
+            output.write_json(received.json)
+        elif isinstance(received, State):
+            output.write(Screen(received, instance.url))
+            output.out.write("\n")
+        elif received is not None and not output.is_json:
+            output.write(Text(in_a_line(received.reason)))
+        output.out.flush()
+
+
+def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
+    state: State | None = None
+    lost: str | None = None
+    since = time.monotonic()
+    screen: RenderableType = Text(f"connecting to {instance.url}")
     try:
-        hosts: Sequence[Mapping[str, Any]] = json.loads(body)
-        if all(host.keys() >= _FIELDS for host in hosts):
-            return hosts
-    except (ValueError, TypeError, AttributeError):
-        pass
-    raise UnreachableError(f"the server at {instance.url} is not pg-status")
+        with _ending_on_sigterm(), Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(screen, refresh=True)
+                received = follower.next(_TICK)
+                if isinstance(received, State):
+                    state, lost, since = received, None, time.monotonic()
+                elif isinstance(received, Lost):
+                    lost = received.reason
+                age = time.monotonic() - since
+                if state is not None:
+                    height = console.height
+                    screen = Screen(state, instance.url, age=age, lost=lost, height=height)
+                elif lost is not None:
+                    screen = Text(in_a_line(lost), BAD)
+    finally:
+        # The screen of the terminal before the command is shown again.
+        console.print(screen)
 
 
-def show_explanation(instance: Instance, question: str, out: TextIO = sys.stdout) -> int:
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM restores the terminal, too."""
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show_explanation(instance: Instance, question: str, output: Output) -> int:
     """Print for each host why ``replica?lag_ms=50`` selects it, or does not."""
-    response = instance.get(f"/explain/{quote(question.lstrip('/'), safe='/?&=:%')}")
+    path = f"/explain/{quote(question.lstrip('/'), safe='/?&=:%')}"
+    response = instance.get(path, "application/json")
     if response.status == 404:
         raise StartError(
             f"unknown endpoint {question!r}: expected master, replica, sync_by_time or another one "
             "that selects a host, with its limits, as in replica?lag_ms=50"
         )
-    lines = _body(response).splitlines()
-    colour = _supports_colour(out)
-    out.writelines(
-        _coloured(line, _GREEN if line.startswith("+") else None, colour) + "\n" for line in lines
-    )
-    return 0 if any(line.startswith("+") for line in lines) else NO_HOST
-
-
-def _body(response: Response) -> str:
-    if response.is_ok:
-        return response.body
     try:
-        text = json.loads(response.body)["error_text"]
-    except (ValueError, KeyError, TypeError):
-        text = response.body.strip() or "empty response"
-    raise StartError(f"the request was refused with status {response.status}: {text}")
+        verdicts = list(json.loads(body(response)))
+        table = _explanation(verdicts)
+        chosen = [verdict["chosen"] for verdict in verdicts]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        verdicts = chosen = []
+    if not verdicts:
+        raise foreign(instance)
+    if output.is_json:
+        output.write_json(verdicts)
+    else:
+        output.write(table)
+    return 0 if any(chosen) else NO_HOST
 
 
-def hosts_table(hosts: Sequence[Mapping[str, Any]], *, colour: bool = False) -> str:
-    """The response of ``/hosts`` as a table; ends with a line feed."""
-    now = datetime.now(UTC)
-    rows = [_row(host, now, colour) for host in hosts]
-    table = tabulate(
-        rows, list(_COLUMNS), "psql", colalign=tuple(_COLUMNS.values()), disable_numparse=True
-    )
-    return f"{table}\n"
-
-
-def _row(host: Mapping[str, Any], now: datetime, colour: bool) -> list[str]:
-    state, state_colour = _state(host)
-    role = host["role"]
-    if role == "master" and not host["master"]:
-        role = "master (not used)"
-    return [
-        str(Host(host["host"], host["port"])),
-        _coloured(role, _GREEN if host["master"] else None, colour),
-        _coloured(state, state_colour, colour),
-        "?" if host["lag_ms"] is None else duration(host["lag_ms"] / 1000),
-        "?" if host["lag_bytes"] is None else str(host["lag_bytes"]),
-        host["lsn"] or "?",
-        "?" if host["timeline"] is None else str(host["timeline"]),
-        _age(host["checked_at"], now),
-        host["error"] or host["reason"] or "",
-    ]
-
-
-def _state(host: Mapping[str, Any]) -> tuple[str, int]:
-    if not host["alive"]:
-        return ("dead", _RED) if host["error"] else ("unknown", _YELLOW)
-    if host["possible_dead"]:
-        return "possibly dead", _YELLOW
-    if not host["in_sync"]:
-        return "late" if host["role"] == "replica" else "alive", _YELLOW
-    return "in sync" if host["role"] == "replica" else "alive", _GREEN
-
-
-def duration(seconds: float) -> str:
-    """``12 ms``, ``3.7 s``, ``2 min 5 s``, ``1 h 2 min``."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
-
-
-def _age(moment: str | None, now: datetime) -> str:
-    if moment is None:
-        return "never"
-    seconds = (now - datetime.fromisoformat(moment)).total_seconds()
-    return f"{duration(max(0.0, seconds))} ago"
-
-
-def _coloured(text: str, code: int | None, colour: bool) -> str:
-    return f"\033[{code}m{text}\033[0m" if colour and code else text
-
-
-def _supports_colour(out: TextIO) -> bool:
-    # https://no-color.org
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _explanation(verdicts: Sequence[Entry]) -> Table:
+    grid = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 1, 0, 0))
+    for verdict in verdicts:
+        sign, style = ("+", GOOD) if verdict["chosen"] else ("-", "")
+        cells = (sign, name(verdict), in_a_line(readable(verdict["why"])))
+        grid.add_row(*(Text(text, style) for text in cells))
+    return grid

@@ -53,6 +53,11 @@ def _why_chosen(status: HostStatus, question: Question, choice: Choice) -> str:
 
 
 def _why_not(status: HostStatus, question: Question, choice: Choice) -> str:
+    why = _why_not_chosen(status, question, choice)
+    return f"{why} ({status.error})" if status.error and not status.alive else why
+
+
+def _why_not_chosen(status: HostStatus, question: Question, choice: Choice) -> str:
     if question.kind is Kind.MASTER:
         return why_not_master(status)
     if status.master:

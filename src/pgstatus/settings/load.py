@@ -55,6 +55,8 @@ class Settings:
     log_level: str
     log_format: str
     on_change: Command | None
+    cluster_name: str | None
+    docs_url: str | None
     state_file: Path | None
     warnings: tuple[str, ...] = ()
     """The configuration is valid, but these points may be mistakes."""
@@ -145,6 +147,8 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
         log_level=reader.read(v.LOG_LEVEL),
         log_format=reader.read(v.LOG_FORMAT),
         on_change=_command(reader),
+        cluster_name=reader.read(v.CLUSTER_NAME),
+        docs_url=reader.read(v.DOCS_URL),
         state_file=_state_file(reader),
     )
 

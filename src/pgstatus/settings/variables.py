@@ -266,6 +266,21 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+CLUSTER_NAME: Variable[str | None] = _declare(
+    "process",
+    "cluster_name",
+    text("a name without control characters", r"[^\x00-\x1f\x7f-\x9f]*"),
+    None,
+    "The name of the cluster on the status page and in the command line.",
+)
+DOCS_URL: Variable[str | None] = _declare(
+    "process",
+    "docs_url",
+    text("an http:// or https:// URL", r"https?://\S+"),
+    None,
+    "The address of the documentation, for example of a copy in your network. The status page "
+    "contains a link to it.",
+)
 HTTP_LISTEN_ADDRESS = _declare(
     "process",
     "http_listen_address",

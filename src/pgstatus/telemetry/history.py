@@ -24,6 +24,8 @@ class Entry:
 
     at: datetime
     event: Event
+    former: str | None = None
+    """Of a new or lost master: the last host before that was the master, possibly the same one."""
 
 
 class History:
@@ -34,24 +36,42 @@ class History:
         self._entries: deque[Entry] = deque(maxlen=_MAX_EVENTS)
         self._lags: deque[tuple[int, dict[str, int | None]]] = deque(maxlen=SAMPLES + 1)
         self._master_since: datetime | None = None
+        self._last_master: str | None = None
+        """The present master; without one, the last."""
+        self._former_master: str | None = None
 
     def changed(self, before: Snapshot, events: Sequence[Event], at: datetime) -> None:
         """Store the changes since the snapshot ``before``, in their order."""
         with self._lock:
-            self._entries.extend(Entry(at, event) for event in events)
+            if before.master is not None:
+                self._last_master = str(before.master.host)
             for event in events:
+                former = None
                 if event.change is Change.MASTER:
                     # How long the first master has had this role is not known.
                     known = before.ready and event.host is not None
                     self._master_since = at if known else None
+                    former = self._new_master(event.host)
+                self._entries.append(Entry(at, event, former))
+
+    def _new_master(self, host: str | None) -> str | None:
+        """``host`` is the master, or there is none; returns the last master before ``host``."""
+        former = self._last_master
+        if host != former:
+            self._former_master = former
+        elif self._former_master == host:  # it is the master again
+            self._former_master = None
+        self._last_master = host or former
+        return former
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
-        """Store the lag of all replicas. Of several samples within a step the last one is kept."""
+        """Store the lag of all replicas. Of several samples within a step the largest is kept."""
         lags = {str(status.host): status.lag_ms for status in snapshot.hosts}
         step = int(now / STEP)
         with self._lock:
             if self._lags and self._lags[-1][0] == step:
-                self._lags.pop()
+                before = self._lags.pop()[1]
+                lags = {host: _larger(lag, before.get(host)) for host, lag in lags.items()}
             self._lags.append((step, lags))
 
     @property
@@ -59,10 +79,15 @@ class History:
         """When the current master took this role; None: before the start, or there is no master."""
         return self._master_since
 
+    @property
+    def former_master(self) -> str | None:
+        """The host that was the master before the present one, or before there was none."""
+        return self._former_master
+
     def entries(self) -> tuple[Entry, ...]:
-        """The changes, newest first."""
+        """The changes, oldest first."""
         with self._lock:
-            return tuple(reversed(self._entries))
+            return tuple(self._entries)
 
     def lags(self, host: Host, now: float) -> list[int | None]:
         """Lag in milliseconds for each completed step, oldest first; None: unknown."""
@@ -70,3 +95,8 @@ class History:
             known = {step: lags.get(str(host)) for step, lags in self._lags}
         end = int(now / STEP)
         return [known.get(step) for step in range(end - SAMPLES, end)]
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    known = [lag for lag in (one, other) if lag is not None]
+    return max(known) if known else None

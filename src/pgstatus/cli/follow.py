@@ -1,0 +1,97 @@
+"""``pg-status hosts --watch``: every state of an instance, as soon as it changes.
+
+The stream ``/watch`` delivers changes. An instance that has no stream is queried at intervals.
+While it is unavailable, the attempts continue.
+"""
+
+import contextlib
+import json
+import queue
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pgstatus.cli.remote import Instance, Stream
+from pgstatus.cli.state import Entry, State, fetch, foreign
+from pgstatus.errors import StartError, UnreachableError
+
+_RETRY = 1.0
+"""Seconds between two attempts while the instance is unavailable."""
+_STREAM_AGAIN = 60.0
+"""Seconds until an instance without a stream is asked for one again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The instance is unavailable."""
+
+    reason: str
+
+
+class Follower:
+    """A background thread that receives the states. It ends with the process."""
+
+    def __init__(self, instance: Instance, interval: float) -> None:
+        """``interval``: seconds between two updates of the lag, and between two requests."""
+        self._instance = instance
+        self._interval = interval
+        self._no_stream_until = 0.0
+        self._received: queue.SimpleQueue[State | Lost] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="follow", daemon=True).start()
+
+    def next(self, timeout: float) -> State | Lost | None:
+        """The newest state; None if there is none within ``timeout`` seconds."""
+        newest: State | Lost | None = None
+        with contextlib.suppress(queue.Empty):
+            newest = self._received.get(timeout=timeout)
+            while True:
+                newest = self._received.get_nowait()
+        return newest
+
+    def _run(self) -> None:
+        while True:
+            try:
+                state = fetch(self._instance)
+                self._received.put(state)
+                self._follow(state)
+            except (UnreachableError, StartError) as error:
+                self._received.put(Lost(str(error)))
+                time.sleep(_RETRY)
+
+    def _follow(self, state: State) -> None:
+        """Receive changes until the stream ends; without a stream, wait for the next request."""
+        if time.monotonic() < self._no_stream_until:
+            time.sleep(self._interval)
+            return
+        every_ms = max(100, round(self._interval * 1000))
+        with self._instance.stream(f"/watch?every_ms={every_ms}") as stream:
+            if stream is None:
+                self._no_stream_until = time.monotonic() + _STREAM_AGAIN
+                return
+            try:
+                self._receive(stream, state)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise foreign(self._instance) from None
+        # The instance reloads or ends; its other clients connect again, too.
+        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
+
+    def _receive(self, stream: Stream, state: State) -> None:
+        for event in events(stream):
+            stream.expect_next(event.get("fresh_ms"))
+            if "hosts" in event:
+                state = state.after(event) or fetch(self._instance)
+                self._received.put(state)
+
+
+def events(stream: Iterable[bytes]) -> Iterator[Entry]:
+    """The data of each server-sent event (WHATWG HTML). ValueError: it is not JSON."""
+    data: list[bytes] = []
+    for line in stream:
+        text = line.rstrip(b"\r\n")
+        if text.startswith(b"data:"):
+            data.append(text[5:].removeprefix(b" "))
+        elif not text and data:
+            yield json.loads(b"\n".join(data))
+            data = []

@@ -1,0 +1,140 @@
+"""The state of a cluster as a running instance reports it: ``/overview``, and events of ``/watch``.
+
+Fields that an older release does not report are None.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgstatus.cli.remote import Instance, Response
+from pgstatus.core.snapshot import Host
+from pgstatus.errors import StartError, UnreachableError, in_a_line
+
+Entry = Mapping[str, Any]
+"""A host as in ``/hosts``."""
+
+_FIGURES = {
+    "lag_ms", "lag_bytes", "lsn", "checked_at", "sync_by_time", "sync_by_bytes", "in_sync",
+    "reason",
+}  # fmt: skip
+"""What changes without a change of the cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What ``/overview`` returned."""
+
+    now: datetime
+    """The time of the server."""
+    version: str
+    cluster: str | None
+    instance: str | None
+    ready: bool
+    stale: bool
+    master: str | None
+    since: datetime | None
+    no_master: str | None
+    masters: Sequence[str]
+    former_master: str | None
+    hosts: Sequence[Entry]
+
+    @property
+    def json(self) -> Mapping[str, object]:
+        """The output of ``--json``."""
+        return {
+            "cluster": self.cluster,
+            "instance": self.instance,
+            "version": self.version,
+            "now": self.now.isoformat(timespec="milliseconds"),
+            "ready": self.ready,
+            "stale": self.stale,
+            "master": self.master,
+            "no_master": self.no_master,
+            "masters": self.masters,
+            "former_master": self.former_master,
+            "hosts": self.hosts,
+        }
+
+    def after(self, event: Entry) -> "State | None":
+        """With the figures of an event of ``/watch``; None if more than figures has changed."""
+        hosts = event["hosts"]
+        if list(map(_facts, hosts)) != list(map(_facts, self.hosts)) or (
+            (event["ready"], event["stale"], event["master"])
+            != (self.ready, self.stale, self.master)
+        ):
+            return None
+        return replace(self, hosts=hosts, now=time_of(event) or self.now)
+
+
+def fetch(instance: Instance) -> State:
+    """The present state. UnreachableError: no response of pg-status; StartError: refused."""
+    response = instance.get("/overview")
+    if response.status != 404:
+        try:
+            return parse(json.loads(body(response)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+    raise foreign(instance)
+
+
+def foreign(instance: Instance) -> UnreachableError:
+    """The response is not that of pg-status."""
+    return UnreachableError(f"the server at {instance.url} is not pg-status")
+
+
+def body(response: Response) -> str:
+    """The body of a successful response. StartError: the request was refused."""
+    if response.is_ok:
+        return response.body
+    try:
+        text = json.loads(response.body)["error_text"]
+    except (ValueError, KeyError, TypeError):
+        text = response.body.strip() or "empty response"
+    raise StartError(
+        f"the request was refused with status {response.status}: {in_a_line(str(text))}"
+    )
+
+
+def name(host: Entry) -> str:
+    """``host:port``."""
+    return in_a_line(str(Host(host["host"], host["port"])))
+
+
+def time_of(event: Entry) -> datetime | None:
+    """The time of the server when it sent an event of ``/watch``."""
+    until, left = event.get("fresh_until"), event.get("fresh_ms")
+    if until is None or left is None:
+        return None
+    return datetime.fromisoformat(until) - timedelta(milliseconds=left)
+
+
+def parse(found: Entry) -> State:
+    """The state in a response of ``/overview``. ValueError, TypeError or KeyError: it is none."""
+    master = found["master"]
+    since = master and master["since"]
+    hosts = [{k: v for k, v in host.items() if k != "lags_ms"} for host in found["hosts"]]
+    return State(
+        now=datetime.fromisoformat(found["now"]),
+        version=in_a_line(found["version"]),
+        cluster=_line(found.get("cluster")),
+        instance=_line(found.get("instance")),
+        ready=found["ready"],
+        stale=found["stale"],
+        master=master and name(master),
+        since=since and datetime.fromisoformat(since),
+        no_master=found["no_master"],
+        masters=found["masters"],
+        former_master=found.get("former_master"),
+        hosts=hosts,
+    )
+
+
+def _line(text: str | None) -> str | None:
+    return None if text is None else in_a_line(text)
+
+
+def _facts(host: Entry) -> Entry:
+    return {key: value for key, value in host.items() if key not in _FIGURES}

@@ -1,0 +1,252 @@
+"""The state of a cluster on a terminal of 80 columns: heading, table of hosts, details below it."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.constrain import Constrain
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Column, Table
+from rich.text import Text
+
+from pgstatus.cli.state import Entry, State, name
+from pgstatus.core.units import duration, readable, size
+from pgstatus.errors import in_a_line
+
+GOOD, WARNING, BAD, QUIET = "green", "yellow", "bold red", "bright_black"
+_UNKNOWN = "-"
+_HEADING_WIDTH = 100
+_MAX_LABEL = 30
+"""Details of a host with a longer name are below it, not beside it."""
+
+T = TypeVar("T")
+Verdict = tuple[str, str]
+"""Words, and their style."""
+
+
+class Screen:
+    """What `pg-status hosts` shows; fits into the width, and if possible into the height.
+
+    ``lost`` describes why the instance is unavailable: the state is the last one, and greyed out.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        url: str,
+        *,
+        age: float = 0.0,
+        lost: str | None = None,
+        height: int | None = None,
+    ) -> None:
+        self._state = state
+        self._url = url
+        self._age = age
+        self._lost = lost
+        self._height = height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        hosts = _in_order(self._state)
+        count = len(hosts)
+        while True:
+            group = self._group(_most_important(hosts, count), len(hosts) - count, options, console)
+            excess = len(console.render_lines(group, options)) - (self._height or 1000)
+            if excess <= 0 or count == 1:
+                break
+            count = max(1, count - (excess + 1) // 2)
+        yield group
+
+    def _group(
+        self, shown: Sequence[Entry], hidden: int, options: ConsoleOptions, console: Console
+    ) -> RenderableType:
+        state = self._state
+        parts: list[RenderableType] = [
+            Constrain(_heading(state, self._url, self._age, self._lost), _HEADING_WIDTH),
+            Text(),
+            _fitting(state, shown, console, options),
+        ]
+        if hidden:
+            parts.append(Text(f"{hidden} more host{'s' if hidden > 1 else ''}", QUIET))
+        details = _details(state, shown)
+        if details:
+            parts += [Text(), *details]
+        if self._lost is None:
+            return Group(*parts)
+        reason = self._lost.removeprefix(f"no response from {self._url}: ")
+        return Group(_unavailable(reason, self._age), _Grey(Group(*parts)))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        hosts = self._state.hosts
+        details = [len(name(host)) + 2 + len(_problem(host)) for host in hosts]
+        table = _table(self._state, hosts, {"LSN"})
+        width = console.measure(table, options=options).maximum
+        return Measurement(80, max(80, width, *details))
+
+
+def _heading(state: State, url: str, age: float, lost: str | None) -> RenderableType:
+    now = (state.now + timedelta(seconds=0 if lost else age)).astimezone()
+    title = Text(state.cluster or "pg-status", "bold")
+    if state.instance:
+        title.append(f"  on {state.instance}", QUIET)
+    return Group(
+        _both_sides(title, Text(url, QUIET)),
+        _master(state, now),
+        _both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
+    )
+
+
+def _both_sides(left: Text, right: Text) -> Table:
+    grid = Table.grid(
+        Column(overflow="fold"), Column(justify="right", overflow="fold"), expand=True
+    )
+    grid.add_row(left, right)
+    return grid
+
+
+def _master(state: State, now: datetime) -> Text:
+    if not state.ready:
+        return Text("not ready: not every host has been checked yet", WARNING)
+    text = Text()
+    if state.stale:
+        text.append("stale: no check has ended recently\n", BAD)
+    if len(state.masters) > 1:
+        text.append("split brain\n", BAD)
+    if state.master is None:
+        return text.append("no master", BAD)
+    text.append("master ").append(state.master, "bold green")
+    if state.since is not None:
+        since = state.since.astimezone()
+        seconds = max(0, int((now - since).total_seconds()))
+        form = "%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M"
+        text.append(f" since {since.strftime(form)} ({duration(seconds)})")
+    return text
+
+
+def _replicas(state: State) -> Text:
+    if not state.ready:
+        return Text()
+    live = [host for host in state.hosts if host["alive"] and host["role"] == "replica"]
+    count = sum(host["in_sync"] for host in live)
+    style = GOOD if count == len(live) > 0 else WARNING if count else BAD
+    text = Text("replicas in sync ")
+    return text.append(f"{count} of {len(live)}", style).append(" live")
+
+
+def _in_order(state: State) -> Sequence[Entry]:
+    """The master first, then in the order of the configuration."""
+    return sorted(state.hosts, key=lambda host: not host["master"])
+
+
+def _most_important(hosts: Sequence[Entry], count: int) -> Sequence[Entry]:
+    """At most ``count`` hosts: the master, those with a problem, then the others."""
+    if len(hosts) <= count:
+        return hosts
+    chosen = sorted(hosts, key=lambda h: (not h["master"], _condition(h)[1] == GOOD))[:count]
+    return [host for host in hosts if host in chosen]
+
+
+def _fitting(
+    state: State, hosts: Sequence[Entry], console: Console, options: ConsoleOptions
+) -> Table:
+    """The table with as many columns as the width permits."""
+    wide = _table(state, hosts, {"LSN"})
+    if console.measure(wide, options=options.update(width=1000)).maximum <= options.max_width:
+        return wide
+    return _table(state, hosts, set())
+
+
+def _table(state: State, hosts: Sequence[Entry], optional: set[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("Host", overflow="fold")
+    for title in ("Role", "State"):
+        table.add_column(title, no_wrap=True)
+    for title in ("Lag", "Behind", "TL", *sorted(optional)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for host in hosts:
+        words, style = _condition(host)
+        figures = [
+            _or_unknown(host["lag_ms"], lambda ms: duration(ms / 1000)),
+            _or_unknown(host["lag_bytes"], size),
+            _or_unknown(host["timeline"], str),
+            *(_or_unknown(host["lsn"], str) for _ in optional),
+        ]
+        if host["master"]:
+            figures[:2] = ["", ""]
+        table.add_row(
+            name(host), Text(*_role(state, host)), Text(words, style), *map(Text, figures)
+        )
+    return table
+
+
+def _or_unknown(value: T | None, form: Callable[[T], str]) -> str:
+    return _UNKNOWN if value is None else form(value)
+
+
+def _role(state: State, host: Entry) -> Verdict:
+    if host["master"]:
+        return "master", "bold green"
+    if name(host) == state.former_master:
+        return "former master", BAD
+    if host["role"] == "master":
+        return ("second master" if state.master else "master"), BAD
+    return (_UNKNOWN if host["role"] == "unknown" else host["role"]), ""
+
+
+def _condition(host: Entry) -> Verdict:
+    if not host["alive"]:
+        return ("dead", BAD) if host["error"] else ("unknown", WARNING)
+    if host["possible_dead"]:
+        return "possibly dead", WARNING
+    if host["role"] == "master" and not host["master"]:
+        return "not used", BAD
+    if host.get("admits") is False:
+        return "refuses logins", WARNING
+    if host["master"]:
+        return "alive", GOOD
+    return ("in sync", GOOD) if host["in_sync"] else ("not in sync", WARNING)
+
+
+def _problem(host: Entry) -> str:
+    refusal = host.get("refusal") and f"does not accept new sessions: {host['refusal']}"
+    texts = (host["reason"], host["error"], refusal)
+    return in_a_line(readable("; ".join(text for text in texts if text)))
+
+
+def _details(state: State, hosts: Sequence[Entry]) -> Sequence[RenderableType]:
+    rows: list[tuple[Text, Text]] = []
+    if state.ready and state.no_master:
+        rows.append((Text("no master", BAD), Text(in_a_line(readable(state.no_master)))))
+    if len(state.masters) > 1:
+        masters = " and ".join(map(in_a_line, state.masters))
+        rows.append((Text("split brain", BAD), Text(f"{masters} accept writes")))
+    rows += [
+        (Text(name(host), _condition(host)[1]), Text(text))
+        for host in hosts
+        if (text := _problem(host))
+    ]
+    if any(len(label) > _MAX_LABEL for label, _ in rows):
+        return [part for label, text in rows for part in (label, Padding(text, (0, 0, 0, 2)))]
+    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row(*row)
+    return [grid] if rows else []
+
+
+def _unavailable(reason: str, age: float) -> Text:
+    return Text(f"pg-status is unavailable for {duration(int(age))}: {in_a_line(reason)}\n", BAD)
+
+
+class _Grey:
+    """Anything, without its colours."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grey = Style.parse(QUIET)
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(segment.text, grey)

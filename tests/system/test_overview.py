@@ -1,0 +1,60 @@
+"""``/overview`` of a real daemon: its names, and the condition of pg-status itself."""
+
+import os
+import signal
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgstatus.demo.cluster import Cluster
+from tests.conftest import ClusterFactory, DaemonFactory
+from tests.support.waiting import wait_until
+
+
+def test_the_names_and_the_condition(
+    make_daemon: DaemonFactory, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A reload applies names, and is counted; a refused one is shown."""
+    file = tmp_path / "pg-status.env"
+    file.write_text("pg_status__cluster_name=orders\n")
+    daemon = make_daemon(cluster, env_file=file, docs_url="https://docs.example.org/")
+    overview = daemon.json("/overview")
+    assert (overview["cluster"], overview["instance"]) == ("orders", socket.gethostname())
+    assert overview["documentation"] == "https://docs.example.org/"
+    service = overview["service"]
+    age = datetime.now(UTC) - datetime.fromisoformat(service.pop("started_at"))
+    assert 0 <= age.total_seconds() < 60
+    assert service == {
+        "reloads": 0,
+        "last_reload": "none",
+        "monitor_restarts": 0,
+        "dropped_log_lines": 0,
+        "hook_runs": {"ok": 0, "failed": 0, "timeout": 0},
+        "hook_pending": False,
+    }
+    for text, result in (("pg_status__cluster_name=billing\n", "applied"), ("x", "refused")):
+        file.write_text(text)
+        os.kill(daemon.pid, signal.SIGHUP)
+        wait_until(
+            f"it is {result}",
+            lambda wanted=result: daemon.json("/overview")["service"]["last_reload"] == wanted,  # type: ignore[misc]
+        )
+    overview = daemon.json("/overview")
+    assert (overview["cluster"], overview["service"]["reloads"]) == ("billing", 2)
+
+
+def test_the_former_master_until_it_is_a_replica(
+    make_cluster: ClusterFactory, make_daemon: DaemonFactory
+) -> None:
+    cluster = make_cluster(replicas=1)
+    daemon = make_daemon(cluster)
+    assert daemon.json("/overview")["former_master"] is None
+    lost = cluster.fail_over()
+    name = f"{lost.address}:{lost.port}"
+    wait_until("it is marked", lambda: daemon.json("/overview")["former_master"] == name)
+    (failover,) = (
+        line for line in daemon.json("/overview")["history"] if line["change"] == "failover"
+    )
+    assert failover["text"].startswith(f"failover from {name} to {cluster.primary.address}:")
+    cluster.rebuild(lost)
+    wait_until("it is a replica", lambda: daemon.json("/overview")["former_master"] is None)

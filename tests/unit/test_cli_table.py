@@ -1,0 +1,153 @@
+"""What ``pg-status hosts`` shows in each state of a cluster, on a terminal of 80 columns."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pgstatus.api.overview import overview
+from pgstatus.cli.state import State, parse
+from pgstatus.cli.table import Screen
+from pgstatus.core.election import SplitBrain
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.core.state import Rules
+from tests.support.serving import service
+from tests.support.world import NOON, World, master, refused, replica
+
+URL = "http://127.0.0.1:8000"
+LONG = "standby-1.a-rather-long-name.database.svc.cluster.local"
+
+
+def state_of(snapshot: Snapshot, now: float = 1.0) -> State:
+    return parse(overview(service(lambda: snapshot), snapshot, now=now, at=datetime.now(UTC)))
+
+
+def lines(state: State, *, width: int = 80, **options: Any) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(
+        Screen(state, URL, **options)
+    )
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def with_hosts(state: State, **changes: object) -> State:
+    return replace(state, hosts=[{**host, **changes} for host in state.hosts])
+
+
+def healthy() -> State:
+    return state_of(World().see_all(a=master(0), b=replica(0), c=replica(0)).snapshot)
+
+
+def split(policy: SplitBrain = SplitBrain.NEWEST_TIMELINE) -> State:
+    world = World(rules=Rules(split_brain=policy))
+    world.see_all(a=master(0), b=replica(0), c=replica(0))
+    return state_of(world.see("b", master(5, 1100, timeline=2)).snapshot, 6.0)
+
+
+def test_a_healthy_cluster_needs_no_details() -> None:
+    shown = lines(healthy())
+    assert [line.split()[:2] for line in shown[5:]] == [
+        ["a:5432", "master"],
+        ["b:5432", "replica"],
+        ["c:5432", "replica"],
+    ]
+
+
+def test_a_split_brain() -> None:
+    """The other primary is marked and explained below the table, within the width."""
+    shown = lines(split())
+    assert shown[1] == "split brain"
+    assert "master b:5432" in "\n".join(shown)
+    assert any(line.split() == ["a:5432", "second", "master", "not", "used", "-", "-", "1", "0/3E8"]
+               for line in shown)  # fmt: skip
+    assert any(line.startswith("split brain  a:5432 and b:5432 accept writes") for line in shown)
+    assert max(map(len, shown)) <= 80
+
+
+def test_without_a_master_the_reason_is_shown() -> None:
+    text = "\n".join(lines(split(SplitBrain.NONE)))
+    assert "\nno master" in text
+    assert "second master" not in text
+
+
+def test_the_former_master() -> None:
+    snapshot = World().see_all(a=refused(0), b=master(1, 1100, timeline=2), c=replica(1)).snapshot
+    shown = lines(replace(state_of(snapshot), former_master="a:5432"))
+    assert shown[5].startswith("b:5432  master")
+    assert shown[6].startswith("a:5432  former master  dead") or "former master" in shown[6]
+
+
+def test_not_ready_and_stale() -> None:
+    assert (
+        "not ready: not every host has been checked yet"
+        in lines(state_of(World().see("b", replica(0)).snapshot))[1]
+    )
+    stale = World().see_all(a=master(0), b=replica(0), c=replica(0)).snapshot
+    assert any(line.startswith("stale: ") for line in lines(state_of(stale, 1e9)))
+
+
+def test_long_names_and_messages_fit_into_the_width() -> None:
+    state = with_hosts(
+        split(), host=LONG, lsn="FFFFFFFF/FFFFFFFF", lag_ms=123_456_789, lag_bytes=2**63,
+        reason=f"{LONG} " * 5, error="x" * 300,
+    )  # fmt: skip
+    for width in (80, 120):
+        assert max(map(len, lines(state, width=width))) <= width
+
+
+def test_lag_is_shown_in_the_units_of_people() -> None:
+    state = with_hosts(healthy(), lag_ms=3712, lag_bytes=5_000_000, reason="3712 ms behind")
+    text = "\n".join(lines(state))
+    assert "3.7 s  5.0 MB" in text
+    assert "3.7 s behind" in text
+    assert "3712" not in text
+
+
+def test_control_characters_of_a_server_do_not_reach_the_terminal() -> None:
+    hostile = "\033]0;title\007\r\n[bold]"
+    state = replace(
+        with_hosts(healthy(), error=hostile, reason=hostile), no_master=hostile, master=None
+    )
+    text = "\n".join(lines(state))
+    assert not any(character < " " for character in text.replace("\n", ""))
+    assert "[bold]" in text
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+@pytest.mark.parametrize("lost", [None, "timeout"])
+def test_a_hundred_hosts_fit_into_the_height(lost: str | None, is_dead: bool) -> None:
+    """The master is shown, the rest is counted."""
+    state = healthy()
+    other = {**state.hosts[1], **({"alive": False, "error": "refused"} if is_dead else {})}
+    hosts = [state.hosts[0], *({**other, "port": port} for port in range(1, 100))]
+    shown = lines(replace(state, hosts=hosts), height=24, lost=lost)
+    assert len(shown) <= 24
+    assert any(line.startswith("a:5432  ") for line in shown)
+    assert any(line.endswith(" more hosts") for line in shown)
+
+
+def test_hosts_with_problems_are_shown_before_the_others() -> None:
+    state = healthy()
+    hosts = [{**state.hosts[1], "port": port} for port in range(1, 100)]
+    hosts[90] = {**hosts[90], "alive": False, "error": "refused", "role": "unknown"}
+    shown = lines(replace(state, hosts=[state.hosts[0], *hosts]), height=24)
+    assert any(line.startswith("b:91") and "dead" in line for line in shown)
+
+
+def test_the_age_of_the_master_with_the_date_if_it_is_long_ago() -> None:
+    now = datetime.now(UTC)
+    state = replace(healthy(), now=now, since=now - timedelta(seconds=3))
+    assert "(3 s)" in lines(state)[1]
+    long_ago = NOON.astimezone()
+    text = lines(replace(state, since=long_ago))[1]
+    assert f" since {long_ago:%Y-%m-%d %H:%M} (" in text
+
+
+def test_while_it_is_unavailable_the_clock_stands_still() -> None:
+    state = healthy()
+    lost = lines(state, age=75.0, lost=f"no response from {URL}: timeout")
+    assert lost[0] == "pg-status is unavailable for 1 min 15 s: timeout"
+    assert lost[2:] == lines(state)
