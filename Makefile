@@ -32,7 +32,7 @@ check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks sqlalchemy psycopg asyncpg django)
+	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks routing sqlalchemy psycopg asyncpg django)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m $(PYTEST) $(TESTS)
 	$(RUN) coverage combine --quiet
@@ -72,9 +72,12 @@ example: .venv ## the example service on the running demo: http://127.0.0.1:8080
 
 bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
+	$(RUN) python -m bench.pools_overhead
+	$(RUN) python -m bench.stacks $(STACKS)
 
-unasync: .venv ## make the synchronous client from the asynchronous one
+unasync: .venv ## make the synchronous client and pools from the asynchronous ones
 	$(RUN) python packaging/client/generate_sync.py
+	$(RUN) python packaging/client/generate_sync_pools.py
 
 format: .venv ## format the source
 	$(RUN) ruff check --fix

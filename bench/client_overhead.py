@@ -64,8 +64,8 @@ async def compare(title: str, **works: Work) -> None:
     for name, figures in rounds.items():
         cpu, clock = (min(column) for column in zip(*figures, strict=True))
         first = cpu if first is None else first
-        words = name.replace("_", " ")
-        sys.stdout.write(f"  {words:44}{cpu:7.0f}{cpu - first:+7.0f}{clock:8.0f}\n")
+        words = name.replace("__", ": ").replace("_", " ")
+        sys.stdout.write(f"  {words:44}{cpu:7.1f}{cpu - first:+7.0f}{clock:8.1f}\n")
 
 
 async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: str) -> None:
@@ -123,20 +123,33 @@ async def sessions(stack: AsyncExitStack, cluster: Cluster, url: str, driver: st
 async def questions(stack: AsyncExitStack, url: str) -> None:
     """A question to pg-status: the HTTP library alone, and our clients."""
     pool = await stack.enter_async_context(httpcore2.AsyncConnectionPool())
-    always = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=0, stale_if_error=0))
-    cached = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=3600))
+    options: dict[str, Any] = {"max_age": 0, "stale_if_error": 0, "watch": False}
+    always = await stack.enter_async_context(AsyncPgStatusClient(url, **options))
+    cached = await stack.enter_async_context(AsyncPgStatusClient(url, max_age=3600, watch=False))
+    watching = await stack.enter_async_context(AsyncPgStatusClient(url))
+    for ask in (watching.master, watching.replica, lambda: watching.replica(lag_ms=500)):
+        await ask()
+    await asyncio.sleep(1)  # until the notifications have begun
     headers = [("Host", "localhost"), ("Accept", "application/json")]
     await compare(
         "a question, asyncio",
         HTTP_library_alone=lambda: pool.request("GET", f"{url}/replica", headers=headers),
         asked_each_time=always.replica,
         reused_answer=cached.replica,
+        from_memory__master=watching.master,
+        from_memory__replica=watching.replica,
+        from_memory__replica_with_a_limit=lambda: watching.replica(lag_ms=500),
     )
     threads_pool = httpcore2.ConnectionPool()
     stack.callback(threads_pool.close)
-    threads_always = PgStatusClient(url, max_age=0, stale_if_error=0)
-    threads_cached = PgStatusClient(url, max_age=3600)
-    stack.callback(threads_always.close)
+    threads_always = PgStatusClient(url, **options)
+    threads_cached = PgStatusClient(url, max_age=3600, watch=False)
+    threads_watching = PgStatusClient(url)
+    for client in (threads_always, threads_cached, threads_watching):
+        stack.callback(client.close)
+    threads_watching.master()
+    threads_watching.replica()
+    await asyncio.sleep(1)
 
     def plain(ask: Callable[[], Any]) -> Work:
         async def work() -> None:
@@ -151,6 +164,8 @@ async def questions(stack: AsyncExitStack, url: str) -> None:
         ),
         asked_each_time=plain(threads_always.replica),
         reused_answer=plain(threads_cached.replica),
+        from_memory__master=plain(threads_watching.master),
+        from_memory__replica=plain(threads_watching.replica),
     )
 
 

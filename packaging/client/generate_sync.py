@@ -16,6 +16,7 @@ NAMES = {
     "AsyncPgStatusClient": "PgStatusClient",
     "AsyncSharing": "Sharing",
     "AsyncTransport": "Transport",
+    "AsyncWatching": "Watching",
 }
 DOCSTRING = '"""The client for threads, generated from `asynchronous`: see ``make unasync``."""\n'
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.client.notifier import Notifier
 from tests.client.support import Asker, AskerFactory, Server
 
 
@@ -28,6 +29,13 @@ def server() -> Iterator[Server]:
     server = Server(listener)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def notifier() -> Iterator[Notifier]:
+    notifier = Notifier()
+    yield notifier
+    notifier.stop()
 
 
 @pytest.fixture

@@ -22,16 +22,39 @@ HOST = REPLICA.replace(b"pg2", b"pg1").replace(b"replica", b"master")
 
 
 class Asker:
-    """A client of either kind, for use in a synchronous test."""
+    """A client of either kind, for use in a synchronous test. It sends requests, unless ``watch``
+    is true."""
 
     def __init__(self, asynchronous: bool, url: str, **options: Any) -> None:
         kind = AsyncPgStatusClient if asynchronous else PgStatusClient
-        self.client: Any = kind(url, **options)
+        self.is_asynchronous = asynchronous
+        self.client: Any = kind(url, **{"watch": False, **options})
         self._loop = asyncio.new_event_loop() if asynchronous else None
 
     def __call__(self, question: str, **arguments: Any) -> Any:
         answer = getattr(self.client, question)(**arguments)
         return self._loop.run_until_complete(answer) if self._loop else answer
+
+    def on_change(self, callback: Callable[[Any], None], *question: Any, **limits: Any) -> Any:
+        """Add a callback; see `until`."""
+
+        async def add() -> Any:
+            return self.client.on_change(callback, *question, **limits)
+
+        if self._loop:
+            return self._loop.run_until_complete(add())
+        return self.client.on_change(callback, *question, **limits)
+
+    def until(self, what: str, predicate: Callable[[], Any]) -> None:
+        """Wait for it. The event loop runs meanwhile, as in an application."""
+
+        async def wait() -> None:
+            await asyncio.to_thread(wait_until, what, predicate)
+
+        if self._loop:
+            self._loop.run_until_complete(wait())
+        else:
+            wait_until(what, predicate)
 
     def repeat(self, seconds: float, question: str, **arguments: Any) -> list[tuple[float, Any]]:
         """Call a method every 10 ms: the duration of each call, and its answer or error.

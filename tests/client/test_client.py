@@ -285,7 +285,7 @@ def test_a_cancelled_caller_does_not_affect_the_others(server: Server) -> None:
     server.may_answer.clear()
 
     async def scenario() -> None:
-        async with AsyncPgStatusClient(server.url) as client:
+        async with AsyncPgStatusClient(server.url, watch=False) as client:
             callers = [asyncio.create_task(client.replica()) for _ in range(3)]
             await asyncio.to_thread(wait_until, "one has asked", lambda: server.requests)
             callers[0].cancel()

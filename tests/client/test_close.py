@@ -16,7 +16,7 @@ def test_close_does_not_cancel_callers_for_asyncio(server: Server) -> None:
     server.may_answer.clear()
 
     async def scenario() -> None:
-        client = AsyncPgStatusClient(server.url)
+        client = AsyncPgStatusClient(server.url, watch=False)
         callers = [asyncio.create_task(client.replica()) for _ in range(3)]
         await asyncio.to_thread(wait_until, "the request has arrived", lambda: server.requests)
         closing = asyncio.create_task(client.close())
@@ -32,7 +32,7 @@ def test_close_does_not_cancel_callers_for_asyncio(server: Server) -> None:
 
 def test_close_does_not_disturb_callers_in_threads(server: Server) -> None:
     server.may_answer.clear()
-    client = PgStatusClient(server.url)
+    client = PgStatusClient(server.url, watch=False)
     with ThreadPoolExecutor(3) as threads:
         callers = [threads.submit(client.replica) for _ in range(3)]
         wait_until("the request has arrived", lambda: server.requests)
@@ -47,7 +47,7 @@ def test_close_does_not_disturb_callers_in_threads(server: Server) -> None:
 def test_close_waits_for_the_deadline_at_most(server: Server, kind: str) -> None:
     server.may_answer.clear()
     if kind == "sync":
-        client = PgStatusClient(server.url, deadline=0.3)
+        client = PgStatusClient(server.url, deadline=0.3, watch=False)
         caller = threading.Thread(target=_ignore_errors, args=(client,))
         caller.start()
         wait_until("the request has arrived", lambda: server.requests)
@@ -57,7 +57,7 @@ def test_close_waits_for_the_deadline_at_most(server: Server, kind: str) -> None
         return
 
     async def scenario() -> None:
-        client = AsyncPgStatusClient(server.url, deadline=0.3)
+        client = AsyncPgStatusClient(server.url, deadline=0.3, watch=False)
         caller = asyncio.create_task(client.replica())
         await asyncio.to_thread(wait_until, "the request has arrived", lambda: server.requests)
         await asyncio.wait_for(client.close(), 2)
@@ -72,7 +72,7 @@ def _ignore_errors(client: PgStatusClient) -> None:
 
 
 def test_a_closed_client_can_be_used_again(server: Server) -> None:
-    with PgStatusClient(server.url, max_age=0) as client:
+    with PgStatusClient(server.url, max_age=0, watch=False) as client:
         client.replica()
     assert client.replica().host == "pg2"
     assert server.connections == 2

@@ -154,7 +154,7 @@ def test_asyncio_is_not_blocked_by_a_lookup(
     resolve_to(monkeypatch, ADDRESSES, ready)
 
     async def scenario() -> float:
-        async with AsyncPgStatusClient(f"http://{NAME}:1", deadline=0.3) as client:
+        async with AsyncPgStatusClient(f"http://{NAME}:1", deadline=0.3, watch=False) as client:
             task = asyncio.create_task(client.master())
             began = time.monotonic()
             await asyncio.sleep(0.01)

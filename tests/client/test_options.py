@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pgstatus.client import (
+    Answer,
     AsyncPgStatusClient,
     NotReadyError,
     PgStatusClient,
@@ -208,6 +209,39 @@ def test_a_unix_domain_socket(
         assert make_asker(url, **options)("master").host == cluster.primary.address
     with pytest.raises(UnreachableError):
         make_asker(url, ca=certificates.ca, server_name="pg-status.test")("master")
+
+
+def test_notifications_with_the_same_options(
+    cluster: Cluster, encrypted: Encrypted, make_asker: AskerFactory, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path, "pg-status.test")
+    url = encrypted.start(
+        certificates,
+        f"unix:{tmp_path}/http.sock",
+        "pg-status.test",
+        http_tls_client_ca=certificates.ca,
+    )
+    cert, key = certificates.client()
+    options = {"ca": certificates.ca, "server_name": "pg-status.test", "cert": cert, "key": key}
+    states: list[Answer] = []
+    ask = make_asker(url, **options)
+    ask.on_change(states.append)
+    ask.until("a notification", lambda: states)
+    assert states[0].id
+    assert states[0].hosts[0].host == cluster.primary.address
+
+
+def test_notifications_with_a_token(
+    cluster: Cluster, make_daemon: DaemonFactory, make_asker: AskerFactory, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    states: list[Answer] = []
+    ask = make_asker(make_daemon(cluster, http_token_file=file).url, token=TOKEN)
+    ask.on_change(states.append)
+    ask.until("a notification", lambda: states)
+    assert states[0].id
 
 
 @pytest.mark.parametrize("client", [PgStatusClient, AsyncPgStatusClient])

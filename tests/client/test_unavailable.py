@@ -49,6 +49,32 @@ def test_no_caller_waits_for_a_frozen_pg_status(
     wait_until("new answers", lambda: ask.repeat(0.05, "hosts")[-1][1][0].checked_at > checked_at)
 
 
+def test_new_positions_while_pg_status_is_frozen(
+    cluster: Cluster, make_daemon: DaemonFactory, make_asker: AskerFactory
+) -> None:
+    """One caller waits for the deadline; the others can use the master immediately."""
+    daemon = make_daemon(cluster, sleep_ms=100)
+    ask = make_asker(daemon.url)
+    positions = iter(f"FF/{number:X}" for number in range(1, 10_000))
+
+    def times() -> list[float]:
+        times = []
+        for _ in range(20):
+            [(took, answered)] = ask.repeat(0.001, "replica", min_lsn=next(positions))[:1]
+            assert isinstance(answered, ClientError)
+            times.append(took)
+        return times
+
+    with frozen(daemon):
+        assert sum(took > NOTICEABLE for took in times()) <= 1
+    wait_until(
+        "positions are answered",
+        lambda: (
+            not isinstance(ask.repeat(0.001, "replica", min_lsn=next(positions))[0][1], ClientError)
+        ),
+    )
+
+
 def test_no_caller_waits_while_pg_status_is_stopped(
     cluster: Cluster, make_daemon: DaemonFactory, make_asker: AskerFactory
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "pgstatus"
-APPLICATIONS = {"client", "bookmarks", "sqlalchemy", "psycopg", "asyncpg", "django"}
+APPLICATIONS = {"client", "bookmarks", "routing", "sqlalchemy", "psycopg", "asyncpg", "django"}
 """The distribution pg-status-client: it imports nothing of the daemon, nor the daemon of it."""
 
 LIBRARIES = {

@@ -1,1 +1,13 @@
-"""asyncpg pools that follow the cluster."""
+"""Pools of asyncpg that follow the cluster."""
+
+try:
+    import asyncpg as _asyncpg  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pgstatus.asyncpg needs the extra 'asyncpg': pip install 'pg-status-client[asyncpg]'"
+    ) from error
+
+from pgstatus.asyncpg.connection import Connection
+from pgstatus.asyncpg.pools import Pool, Pools
+
+__all__ = ["Connection", "Pool", "Pools"]

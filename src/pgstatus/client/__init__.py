@@ -22,15 +22,17 @@ from pgstatus.client.errors import (
     UnreachableError,
 )
 from pgstatus.client.lsn import parse_lsn
-from pgstatus.client.model import ChosenHost, HostStatus, Role
+from pgstatus.client.model import Answer, ChosenHost, Hosts, HostStatus, Role
 from pgstatus.client.synchronous import PgStatusClient
 
 __all__ = [
+    "Answer",
     "AsyncPgStatusClient",
     "ChosenHost",
     "ClientError",
     "DeadlineError",
     "HostStatus",
+    "Hosts",
     "NoHostError",
     "NotReadyError",
     "PgStatusClient",

@@ -1,20 +1,29 @@
 """The client for asyncio. `synchronous` is generated from this file: ``make unasync``."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import count
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from pgstatus.client.cache import AnswerCache
 from pgstatus.client.endpoint import Endpoint, FilePath, Tls
 from pgstatus.client.errors import NO_ANSWER, WITHDRAWN, DeadlineError
-from pgstatus.client.model import ChosenHost, HostStatus
-from pgstatus.client.request import HOSTS, Fallback, Request, selection
+from pgstatus.client.model import Answer, ChosenHost, Hosts, HostStatus
+from pgstatus.client.request import (
+    HOSTS,
+    MASTER,
+    Fallback,
+    Question,
+    Request,
+    selection,
+    watched,
+)
 from pgstatus.client.response import Response, find_host, read_chosen, read_hosts
 from pgstatus.client.sharing import AsyncSharing
+from pgstatus.client.subscription import AsyncWatching
 from pgstatus.client.transport import AsyncTransport
 
 T = TypeVar("T")
@@ -38,6 +47,9 @@ class AsyncPgStatusClient:
     ``cert`` and ``key`` (PEM files). ``server_name`` is the name in the server's certificate if it
     is not the host of the URL. A Unix domain socket uses TLS if one of these options is present.
 
+    ``watch``: after the first question, pg-status sends notifications in the background, and the
+    following ones are answered from memory; by requests, whenever that is not possible.
+
     One object serves any number of concurrent callers.
     """
 
@@ -55,19 +67,23 @@ class AsyncPgStatusClient:
         cert: FilePath | None = None,
         key: FilePath | None = None,
         server_name: str | None = None,
+        watch: bool = True,
     ) -> None:
         endpoint = Endpoint.parse(url, token, Tls(ssl_context, ca, cert, key, server_name))
         self._transport = AsyncTransport(endpoint, max_connections)
         self._deadline = deadline
         self._cache = AnswerCache(max_age, stale_if_error)
         self._sharing = AsyncSharing()
+        self._watching = AsyncWatching(endpoint, deadline, self._cache)
+        self._answers_from_memory = watch
         self._turn = count()
         self._responds = True
+        self._is_silent = False
         self._retry_at = 0.0
 
     async def master(self) -> ChosenHost:
         """The master. NoHostError: there is none. SplitBrainError: several, and none is named."""
-        return await self._ask(Request("/master"), read_chosen)
+        return await self._choose(MASTER)
 
     async def replica(
         self,
@@ -144,11 +160,75 @@ class AsyncPgStatusClient:
         """One host, ``name`` or ``name:port``. NoHostError: pg-status does not know it."""
         return find_host(await self.hosts(), host)
 
+    @overload
+    def watch(self, question: Literal["hosts"] = "hosts") -> AsyncIterator[Hosts]: ...
+
+    @overload
+    def watch(
+        self,
+        question: Question,
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
+    ) -> AsyncIterator[Answer]: ...
+
+    def watch(
+        self,
+        question: Question | Literal["hosts"] = "hosts",
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
+    ) -> AsyncIterator[Any]:
+        """The state of a question, or of all hosts, now and after each change.
+
+        It reconnects by itself, and ends when the client is closed. A slow caller gets the latest
+        state only.
+        """
+        request = watched(question, lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback)
+        return self._watching.changes(request)
+
+    @overload
+    def on_change(
+        self, callback: Callable[[Hosts], None], question: Literal["hosts"]
+    ) -> Callable[[], None]: ...
+
+    @overload
+    def on_change(
+        self,
+        callback: Callable[[Answer], None],
+        question: Question = "master",
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
+    ) -> Callable[[], None]: ...
+
+    def on_change(
+        self,
+        callback: Callable[[Any], None],
+        question: Question | Literal["hosts"] = "master",
+        *,
+        lag_ms: int | None = None,
+        lag_bytes: int | None = None,
+        fallback: Fallback | None = None,
+    ) -> Callable[[], None]:
+        """Call ``callback`` with the state of a question, or of all hosts, now and when it changes.
+
+        A change of figures such as the lag is none. The client for asyncio calls it in the event
+        loop that is running now, the client for threads in a background thread. Exceptions of the
+        callback are logged. The result removes the callback; so does closing the client.
+        """
+        request = watched(question, lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback)
+        return self._watching.on_change(request, callback)
+
     async def close(self) -> None:
-        """Wait for the requests in progress, and close the connections.
+        """Wait for the requests in progress, and close the connections. Callbacks are removed.
 
         Requests in progress end as usual. The next request opens a new connection.
         """
+        self._watching.stop()
         await self._sharing.wait()
         await self._transport.close()
 
@@ -164,7 +244,15 @@ class AsyncPgStatusClient:
         await self.close()
 
     async def _select(self, path: str, **parameters: Any) -> ChosenHost:
-        return await self._ask(selection(path, **parameters), read_chosen)
+        return await self._choose(selection(path, **parameters))
+
+    async def _choose(self, request: Request) -> ChosenHost:
+        if self._answers_from_memory and request.min_lsn is None and request.wait_ms is None:
+            chosen = self._watching.next(request)
+            if chosen is not None:
+                return chosen
+            self._watching.follow(request)
+        return await self._ask(request, read_chosen)
 
     async def _ask(self, request: Request, read: Callable[[Response], T]) -> T:
         now = time.monotonic()
@@ -181,6 +269,10 @@ class AsyncPgStatusClient:
             previous: T | None = self._cache.usable(request, time.monotonic())
             if previous is not None:  # it was not withdrawn in the meantime
                 return previous
+        if request.min_lsn is not None and self._is_silent and not self._responds:
+            # The caller can use the master instead, and would wait for each new position.
+            self._refresh(request, read)
+            raise DeadlineError("pg-status has not responded; it is asked again in the background")
         return await self._share(request, read, self._deadline + (request.wait_ms or 0) / 1000)
 
     async def _share(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
@@ -208,6 +300,8 @@ class AsyncPgStatusClient:
         except NO_ANSWER as error:
             # A caller with little patience does not know yet whether pg-status responds.
             is_early = isinstance(error, DeadlineError) and seconds < self._deadline
+            if not is_early:
+                self._is_silent = isinstance(error, DeadlineError)
             self._responds = False
             self._retry_at = 0.0 if is_early else time.monotonic() + RETRY_SECONDS
             raise

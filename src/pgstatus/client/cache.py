@@ -62,6 +62,10 @@ class AnswerCache:
         self._turns: dict[_Key, _Turn] = {}
         self._lock = threading.Lock()
 
+    def forked(self) -> None:
+        """This is a forked child: another thread of the parent may hold the lock."""
+        self._lock = threading.Lock()
+
     def fresh(self, request: Request, now: float) -> Any | None:
         """An answer that may be used without a request."""
         with self._lock:
@@ -86,7 +90,10 @@ class AnswerCache:
         with self._lock:
             if request.min_lsn is None:
                 turn = self._turn(request, None)
-                turn.entries = {None: entry}
+                previous = turn.entries.get(None)
+                # A notification may have arrived after the request was sent.
+                if previous is None or previous.at <= asked_at:
+                    turn.entries = {None: entry}
                 return
             timeline, position = parse_position(request.min_lsn)
             if not entry.is_past(position):

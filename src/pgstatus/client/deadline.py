@@ -28,9 +28,13 @@ def _left(until: float | None) -> float | None:
 
 
 class DeadlineBackend(httpcore2.NetworkBackend):
-    """The library's backend with points in time as timeouts. It connects to one host only."""
+    """The library's backend with points in time as timeouts. It connects to one host only.
+
+    ``until`` replaces the timeouts of a response that is in progress.
+    """
 
     def __init__(self) -> None:
+        self.until: float | None = None
         self._backend = httpcore2.SyncBackend()
         self._lookup: Future[Addresses] | None = None
         self._lock = threading.Lock()
@@ -49,11 +53,10 @@ class DeadlineBackend(httpcore2.NetworkBackend):
             # An address that does not respond leaves time for the others.
             share = left and left / (len(addresses) - index)
             try:
-                return _DeadlineStream(
-                    self._backend.connect_tcp(
-                        address[0], port, share, local_address, socket_options
-                    )
+                stream = self._backend.connect_tcp(
+                    address[0], port, share, local_address, socket_options
                 )
+                return _DeadlineStream(stream, self)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 if index == len(addresses) - 1:
                     raise
@@ -65,9 +68,12 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(
-            self._backend.connect_unix_socket(path, _left(timeout), socket_options)
-        )
+        with socket.socket(socket.AF_UNIX) as attempt:
+            # The library does not close a socket that it could not connect.
+            attempt.settimeout(_left(timeout))
+            attempt.connect(path)
+        stream = self._backend.connect_unix_socket(path, _left(timeout), socket_options)
+        return _DeadlineStream(stream, self)
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
@@ -107,11 +113,13 @@ def _complete(lookup: "Future[Addresses]", host: str, port: int) -> None:
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, backend: DeadlineBackend) -> None:
         self._stream = stream
+        self._backend = backend
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout))
+        until = self._backend.until
+        return self._stream.read(max_bytes, _left(timeout if until is None else until))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout))
@@ -125,7 +133,8 @@ class _DeadlineStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout)))
+        stream = self._stream.start_tls(ssl_context, server_hostname, _left(timeout))
+        return _DeadlineStream(stream, self._backend)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -66,6 +66,10 @@ class Endpoint:
     server_name: str | None
     """The name in the server's certificate, if it is not the host of the URL."""
 
+    def headers_for(self, content_type: str) -> list[tuple[str, str]]:
+        """The headers of a request for another content type than JSON."""
+        return [("Accept", content_type), *(each for each in self.headers if each[0] != "Accept")]
+
     @classmethod
     def parse(cls, url: str, token: str | None, tls: Tls) -> "Endpoint":
         """``http(s)://host[:port][/prefix]`` or ``unix:/path``. ValueError: neither."""

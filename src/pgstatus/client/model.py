@@ -59,3 +59,31 @@ class HostStatus:
     upstream: str | None = None
     admits: bool | None = None
     refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The state of a watched question: all equally good hosts, the best first.
+
+    Without hosts, ``reason`` states why there are none. ``id`` is empty if pg-status does not send
+    notifications, and was asked instead.
+    """
+
+    id: str
+    hosts: tuple[ChosenHost, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The state of all hosts. ``master`` is ``host:port``; without one, ``no_master`` states why.
+
+    ``ready``: every host has been checked. ``stale``: the data is older than pg-status allows.
+    """
+
+    id: str
+    hosts: tuple[HostStatus, ...]
+    ready: bool
+    stale: bool
+    master: str | None
+    no_master: str | None

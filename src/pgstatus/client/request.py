@@ -9,6 +9,15 @@ from urllib.parse import urlencode
 from pgstatus.client.lsn import parse_position
 
 Fallback = Literal["master", "stale", "none"]
+Question = Literal[
+    "master",
+    "replica",
+    "sync_by_time",
+    "sync_by_bytes",
+    "sync_by_time_or_bytes",
+    "sync_by_time_and_bytes",
+    "most_sync_by_bytes",
+]
 
 
 class Request(NamedTuple):
@@ -29,8 +38,13 @@ class Request(NamedTuple):
             params.append(("wait_ms", str(self.wait_ms)))
         return f"{self.path}?{urlencode(params)}" if params else self.path
 
+    def watch_target(self) -> str:
+        """The path of its notifications with the query string."""
+        return "/watch" if self == HOSTS else f"/watch{self.target()}"
+
 
 HOSTS = Request("/hosts")
+MASTER = Request("/master")
 
 
 def selection(
@@ -56,6 +70,20 @@ def selection(
     if wait_ms is not None:
         _unsigned("wait_ms", wait_ms)
     return Request(path, tuple(params), min_lsn, wait_ms)
+
+
+def watched(
+    question: Question | Literal["hosts"],
+    *,
+    lag_ms: int | None = None,
+    lag_bytes: int | None = None,
+    fallback: Fallback | None = None,
+) -> Request:
+    """The request whose answers are watched. ValueError: unknown question, invalid parameters."""
+    if question != "hosts" and question not in get_args(Question):
+        expected = ", ".join(get_args(Question))
+        raise ValueError(f"invalid question {question!r}: expected hosts, {expected}")
+    return selection(f"/{question}", lag_ms=lag_ms, lag_bytes=lag_bytes, fallback=fallback)
 
 
 def _unsigned(name: str, value: int) -> int:

@@ -28,12 +28,12 @@ class Response(NamedTuple):
 
 def read_chosen(response: Response) -> ChosenHost:
     """The response to a request that selects one host."""
-    return _read(response, _chosen_host)
+    return _read(response, chosen_host)
 
 
 def read_hosts(response: Response) -> tuple[HostStatus, ...]:
     """The response of ``/hosts``."""
-    return _read(response, _host_statuses)
+    return _read(response, host_statuses)
 
 
 def find_host(hosts: Iterable[HostStatus], name: str) -> HostStatus:
@@ -48,7 +48,7 @@ def find_host(hosts: Iterable[HostStatus], name: str) -> HostStatus:
     raise NoHostError(f"pg-status has no host {name!r}")
 
 
-def _chosen_host(answer: dict[str, Any]) -> ChosenHost:
+def chosen_host(answer: dict[str, Any]) -> ChosenHost:
     return ChosenHost(
         host=answer["host"],
         # pg-status 2.2 sends only the name, and supports only the default port.
@@ -63,7 +63,7 @@ def _chosen_host(answer: dict[str, Any]) -> ChosenHost:
     )
 
 
-def _host_statuses(entries: list[dict[str, Any]]) -> tuple[HostStatus, ...]:
+def host_statuses(entries: list[dict[str, Any]]) -> tuple[HostStatus, ...]:
     return tuple(_host_status(entry) for entry in entries)
 
 

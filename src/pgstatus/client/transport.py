@@ -5,7 +5,11 @@ The exceptions of the HTTP library become those of the client here and nowhere e
 
 import asyncio
 import os
+import select
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpcore2
 
@@ -116,6 +120,78 @@ class Transport:
                 network_backend=DeadlineBackend(),
             )
         return pool
+
+
+class EventSource:
+    """A response with events, which does not end by itself. For one thread, except `interrupt`."""
+
+    def __init__(self, url: str, response: httpcore2.Response, backend: DeadlineBackend) -> None:
+        self.url = url
+        self.status = response.status
+        headers = {name.lower(): value for name, value in response.headers}
+        content_type = headers.get(b"content-type", b"").partition(b";")[0]
+        self.has_events = (
+            self.status == 200 and content_type.strip().lower() == b"text/event-stream"
+        )
+        self._response = response
+        self._backend = backend
+        self._socket: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
+
+    @classmethod
+    @contextmanager
+    def open(cls, endpoint: Endpoint, target: str, deadline: float) -> "Iterator[EventSource]":
+        """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
+        url = endpoint.origin + target
+        until = time.monotonic() + deadline
+        extensions = _extensions(endpoint)
+        extensions["timeout"] = {"connect": until, "write": until, "read": until}
+        backend = DeadlineBackend()
+        pool = httpcore2.ConnectionPool(
+            ssl_context=endpoint.ssl_context, uds=endpoint.uds, network_backend=backend
+        )
+        headers = endpoint.headers_for("text/event-stream")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(pool)
+                response = stack.enter_context(
+                    pool.stream("GET", url, headers=headers, extensions=extensions)
+                )
+            except _FAILURES as error:
+                raise _translated(error, url) from error
+            yield cls(url, response, backend)
+
+    def read(self, deadline: float) -> Iterator[bytes]:
+        """The content as it arrives; the first part within ``deadline`` seconds, see `wait`."""
+        self.wait(deadline)
+        try:
+            yield from self._response.iter_stream()
+        except _FAILURES as error:
+            raise _translated(error, self.url) from error
+
+    def wait(self, seconds: float) -> None:
+        """The next part has to arrive within these seconds from now on."""
+        self._backend.until = time.monotonic() + seconds
+
+    def has_unread(self) -> bool:
+        """Whether something has arrived, or the connection has ended. Safe in any thread."""
+        if not hasattr(select, "poll"):
+            return False  # Windows
+        poll = select.poll()  # each thread needs its own
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:
+            return True  # closed in the meantime
+        return bool(poll.poll(0))
+
+    def interrupt(self) -> None:
+        """End the response. Safe in any thread."""
+        with suppress(OSError):
+            # That of SSLSocket would disturb a read in progress.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """Close the socket without an effect on the process that this one was forked from."""
+        self._socket.close()
 
 
 def _extensions(endpoint: Endpoint) -> dict[str, object]:

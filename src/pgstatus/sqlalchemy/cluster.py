@@ -1,12 +1,22 @@
 """Sessions that follow the cluster: each is created on the host that pg-status names."""
 
+import asyncio
 import time
-from typing import NamedTuple, NoReturn
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from pgstatus.bookmarks.bookmark import Bookmark, current_notes
-from pgstatus.client import AsyncPgStatusClient, ChosenHost, ClientError, parse_lsn
+from pgstatus.client import (
+    Answer,
+    AsyncPgStatusClient,
+    ChosenHost,
+    ClientError,
+    Hosts,
+    parse_lsn,
+)
 from pgstatus.client.errors import WITHDRAWN
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
@@ -14,8 +24,8 @@ from pgstatus.sqlalchemy.context import current_sessions_or_none
 from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
 from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
 
-# How often a new session checks for hosts that have left, in seconds.
-SWEEP_SECONDS = 1.0
+# How long a session without a transaction keeps its replica, in seconds.
+KEEP_SECONDS = 1.0
 
 _CHOICE = "pgstatus.choice"
 
@@ -25,6 +35,8 @@ class _Choice(NamedTuple):
 
     pool: Pool
     mark: Bookmark | None
+    at: float
+    """The time of the choice, by the monotonic clock."""
 
 
 class PgStatusCluster:
@@ -48,7 +60,7 @@ class PgStatusCluster:
         self.pools = Pools(engine_creator, session_maker_creator)
         self._connects: dict[tuple[object, ...], PgStatusConnect] = {}
         self._master: Address | None = None
-        self._sweep_at = 0.0
+        self._followed: tuple[AsyncPgStatusClient, asyncio.AbstractEventLoop] | None = None
 
     def master(self) -> "PgStatusConnect":
         """Sessions on the current master; the same object for every call.
@@ -88,14 +100,13 @@ class PgStatusCluster:
 
     async def close(self) -> None:
         """Close every pool and the client; connections in use close when they are returned."""
-        self._master = None
+        self._master = self._followed = None
         await self.pools.close()
         await self.client.close()
 
-    async def pool_of(self, chosen: ChosenHost) -> Pool:
-        """The kept pool of this host; pools of hosts that have left are removed."""
-        if self.sweep_is_due():
-            await self.sweep()
+    def pool_of(self, chosen: ChosenHost) -> Pool:
+        """The kept pool of this host."""
+        self._follow()
         pool = self.pools.of(chosen)
         if pool.is_master and current_notes.get() is not None:
             pool.watch_writes(self.name)
@@ -109,21 +120,23 @@ class PgStatusCluster:
             if before is not None:
                 self.pools.retire((before,))
 
-    def sweep_is_due(self) -> bool:
-        """Whether the hosts have not been compared with the pools for SWEEP_SECONDS."""
-        return time.monotonic() >= self._sweep_at
+    def _follow(self) -> None:
+        """Have changes retire pools, also while no session is created."""
+        followed = self.client, asyncio.get_running_loop()
+        if self._followed != followed:
+            # The callbacks for a previous event loop, of a test suite for example, end with it.
+            self._followed = followed
+            self.client.on_change(_weakly(self._master_changed))
+            self.client.on_change(_weakly(self._hosts_changed), "hosts")
 
-    async def sweep(self) -> None:
-        """Remove the pools of hosts that are not alive; due again after SWEEP_SECONDS."""
-        self._sweep_at = time.monotonic() + SWEEP_SECONDS
-        if not self.pools:
-            return
-        try:
-            hosts = await self.client.hosts()
-        except ClientError:
-            return  # nothing is known about the hosts
-        alive = {(host.host, host.port) for host in hosts if host.alive}
-        self.pools.retire(address for address in self.pools.addresses() if address not in alive)
+    def _master_changed(self, answer: Answer) -> None:
+        if answer.hosts:
+            self.master_is(answer.hosts[0])
+
+    def _hosts_changed(self, state: Hosts) -> None:
+        if state.ready and not state.stale:
+            alive = {(host.host, host.port) for host in state.hosts if host.alive}
+            self.pools.retire(each for each in self.pools.addresses() if each not in alive)
 
 
 class PgStatusConnect(DBConnect):
@@ -200,9 +213,9 @@ class PgStatusConnect(DBConnect):
     async def _choose(self, *, on_master: bool = False) -> _Choice:
         mark = self._mark()
         chosen = await self._chosen(mark, on_master=on_master)
-        pool = await self._cluster.pool_of(chosen)
+        pool = self._cluster.pool_of(chosen)
         self.host = chosen.host
-        return _Choice(pool, mark)
+        return _Choice(pool, mark, time.monotonic())
 
     async def _give_up_transaction(self, session: AsyncSession, choice: _Choice) -> None:
         """Roll back a transaction whose connection is lost, which the application has not done.
@@ -288,9 +301,23 @@ class _ReplicaConnect(PgStatusConnect):
         return _master_is_required() or choice.mark != self._mark()
 
     def _is_certain(self, choice: _Choice) -> bool:
-        return not (
-            choice.pool.retired or self._is_outdated(choice) or self._cluster.sweep_is_due()
+        return (
+            time.monotonic() < choice.at + KEEP_SECONDS
+            and not choice.pool.retired
+            and not self._is_outdated(choice)
         )
+
+
+def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A callback that does not keep the object of the method."""
+    reference = weakref.WeakMethod(method)
+
+    def call(state: Any) -> None:
+        method = reference()
+        if method is not None:
+            method(state)
+
+    return call
 
 
 def _choice_of(session: AsyncSession) -> _Choice | None:

@@ -1,0 +1,93 @@
+"""A connection, for threads, generated from `connection_async`: see ``make unasync``."""
+
+from typing import Any, ClassVar, Protocol
+
+import psycopg
+from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.rows import Row, tuple_row
+
+from pgstatus.bookmarks import position
+from pgstatus.bookmarks.bookmark import Bookmark
+from pgstatus.psycopg.compat import Self
+
+
+class Target(Protocol):
+    """The host of the connections of one pool.
+
+    parameters: where to connect to.
+    """
+
+    parameters: dict[str, Any]
+
+    def connected(self) -> None:
+        """A connection was established."""
+
+    def not_connected(self, error: psycopg.Error) -> None:
+        """An attempt to connect has failed."""
+
+    def failed(self, error: psycopg.Error, *, is_closed: bool) -> None:
+        """A statement has failed. ``is_closed``: the connection is closed since."""
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection of psycopg with a bookmark. A ``connection_class`` of one's own derives from it.
+
+    Its errors are reported to its pool, also those that the application catches.
+    """
+
+    _target: ClassVar[Target | None] = None
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        target = cls._target
+        if target is None:
+            return super().connect(conninfo, **kwargs)
+        try:
+            connection = super().connect(conninfo, **{**kwargs, **target.parameters})
+        except psycopg.Error as error:
+            target.not_connected(error)
+            raise
+        target.connected()
+        return connection
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().wait(*args, **kwargs)
+        except psycopg.Error as error:
+            if self._target is not None:
+                self._target.failed(error, is_closed=self.pgconn.status == ConnStatus.BAD)
+            raise
+
+    def bookmark(self) -> Bookmark:
+        """The position that covers everything committed so far, for ``connection(after=…)``.
+
+        For a connection to the master. ProgrammingError: a transaction is open, and its position is
+        known only after its commit.
+        """
+        if self.info.transaction_status != TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError(
+                "the position of a write is known after its commit: call bookmark() after "
+                "commit(), or after the block of transaction()"
+            )
+        autocommit = self.autocommit
+        # A flag of the client, not a round trip: the query begins no transaction.
+        self.set_autocommit(True)
+        try:
+            with self.cursor(row_factory=tuple_row) as cursor:
+                cursor.execute(position.POSITION)
+                row = cursor.fetchone()
+        finally:
+            if not self.closed:
+                self.set_autocommit(autocommit)
+        assert row is not None  # noqa: S101  the query has no condition
+        return position.bookmark(*row)
+
+    def is_lost(self) -> bool:
+        """Whether the server has ended this idle connection. Nothing is sent."""
+        try:
+            # The second time for the end of the stream, which follows a message about it.
+            self.pgconn.consume_input()
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return self.pgconn.status == ConnStatus.BAD

@@ -1,0 +1,137 @@
+"""The pool of each host, for threads, generated from `hosts_async`: see ``make unasync``."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, cast
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed
+
+from pgstatus.client import ChosenHost
+from pgstatus.psycopg.compat import TypeVar, sleep
+from pgstatus.psycopg.connection import Connection
+from pgstatus.routing.background import Background
+from pgstatus.routing.failures import cannot_connect, retires
+from pgstatus.routing.following import Address
+
+C = TypeVar("C", bound=Connection[Any], default=Connection[tuple[Any, ...]])
+
+PoolFactory = Callable[[str, type[C]], ConnectionPool[C]]
+"""Makes the pool of a host from its name and its class of connections."""
+
+# How long the callers of a host to which no connection can be made wait, in seconds, before they
+# ask pg-status again.
+PAUSE = 0.1
+
+
+class Host(Generic[C]):
+    """The pool of one host.
+
+    is_master: the host was the master when it was last chosen.
+    retired: the pool is not used any more.
+    failure: why the last attempt to connect has failed.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        make_pool: PoolFactory[C],
+        connection_class: type[C],
+        remove: Callable[["Host[C]"], None],
+    ) -> None:
+        self.address = address
+        self.name = f"{address[0]}:{address[1]}"
+        self.is_master = False
+        self.retired = False
+        self.failure: psycopg.Error | None = None
+        # Empty, because the environment may contain others.
+        self.parameters = {
+            "host": address[0],
+            "port": address[1],
+            "hostaddr": "",
+            "target_session_attrs": "any",
+        }
+        self._remove = remove
+        with_target = type(connection_class.__name__, (connection_class,), {"_target": self})
+        self.pool = make_pool(self.name, cast("type[C]", with_target))
+
+    def open(self) -> None:
+        """Open the pool, unless it is. PoolClosed: it is not used any more."""
+        self.pool.open()
+        if self.retired:  # by another thread, before it was open
+            self.pool.close()
+
+    def retire(self) -> None:
+        """Do not use this pool any more."""
+        self.retired = True
+        self._remove(self)
+
+    def connected(self) -> None:
+        self.failure = None
+
+    def not_connected(self, error: psycopg.Error) -> None:
+        self.failure = error
+        if cannot_connect(error):
+            sleep(PAUSE)
+            self.retire()
+
+    def failed(self, error: psycopg.Error, *, is_closed: bool) -> None:
+        if retires(error, is_master=self.is_master, is_closed=is_closed):
+            self.retire()
+
+
+class Hosts(Generic[C]):
+    """The pools by address.
+
+    is_open: connections may be taken.
+    """
+
+    def __init__(self, make_pool: PoolFactory[C], connection_class: type[C]) -> None:
+        self._make_pool = make_pool
+        self._connection_class = connection_class
+        self.is_open = False
+        self._hosts: dict[Address, Host[C]] = {}
+        self._background = Background()
+        self._lock = threading.Lock()
+
+    def of(self, chosen: ChosenHost) -> Host[C]:
+        """The kept pool of this host. PoolClosed: the pools are not open."""
+        address = chosen.host, chosen.port
+        with self._lock:
+            if not self.is_open:
+                raise PoolClosed("the pools are not open: use them as a context manager")
+            host = self._hosts.get(address)
+            if host is None:
+                host = Host(address, self._make_pool, self._connection_class, self._remove)
+                self._hosts[address] = host
+        host.is_master = chosen.role == "master"
+        return host
+
+    def get_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of each pool."""
+        with self._lock:
+            hosts = tuple(self._hosts.values())
+        return {host.name: host.pool.get_stats() for host in hosts}
+
+    def retire(self, address: Address) -> None:
+        """Remove a pool: idle connections are closed now, those in use when they are returned."""
+        host = self._hosts.get(address)
+        if host is not None:
+            host.retire()
+
+    def close(self) -> None:
+        """Remove all pools."""
+        with self._lock:
+            self.is_open = False
+            addresses = tuple(self._hosts)
+        for address in addresses:
+            self.retire(address)
+        self._background.wait()
+
+    def _remove(self, host: Host[C]) -> None:
+        with self._lock:
+            if self._hosts.get(host.address) is not host:
+                return
+            del self._hosts[host.address]
+        # In the background: a lost host responds slowly, or not at all.
+        self._background.start(host.pool.close)

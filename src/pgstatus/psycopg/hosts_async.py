@@ -1,0 +1,144 @@
+"""The pool of each host. `hosts` is generated from this file: ``make unasync``.
+
+A pool of psycopg_pool hands out the connection that was idle for longest, and repeats failed
+attempts to connect at intervals that double. With one pool for a changing host, a read could not be
+directed to a certain replica, and the first connection to a new master would wait for the interval
+that the failures of the old one have caused. So each host has a pool of its own, as in
+`pgstatus.sqlalchemy`. It is closed, not drained, which ends the wait of its callers.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, cast
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+from pgstatus.client import ChosenHost
+from pgstatus.psycopg.compat import TypeVar, asleep
+from pgstatus.psycopg.connection_async import AsyncConnection
+from pgstatus.routing.background import AsyncBackground
+from pgstatus.routing.failures import cannot_connect, retires
+from pgstatus.routing.following import Address
+
+C = TypeVar("C", bound=AsyncConnection[Any], default=AsyncConnection[tuple[Any, ...]])
+
+PoolFactory = Callable[[str, type[C]], AsyncConnectionPool[C]]
+"""Makes the pool of a host from its name and its class of connections."""
+
+# How long the callers of a host to which no connection can be made wait, in seconds, before they
+# ask pg-status again.
+PAUSE = 0.1
+
+
+class AsyncHost(Generic[C]):
+    """The pool of one host.
+
+    is_master: the host was the master when it was last chosen.
+    retired: the pool is not used any more.
+    failure: why the last attempt to connect has failed.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        make_pool: PoolFactory[C],
+        connection_class: type[C],
+        remove: Callable[["AsyncHost[C]"], None],
+    ) -> None:
+        self.address = address
+        self.name = f"{address[0]}:{address[1]}"
+        self.is_master = False
+        self.retired = False
+        self.failure: psycopg.Error | None = None
+        # Empty, because the environment may contain others.
+        self.parameters = {
+            "host": address[0],
+            "port": address[1],
+            "hostaddr": "",
+            "target_session_attrs": "any",
+        }
+        self._remove = remove
+        with_target = type(connection_class.__name__, (connection_class,), {"_target": self})
+        self.pool = make_pool(self.name, cast("type[C]", with_target))
+
+    async def open(self) -> None:
+        """Open the pool, unless it is. PoolClosed: it is not used any more."""
+        await self.pool.open()
+        if self.retired:  # by another thread, before it was open
+            await self.pool.close()
+
+    def retire(self) -> None:
+        """Do not use this pool any more."""
+        self.retired = True
+        self._remove(self)
+
+    def connected(self) -> None:
+        self.failure = None
+
+    async def not_connected(self, error: psycopg.Error) -> None:
+        self.failure = error
+        if cannot_connect(error):
+            await asleep(PAUSE)
+            self.retire()
+
+    def failed(self, error: psycopg.Error, *, is_closed: bool) -> None:
+        if retires(error, is_master=self.is_master, is_closed=is_closed):
+            self.retire()
+
+
+class AsyncHosts(Generic[C]):
+    """The pools by address.
+
+    is_open: connections may be taken.
+    """
+
+    def __init__(self, make_pool: PoolFactory[C], connection_class: type[C]) -> None:
+        self._make_pool = make_pool
+        self._connection_class = connection_class
+        self.is_open = False
+        self._hosts: dict[Address, AsyncHost[C]] = {}
+        self._background = AsyncBackground()
+        self._lock = threading.Lock()
+
+    def of(self, chosen: ChosenHost) -> AsyncHost[C]:
+        """The kept pool of this host. PoolClosed: the pools are not open."""
+        address = chosen.host, chosen.port
+        with self._lock:
+            if not self.is_open:
+                raise PoolClosed("the pools are not open: use them as a context manager")
+            host = self._hosts.get(address)
+            if host is None:
+                host = AsyncHost(address, self._make_pool, self._connection_class, self._remove)
+                self._hosts[address] = host
+        host.is_master = chosen.role == "master"
+        return host
+
+    def get_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of each pool."""
+        with self._lock:
+            hosts = tuple(self._hosts.values())
+        return {host.name: host.pool.get_stats() for host in hosts}
+
+    def retire(self, address: Address) -> None:
+        """Remove a pool: idle connections are closed now, those in use when they are returned."""
+        host = self._hosts.get(address)
+        if host is not None:
+            host.retire()
+
+    async def close(self) -> None:
+        """Remove all pools."""
+        with self._lock:
+            self.is_open = False
+            addresses = tuple(self._hosts)
+        for address in addresses:
+            self.retire(address)
+        await self._background.wait()
+
+    def _remove(self, host: AsyncHost[C]) -> None:
+        with self._lock:
+            if self._hosts.get(host.address) is not host:
+                return
+            del self._hosts[host.address]
+        # In the background: a lost host responds slowly, or not at all.
+        self._background.start(host.pool.close)

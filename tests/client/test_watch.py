@@ -1,0 +1,323 @@
+"""Answers from memory, with a server that determines each notification."""
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+
+from pgstatus.client import NoHostError, NotReadyError, PgStatusClient, stream, streams
+from pgstatus.client.events import MAX_EVENT_BYTES
+from tests.client.notifier import HEAD, Notifier, host
+from tests.client.support import Asker, AskerFactory, answer
+from tests.support.waiting import wait_until
+
+BY_REQUEST = "by request"
+REPLICAS = host("pg2", "replica"), host("pg3", "replica")
+
+
+@pytest.fixture
+def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
+    return make_asker(notifier.url, watch=True, max_age=0)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a minute otherwise takes less than a second."""
+    for constant in ("SILENCE", "FIRST_EVENT", "UNSUPPORTED_PAUSE", "BUSY_PAUSE", "POLL"):
+        monkeypatch.setattr(stream, constant, 0.1)
+
+
+def wait_for(ask: Asker, expected: str, question: str = "master", **limits: Any) -> None:
+    wait_until(f"it is {expected}", lambda: ask(question, **limits).host == expected)
+
+
+def assert_requests(ask: Asker, question: str = "master") -> None:
+    """No answer comes from memory."""
+    for _ in range(5):
+        assert ask(question).host == BY_REQUEST
+
+
+def test_the_first_answer_is_a_request(ask: Asker, notifier: Notifier) -> None:
+    assert ask("master").host == BY_REQUEST
+    wait_for(ask, "pg1")
+    count = len(notifier.requests)
+    for _ in range(100):
+        assert ask("master").host == "pg1"
+    assert len(notifier.requests) == count
+    assert notifier.streams == ["/watch/master"]
+
+
+def test_each_question_has_a_stream(ask: Asker, notifier: Notifier) -> None:
+    for _ in range(2):
+        ask("replica", lag_ms=5, fallback="none")
+        ask("sync_by_time")
+    notifier.wait_for_streams(2)
+    for limits in ({"lag_ms": 5, "fallback": "none"}, {}):
+        wait_for(ask, "pg1", "replica" if limits else "sync_by_time", **limits)
+    assert sorted(notifier.streams) == [
+        "/watch/replica?lag_ms=5&fallback=none",
+        "/watch/sync_by_time",
+    ]
+
+
+def test_positions_and_all_hosts_are_requests(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1", "replica")
+    for arguments in ({"min_lsn": "0/1"}, {"wait_ms": 5}):
+        assert ask("replica", **arguments).host == BY_REQUEST
+    notifier.answer = answer(b"[]")
+    assert ask("hosts") == ()
+    assert notifier.streams == ["/watch/replica"]
+
+
+def test_no_notifications_if_they_are_not_wanted(
+    make_asker: AskerFactory, notifier: Notifier
+) -> None:
+    assert_requests(make_asker(notifier.url, watch=False, max_age=0))
+    assert notifier.streams == []
+
+
+def test_equal_hosts_in_turn(ask: Asker, notifier: Notifier) -> None:
+    notifier.set(*REPLICAS)
+    wait_for(ask, "pg2", "replica")
+    names = [ask("replica").host for _ in range(100)]
+    assert names.count("pg2") == names.count("pg3") == 50
+
+
+def test_a_change(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    notifier.set(host("pg2"))
+    wait_for(ask, "pg2")
+    usual = notifier.answer
+    notifier.answer = answer(b'{"host": null, "reason": "none"}', "404 Not Found")
+    notifier.set(reason="no live primary")
+    with pytest.raises(NoHostError):
+        wait_for(ask, "never")
+    # Nothing of what was withdrawn is used while pg-status gives no answer.
+    notifier.answer = answer(b"", "503 Service Unavailable")
+    with pytest.raises(NotReadyError):
+        ask("master")
+    notifier.answer = usual
+    notifier.set(host("pg3"))
+    wait_for(ask, "pg3")
+    assert len(notifier.streams) == 1
+
+
+def test_an_answer_is_used_while_it_is_fresh(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    notifier.set(host("pg2"), fresh_ms=400)
+    wait_for(ask, "pg2")
+    wait_for(ask, BY_REQUEST)
+    assert_requests(ask)
+    notifier.alive()
+    wait_for(ask, "pg2")
+    notifier.alive(fresh_ms=0)  # pg-status knows nothing certain
+    wait_for(ask, BY_REQUEST)
+    assert_requests(ask)
+    assert len(notifier.streams) == 1
+
+
+def test_pg_status_is_not_ready(ask: Asker, notifier: Notifier) -> None:
+    """The previous answer may be used then, as without notifications."""
+    notifier.set(host("pg2"))
+    wait_for(ask, "pg2")
+    notifier.alive()
+    notifier.set(host("pg1"))
+    wait_for(ask, "pg1")
+    notifier.answer = answer(b"", "503 Service Unavailable")
+    notifier.set(reason="not ready", fresh_ms=0)
+    for _ in range(5):
+        assert ask("master").host == "pg1"
+    wait_until("a request", lambda: ask("master") and notifier.requests.count("/master") >= 2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_answer_from_memory_without_a_stream(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    notifier.head = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
+    notifier.end_streams()
+    wait_for(ask, BY_REQUEST)
+    assert_requests(ask)
+    notifier.wait_for_streams(3)
+    assert_requests(ask)
+    notifier.head = HEAD
+    wait_for(ask, "pg1")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_silent_stream_is_replaced(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    notifier.wait_for_streams(2)
+    wait_for(ask, "pg1")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"HTTP/1.1 401 Unauthorized\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/event-stream\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"220 smtp.example.org\r\n\r\n",
+        HEAD + b"event: answer\ndata: {}\n\n",
+        HEAD + b"event: alive\ndata: <html>\n\n",
+        HEAD + b"\x00" * (MAX_EVENT_BYTES + 1),
+        b"",
+    ],
+    ids=[
+        "404", "400", "401", "302", "500", "JSON", "no type", "smtp", "no fields", "HTML", "large",
+        "nothing",
+    ],
+)  # fmt: skip
+def test_a_server_without_notifications(ask: Asker, notifier: Notifier, head: bytes) -> None:
+    state, notifier.state = notifier.state, b""
+    notifier.head = head
+    assert_requests(ask)
+    notifier.wait_for_streams(2)
+    assert_requests(ask)
+    notifier.head, notifier.state = HEAD, state  # an upgrade
+    wait_for(ask, "pg1")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_proxy_that_collects_the_response(ask: Asker, notifier: Notifier) -> None:
+    state, notifier.state = notifier.state, b": nothing yet\n"
+    assert_requests(ask)
+    notifier.wait_for_streams(2)
+    assert_requests(ask)
+    notifier.state = state
+    wait_for(ask, "pg1")
+
+
+@pytest.mark.parametrize("transfer", ["HTTP/1.0", "chunked"])
+def test_a_proxy_that_changes_the_transfer(ask: Asker, notifier: Notifier, transfer: str) -> None:
+    if transfer == "HTTP/1.0":
+        notifier.head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")
+    else:
+        notifier.head = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        state = notifier.state
+        parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in (state[:50], state[50:])]
+        notifier.state = b"".join(parts)
+    notifier.keeps_open = True
+    wait_for(ask, "pg1")
+
+
+def test_a_notification_in_single_bytes(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    state = notifier.state.replace(b"pg1", b"pg2")
+    for byte in state:
+        notifier.send(bytes([byte]))
+    wait_for(ask, "pg2")
+
+
+@pytest.mark.parametrize("clock_error", [-86400.0, 86400.0])
+def test_the_server_has_another_time(ask: Asker, notifier: Notifier, clock_error: float) -> None:
+    notifier.clock_error = clock_error
+    notifier.set(host("pg1"))
+    wait_for(ask, "pg1")
+    notifier.alive()
+    notifier.set(host("pg2"))
+    wait_for(ask, "pg2")
+    assert len(notifier.streams) == 1
+
+
+def test_a_notification_that_is_late(ask: Asker, notifier: Notifier) -> None:
+    """As after the process was stopped, or if the clock of the server was set back."""
+    wait_for(ask, "pg1")
+    notifier.clock_error = -60
+    notifier.set(host("pg2"))
+    notifier.wait_for_streams(2)
+    wait_for(ask, "pg2")
+    notifier.alive()
+    assert ask("master").host == "pg2"
+    assert len(notifier.streams) == 2
+
+
+def test_a_notification_is_missing(ask: Asker, notifier: Notifier) -> None:
+    wait_for(ask, "pg1")
+    notifier.send(notifier.state.replace(b"event: answer", b"event: alive").replace(b"test-", b"x"))
+    notifier.wait_for_streams(2)
+    wait_for(ask, "pg1")
+
+
+def test_the_answer_in_memory_is_used_if_pg_status_does_not_respond(
+    make_asker: AskerFactory, notifier: Notifier
+) -> None:
+    """Also long after the last request."""
+    ask = make_asker(notifier.url, watch=True, max_age=0, stale_if_error=60)
+    wait_for(ask, "pg1")
+    notifier.set(host("pg2"))
+    wait_for(ask, "pg2")
+    notifier.answer = answer(b"", "503 Service Unavailable")
+    notifier.head = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
+    notifier.end_streams()
+    wait_until("a request", lambda: ask("master") and notifier.requests[-1] == "/master")
+    for _ in range(5):
+        assert ask("master").host == "pg2"
+
+
+def test_a_limited_number_of_questions_is_watched(
+    ask: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_QUESTIONS", 2)
+    for lag in (1, 2):
+        wait_for(ask, "pg1", "replica", lag_ms=lag)
+    for lag in range(3, 20):
+        assert ask("replica", lag_ms=lag).host == BY_REQUEST
+    assert len(notifier.streams) == 2
+    # A stream ends if its question is not asked any more: another one has room.
+    monkeypatch.setattr(stream, "IDLE", 0.0)
+
+    def have_ended() -> bool:
+        notifier.alive()
+        return not reading_threads()
+
+    wait_until("the streams end", have_ended)
+    monkeypatch.setattr(stream, "IDLE", 60.0)
+    wait_for(ask, "pg1", "replica", lag_ms=20)
+    assert notifier.streams[2:] == ["/watch/replica?lag_ms=20"]
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pg-status-watch"]
+
+
+def test_a_closed_client_has_no_stream_and_can_be_used_again(
+    ask: Asker, notifier: Notifier
+) -> None:
+    wait_for(ask, "pg1")
+    ask("close")
+    wait_until("the thread ends", lambda: not reading_threads())
+    assert ask("master").host == BY_REQUEST
+    wait_for(ask, "pg1")
+
+
+# Its connection for requests is closed by the garbage collector as well.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_that_is_not_closed_is_collected(notifier: Notifier) -> None:
+    clients = [PgStatusClient(notifier.url)]
+    wait_until("an answer from memory", lambda: clients[0].master().host == "pg1")
+    clients.clear()
+    gc.collect()
+    wait_until("the thread ends", lambda: not reading_threads())
+
+
+def test_no_thread_can_be_started(
+    ask: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == "pg-status-watch":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert ask("master").host == BY_REQUEST
+    wait_for(ask, "pg1")
