@@ -120,10 +120,13 @@ class Loop:
                     found[0](found[1])
                 except Exception:  # one client, or a moment without memory, must not end the loop
                     self.on_error(found[1])
+        # Not the timers that these add: other files come first.
+        due: list[Timer] = []
         while timers and timers[0].when <= now:
-            callback = heapq.heappop(timers).callback
-            if callback is not None:
-                self._run(callback)
+            due.append(heapq.heappop(timers))
+        for timer in due:
+            if timer.callback is not None:
+                self._run(timer.callback)
 
     def close(self) -> None:
         """Stop watching files. `wake` and `call` may still be called."""
