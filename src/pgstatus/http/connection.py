@@ -22,7 +22,7 @@ from typing import Any
 
 from pgstatus.api.exchange import OTHER, Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Feed
-from pgstatus.http.loop import READ, WRITE, Timer
+from pgstatus.http.loop import END, READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
 from pgstatus.http.shared import Shared
 from pgstatus.http.stream import Stream
@@ -334,8 +334,12 @@ class Connection:
             self._timer = shared.loop.call_at(
                 shared.loop.now + how.seconds, lambda: self._resume(request)
             )
-        self.state = State.WAITING
         self.deadline = math.inf
+        if isinstance(how, Waiting) and isinstance(how.subject, Feed):
+            # Clients give up long polls and begin new ones, which need their places.
+            self._enter(State.WAITING, END, lambda sock: self.close())
+            return True
+        self.state = State.WAITING
         if self._watched:
             shared.loop.unregister(self._sock)
             self._watched = 0

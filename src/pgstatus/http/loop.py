@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from pgstatus import clock
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+END = select.EPOLLRDHUP
+"""The other side has closed the connection, or its half of it."""
 
 
 class _HasFileno(Protocol):

@@ -30,11 +30,14 @@ class Subscriber(Protocol):
 class _Poll:
     """A long poll: one event is enough."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, feed: Feed, wake: Callable[[], None]) -> None:
+        self._feed = feed
+        self._known = feed.id
         self._wake = wake
 
     def push(self, event: bytes) -> None:
-        self._wake()
+        if self._feed.id != self._known:  # otherwise it is an event without a new state
+            self._wake()
 
     def end(self) -> None:
         self._wake()
@@ -74,7 +77,7 @@ class Streams:
 
     def wait(self, feed: Feed, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` with the next event; returns the function that stops waiting."""
-        poll = _Poll(wake)
+        poll = _Poll(feed, wake)
         self.add(feed, poll)
         return lambda: self.discard(feed, poll)
 
