@@ -14,7 +14,7 @@ import pytest
 from pgstatus import clock
 from pgstatus.core.render import host_entry
 from pgstatus.core.snapshot import Host, Snapshot
-from pgstatus.http import worker
+from pgstatus.http import connection, worker
 from pgstatus.lsn import format_lsn
 from pgstatus.settings.tls import server_context
 from tests.support.certificates import Certificates
@@ -376,3 +376,19 @@ class TestLongPolling:
             publish(server, snapshot_of(FAILED_OVER))
             second = json.loads(client.answer().partition(b"\r\n\r\n")[2])
             assert [host["host"] for host in second["hosts"]] == ["b"]
+
+    def test_a_defect_ends_the_connection(
+        self, server: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        with server.connect() as client:
+            first = json.loads(client.text("/watch/master?since=x"))
+            client.send(
+                f"GET /watch/master?since={first['id']} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            wait_until("it waits", lambda: server.watchers.count == 1)
+            monkeypatch.setattr(connection, "reply", fail)
+            publish(server, snapshot_of(FAILED_OVER))
+            assert client.rest() == b""

@@ -42,6 +42,13 @@ class Watching:
         self.snapshot = replace(snapshot, stale_after=clock.now() + fresh)
         self.streams.schedule()
 
+    def serve_until(self, what: str, predicate: Callable[[], bool]) -> None:
+        def is_true_after_a_turn() -> bool:
+            self.loop.turn(0.1)
+            return predicate()
+
+        wait_until(what, is_true_after_a_turn)
+
     def _failed(self) -> None:
         self.errors += 1
 
@@ -99,7 +106,7 @@ def test_a_subscriber_that_leaves_during_an_event_without_a_new_state(watching: 
         Reader(watching, watching.feed(Subject(Question(Kind.REPLICA, lag_ms=n)))) for n in range(3)
     ]
     readers[0].on_event = readers[0].end
-    wait_until("all have", lambda: watching.loop.turn(0.1) or all(r.events for r in readers))
+    watching.serve_until("all have an event", lambda: all(reader.events for reader in readers))
     assert watching.errors == 0
 
 
@@ -126,6 +133,19 @@ def test_many_events_of_one_subject_do_not_delay_those_of_another(watching: Watc
         watching.publish((AFTER, BEFORE)[number % 2])
         watching.loop.turn(0)
     assert reader.events
+
+
+def test_a_long_interval_of_figures_does_not_delay_the_event_that_they_are_too_old(
+    watching: Watching,
+) -> None:
+    def late(lsn: int) -> Snapshot:
+        return World().see_all(a=master(1), b=replica(1, lsn=lsn), c=replica(1)).snapshot
+
+    watching.publish(late(999), fresh=5)
+    feed = watching.feed(Subject(with_figures=True, every=1e6))
+    watching.publish(late(998), fresh=5)
+    assert not feed.refresh()
+    assert feed.due == watching.snapshot.stale_after
 
 
 def test_a_subscriber_that_fails_is_disconnected_and_the_others_are_sent_the_event(

@@ -360,8 +360,13 @@ class Connection:
             self._timer = None
 
     def _responded(self, request: Request, response: Response) -> None:
-        if self.state is State.WAITING:
+        if self.state is not State.WAITING:
+            return
+        try:
             self._send(self._taken(self._reply(request, response), request.size))
+        except Exception:  # the loop does not know whose call has failed
+            self.close()
+            raise
 
     def _send(self, data: bytes | memoryview) -> None:
         """Send what the client takes now, and wait for what comes next."""
