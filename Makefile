@@ -6,8 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example bench-client unasync format bench screenshots \
-	wheels test-wheels deb test-deb images test-images clean
+.PHONY: help run failover test check chaos figures example example-flask example-django test-django \
+	bench-client unasync format bench screenshots wheels test-wheels deb test-deb images test-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,20 @@ screenshots: .venv ## the pictures in docs/images, in two minutes
 
 example: .venv ## the example service on the running demo: http://127.0.0.1:8080/docs
 	@exec .venv/bin/uvicorn examples.fastapi.app:app --port 8080
+
+example-flask: .venv ## the same with Flask and threads under gunicorn: http://127.0.0.1:8081
+	@.venv/bin/flask --app examples.flask.app create-tables
+	@exec .venv/bin/gunicorn examples.flask.app:app --bind 127.0.0.1:8081 --workers 2 --threads 4
+
+example-django: .venv ## the example with Django on the running demo: http://127.0.0.1:8081/notes
+	.venv/bin/python -m examples.django.manage migrate
+	@exec .venv/bin/gunicorn examples.django.wsgi --workers 2 --threads 4 --bind 127.0.0.1:8081
+
+# .venv contains the LTS release, because later ones need Python 3.12.
+DJANGO_PYTHON ?= >=3.12
+test-django: | $(UV) ## the tests of Django with its latest release; DJANGO_PYTHON=/usr/bin/python3.13
+	UV_PROJECT_ENVIRONMENT=.venv-django $(UV) run --frozen --all-extras --python '$(DJANGO_PYTHON)' \
+		pytest tests/django
 
 bench-client: .venv ## the overhead of the client and the sessions
 	$(RUN) python -m bench.client_overhead
@@ -106,7 +120,7 @@ test-images: .venv ## as root: build and run them without a registry
 	$(RUN) pytest tests/packaging/test_images.py
 
 clean: ## remove all generated files
-	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-django .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # The stamps are created last, so an interrupted installation is completed by the next command.
 .venv: .venv/.dev

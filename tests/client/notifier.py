@@ -13,6 +13,8 @@ from tests.support.waiting import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\n\r\n"
+
 
 def host(name: str, role: str = "master") -> dict[str, Any]:
     """A selected host as in the JSON of pg-status."""

@@ -1,14 +1,23 @@
 """Callbacks and iterators, with a server that determines each notification."""
 
 import asyncio
+import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from pgstatus.client import Answer, AsyncPgStatusClient, Hosts, PgStatusClient, stream
-from tests.client.notifier import Notifier, host
+from pgstatus.client import (
+    Answer,
+    AsyncPgStatusClient,
+    Hosts,
+    NotReadyError,
+    PgStatusClient,
+    stream,
+)
+from tests.client.notifier import NOT_FOUND, Notifier, host
 from tests.client.support import Asker, AskerFactory, answer
 from tests.support.waiting import wait_until
 
@@ -17,13 +26,13 @@ REPLICAS = host("pg2", "replica"), host("pg3", "replica")
 
 @pytest.fixture
 def ask(make_asker: AskerFactory, notifier: Notifier) -> Asker:
-    return make_asker(notifier.url, watch=True, max_age=0)
+    return make_asker(notifier.url, watch=True, max_age=0, deadline=10)
 
 
 @pytest.fixture
 def without_notifications(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "POLL", 0.02)
-    notifier.head, notifier.state = b"HTTP/1.1 404 Not Found\r\n\r\n", b""
+    notifier.head, notifier.state = NOT_FOUND, b""
 
 
 class Record:
@@ -185,9 +194,9 @@ def test_replicas_in_turn_are_no_change(ask: Asker, notifier: Notifier) -> None:
     notifier.answers = [answer(json.dumps(each).encode()) for each in REPLICAS]
     ask.on_change(record, "replica")
     ask.until("both", record.has("pg2", "pg3"))
-    count = len(notifier.requests)
+    calls, count = len(record.calls), len(notifier.requests)
     ask.until("requests", lambda: len(notifier.requests) >= count + 10)
-    assert len(record.calls) == 2
+    assert len(record.calls) == calls
 
 
 @pytest.mark.usefixtures("without_notifications")
@@ -202,6 +211,49 @@ def test_all_hosts_without_notifications(ask: Asker, notifier: Notifier) -> None
     count = len(notifier.requests)
     ask.until("requests", lambda: len(notifier.requests) >= count + 3)
     assert len(states) == 1
+
+
+def test_a_callback_that_takes_long(notifier: Notifier) -> None:
+    """Meanwhile notifications are not read: what is in memory may be outdated."""
+    requested, notifier.answer = notifier.answer, answer(b"", "503 Service Unavailable")
+    done = threading.Event()
+
+    def name(client: PgStatusClient) -> str:
+        with contextlib.suppress(NotReadyError):
+            return client.master().host
+        return ""
+
+    with PgStatusClient(notifier.url, max_age=0) as client:
+        assert name(client) == ""
+
+        def changed(answer: Answer) -> None:
+            if answer.hosts[0].host == "pg2":
+                done.wait(30)
+
+        client.on_change(changed)
+        notifier.set(host("pg2"))
+        wait_until("it is in memory", lambda: name(client) == "pg2")
+        notifier.answer = requested
+        notifier.set(host("pg3"))
+        wait_until("a request", lambda: name(client) == "by request")
+        for _ in range(5):
+            assert name(client) == "by request"
+        done.set()
+        wait_until("it is in memory", lambda: name(client) == "pg3")
+
+
+def test_a_callback_that_ends_its_thread(
+    notifier: Notifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(_: Answer) -> None:
+        sys.exit("no further")
+
+    with PgStatusClient(notifier.url, max_age=0) as client:
+        client.on_change(leave)
+        wait_until("an answer from memory", lambda: client.master().host == "pg1")
+        notifier.set(host("pg2"))
+        wait_until("another answer from memory", lambda: client.master().host == "pg2")
+    assert "no further" in caplog.text
 
 
 def test_an_iterator_for_threads(notifier: Notifier) -> None:

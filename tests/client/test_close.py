@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,8 @@ def _ignore_errors(client: PgStatusClient) -> None:
 
 
 def test_a_closed_client_can_be_used_again(server: Server) -> None:
-    with PgStatusClient(server.url, max_age=0, watch=False) as client:
+    options: dict[str, Any] = {"max_age": 0, "stale_if_error": 0, "deadline": 10, "watch": False}
+    with PgStatusClient(server.url, **options) as client:
         client.replica()
     assert client.replica().host == "pg2"
     assert server.connections == 2

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DAEMON = {"falcon", "gunicorn", "environs", "psycopg", "prometheus_client"}
-FRAMEWORKS = {"starlette", "fastapi"}
+FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -24,15 +24,24 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "ours", "absent"),
     [
         ("import pgstatus.client", {"client"}, DAEMON | FRAMEWORKS | {"sqlalchemy"}),
-        ("import pgstatus.sqlalchemy", {"client", "bookmarks", "sqlalchemy"}, DAEMON | FRAMEWORKS),
+        (
+            "import pgstatus.sqlalchemy",
+            {"client", "bookmarks", "routing", "sqlalchemy"},
+            DAEMON | FRAMEWORKS,
+        ),
         (
             "import pgstatus.sqlalchemy.test_utils",
-            {"client", "bookmarks", "sqlalchemy"},
+            {"client", "bookmarks", "routing", "sqlalchemy"},
+            DAEMON | FRAMEWORKS,
+        ),
+        (
+            "import pgstatus.sqlalchemy.sync.test_utils",
+            {"client", "bookmarks", "routing", "sqlalchemy"},
             DAEMON | FRAMEWORKS,
         ),
         (
             "import pgstatus.sqlalchemy.starlette_utils",
-            {"client", "bookmarks", "sqlalchemy"},
+            {"client", "bookmarks", "routing", "sqlalchemy"},
             DAEMON | {"fastapi"},
         ),
     ],

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.client.notifier import Notifier, host
+from tests.client.notifier import NOT_FOUND, Notifier, host
 from tests.client.support import answer
 from tests.support.waiting import wait_until
 
@@ -161,17 +162,21 @@ def test_a_program_that_was_stopped_uses_no_outdated_answer(
             stdin.flush()
             return stdout.readline().strip()
 
-        for fresh_ms in (30_000, 300):
-            notifier.set(host("pg1"), fresh_ms=30_000)
-            wait_until("an answer from memory", lambda: ask() == "pg1")
-            notifier.alive(fresh_ms)
+        def ask_after_a_stop(then: Callable[[], None]) -> str:
             process.send_signal(signal.SIGSTOP)
             time.sleep(0.4)
-            if fresh_ms == 30_000:
-                notifier.set(host("pg2"))  # it was not read yet; otherwise the answer is too old
+            then()
             stdin.write("\n")
             stdin.flush()
             process.send_signal(signal.SIGCONT)
-            assert stdout.readline().strip() in {"pg2", "requested"}
+            return stdout.readline().strip()
+
+        wait_until("an answer from memory", lambda: ask() == "pg1")
+        # The process has not read it yet.
+        assert ask_after_a_stop(lambda: notifier.set(host("pg2"))) in {"pg2", "requested"}
+        wait_until("an answer from memory", lambda: ask() == "pg2")
+        notifier.head = NOT_FOUND  # no other stream
+        notifier.alive(fresh_ms=300)
+        assert ask_after_a_stop(lambda: None) == "requested"
         stdin.close()
         process.wait(20)

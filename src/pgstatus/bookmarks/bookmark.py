@@ -4,6 +4,7 @@ A position is valid on its timeline only: after a failover the new master contin
 position, and a replica left on the old timeline can be past the number without having the row.
 """
 
+import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def merge(into: Marks, other: Marks) -> None:
 class Notes:
     """The bookmarks of one request: those that its client brought and those of its own writes.
 
+    Several threads may work for one request.
+
     master_only: reads of this request go to the master.
     max_age: seconds after which they are not valid any more, since the last write; a task may
         outlive its request.
@@ -62,6 +65,8 @@ class Notes:
         self._max_age = max_age
         self._valid_until = time.monotonic() + max_age
         self._unfinished: set[Write] = set()
+        # Reentrant: the garbage collector may end a forgotten transaction in any thread.
+        self._lock = threading.RLock()
 
     def mark(self, cluster: str) -> Bookmark | None:
         """The bookmark that a read from ``cluster`` has to satisfy."""
@@ -71,14 +76,16 @@ class Notes:
     def begun(self, cluster: str) -> "Write":
         """A transaction that may write to ``cluster`` has begun."""
         write = Write(self, cluster)
-        self._unfinished.add(write)
+        with self._lock:
+            self._unfinished.add(write)
         return write
 
     def note(self, cluster: str, written: Bookmark) -> None:
         """A transaction was committed and is covered by ``written``."""
-        merge(self.marks, {cluster: written})
-        self.wrote = True
-        self._valid_until = time.monotonic() + self._max_age
+        with self._lock:
+            merge(self.marks, {cluster: written})
+            self.wrote = True
+            self._valid_until = time.monotonic() + self._max_age
 
     def pin(self, cluster: str) -> None:
         """Something was written, or may be, at a position that is not known."""
@@ -89,12 +96,20 @@ class Notes:
 
         That is an open transaction, or one whose commit has failed with its connection.
         """
-        for cluster in {write.cluster for write in self._unfinished}:
+        with self._lock:
+            clusters = {write.cluster for write in self._unfinished}
+        for cluster in clusters:
             self.pin(cluster)
+
+    def is_behind(self, cluster: str) -> bool:
+        """Whether something is committed to ``cluster`` that its mark does not cover yet."""
+        with self._lock:
+            return any(write.committed and write.cluster == cluster for write in self._unfinished)
 
     def finished(self, write: "Write") -> None:
         """``write`` needs no pin."""
-        self._unfinished.discard(write)
+        with self._lock:
+            self._unfinished.discard(write)
 
 
 class Write:

@@ -8,6 +8,7 @@ server and is correct with any number of workers, tabs and parallel requests.
 """
 
 import json
+import math
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +44,8 @@ class Signer:
                     name: (
                         mark.timeline,
                         mark.lsn,
-                        int(mark.pinned_until + 1) if mark.is_pinned() else 0,
+                        # Rounded up once: the next response signs the same time again.
+                        math.ceil(mark.pinned_until) if mark.is_pinned() else 0,
                     )
                     for name, mark in marks.items()
                 }

@@ -1,4 +1,5 @@
-"""The previous answers, and which of them may be used again. ``now`` is an argument, in seconds.
+"""The previous answers, and which of them may be used again. ``now`` is an argument, in seconds of
+`clock`, as is the time of an answer.
 
 An answer is *fresh* for ``max_age``, and *usable* for ``stale_if_error`` if pg-status gives none.
 
@@ -8,6 +9,7 @@ turn: each for a few callers at first, and without limit as soon as every host i
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pgstatus.client.lsn import parse_lsn, parse_position
@@ -51,6 +53,12 @@ class _Turn:
         self.entries: dict[Any, _Entry] = {}
         self.complete = False
 
+    def drop(self, is_wrong: Callable[[_Entry], bool]) -> None:
+        """Remove entries."""
+        kept = {host: entry for host, entry in self.entries.items() if not is_wrong(entry)}
+        if len(kept) < len(self.entries):
+            self.entries = kept
+
 
 class AnswerCache:
     """The latest answers. All methods may be called by any thread."""
@@ -69,20 +77,20 @@ class AnswerCache:
     def fresh(self, request: Request, now: float) -> Any | None:
         """An answer that may be used without a request."""
         with self._lock:
-            return self._find(request, now - self._max_age, limited=True)
+            entry = self._find(request, now - self._max_age, limited=True)
+        return None if entry is None else entry.value
 
     def usable(self, request: Request, now: float) -> Any | None:
         """An answer that may be used while pg-status gives none."""
         with self._lock:
-            return self._find(request, now - self._stale_if_error, limited=False)
+            entry = self._find(request, now - self._stale_if_error, limited=False)
+        return None if entry is None else entry.value
 
-    def has_usable(self, request: Request, now: float) -> bool:
-        """Whether there is such an answer. Its turn does not pass."""
+    def usable_since(self, request: Request, now: float) -> float | None:
+        """When pg-status gave such an answer, None: there is none. Its turn does not pass."""
         with self._lock:
-            return (
-                self._find(request, now - self._stale_if_error, limited=False, use=False)
-                is not None
-            )
+            entry = self._find(request, now - self._stale_if_error, limited=False, use=False)
+        return None if entry is None else entry.at
 
     def store(self, request: Request, answer: Any, asked_at: float) -> None:
         """Keep an answer. ``asked_at`` is the time before its request was sent."""
@@ -115,20 +123,25 @@ class AnswerCache:
             )
             turn.entries = {**recent, host: entry}
 
-    def forget(self, request: Request) -> None:
-        """pg-status withdrew the answer: drop it, and the answers that follow from it."""
+    def forget(self, request: Request, asked_at: float) -> None:
+        """pg-status withdrew the answer: drop it, and the answers that follow from it.
+
+        Later answers than this one are kept: a notification may have arrived in the meantime.
+        """
         path, params, min_lsn, _ = request
         with self._lock:
             if min_lsn is None:
-                for key in [key for key in self._turns if key[:2] == (path, params)]:
-                    del self._turns[key]
+                keys = [key for key in self._turns if key[:2] == (path, params)]
             else:
-                for key in _keys(request, parse_position(min_lsn)[0]):
-                    self._turns.pop(key, None)
+                keys = [
+                    key for key in _keys(request, parse_position(min_lsn)[0]) if key in self._turns
+                ]
+            for key in keys:
+                self._turns[key].drop(lambda entry: entry.at <= asked_at)
             if path == "/master":
                 # Where no replica matched, the answer was the master, too.
                 for turn in self._turns.values():
-                    turn.entries = {h: e for h, e in turn.entries.items() if not _is_master(e)}
+                    turn.drop(lambda entry: entry.at <= asked_at and _is_master(entry))
 
     def _turn(self, request: Request, timeline: int | None) -> _Turn:
         key = (request.path, request.params, timeline)
@@ -141,11 +154,11 @@ class AnswerCache:
 
     def _find(
         self, request: Request, since: float, *, limited: bool, use: bool = True
-    ) -> Any | None:
+    ) -> _Entry | None:
         if request.min_lsn is None:
             turn = self._turns.get((request.path, request.params, None))
             entry = turn.entries.get(None) if turn else None
-            return entry.value if entry and entry.at > since else None
+            return entry if entry and entry.at > since else None
         timeline, position = parse_position(request.min_lsn)
         for key in _keys(request, timeline):
             turn = self._turns.get(key)
@@ -159,7 +172,7 @@ class AnswerCache:
                 if use:
                     entry.uses += 1
                     turn.entries[host] = turn.entries.pop(host)
-                return entry.value
+                return entry
         return None
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from pgstatus.client.cache import AnswerCache
 from pgstatus.client.endpoint import Endpoint
-from pgstatus.client.errors import WITHDRAWN, ClientError, DeadlineError
+from pgstatus.client.errors import WITHDRAWN, DeadlineError
 from pgstatus.client.events import EventParser
 from pgstatus.client.listener import Listener
 from pgstatus.client.model import Answer, ChosenHost
@@ -36,7 +36,7 @@ logger = logging.getLogger("pgstatus.client")
 IDLE = 300.0
 """A stream ends if its question is not asked for this long, and nothing else uses it."""
 SILENCE = 20.0
-"""A stream is broken if nothing arrives for this long. pg-status sends something every 15 s."""
+"""A stream is broken if no notification arrives for this long; pg-status sends one every 15 s."""
 FIRST_EVENT = 5.0
 """pg-status sends the first event immediately. Otherwise a proxy collects the response."""
 MIN_PAUSE, MAX_PAUSE = 0.05, 5.0
@@ -47,8 +47,9 @@ UNSUPPORTED_PAUSE = 60.0
 """If pg-status, or a proxy before it, does not support notifications."""
 POLL = 1.0
 """Without notifications, questions with callbacks are asked at this interval."""
-STOPPED = 0.05
-"""A process that was stopped for longer may have an unread notification."""
+UNREAD = 0.05
+"""How often it is checked whether there is an unread notification: the process may have been
+stopped, or a callback may take long."""
 
 
 class _UnsupportedError(Exception):
@@ -87,11 +88,11 @@ class Stream:
     def next(self, now: float) -> ChosenHost | None:
         """A host that answers the question, without a request; None: a request is necessary."""
         self._used_at = now
-        if now - self._checked_at > STOPPED:
+        if now - self._checked_at > UNREAD:
             source = self._source
             if source is None or source.has_unread():
                 return None
-        self._checked_at = now
+            self._checked_at = now
         return self._memory.next(now)
 
     def run(self) -> None:
@@ -164,8 +165,6 @@ class Stream:
             except Exception as error:
                 logger.debug("the stream for %s ended: %r", self._request.target(), error)
                 pause = BUSY_PAUSE if isinstance(error, _BusyError) else 0.0
-            finally:
-                self._memory.clear()
             failures = 0 if clock() - began > MAX_PAUSE else failures + 1
             pause = pause or min(MIN_PAUSE * 2 ** min(failures, 10), MAX_PAUSE)
             self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311
@@ -181,6 +180,8 @@ class Stream:
         """The same; the next call of `run` starts another thread then."""
         with self._lock:
             self.running = not self._is_over()
+            if not self.running:
+                self._state = None  # it will be outdated
             return not self.running
 
     def _follow(self) -> None:
@@ -213,6 +214,7 @@ class Stream:
             except ValueError as error:
                 raise _UnsupportedError(str(error)) from error
             finally:
+                self._memory.clear()
                 self._source = None
 
     def _receive(self, message: Message, clocks: Clocks, source: EventSource) -> None:
@@ -235,7 +237,7 @@ class Stream:
             if state.hosts:
                 self._cache.store(self._request, state.hosts[0], sent_at)
             else:
-                self._cache.forget(self._request)
+                self._cache.forget(self._request, sent_at)
             self._memory.set(state.hosts, until)
         else:
             self._memory.clear()
@@ -261,17 +263,21 @@ class Stream:
 
     def _ask(self) -> None:
         try:
-            response = self._transport.get(self._request.target(), self._deadline)
-            if self._request == HOSTS:
-                state: State = hosts_without_notification(read_hosts(response))
-            else:
-                state = self._named.answer(read_chosen(response), clock())
+            self._state = self._requested()
+        except Exception as error:
+            logger.debug("no state of %s: %r", self._request.target(), error)
+        else:
+            self._offer(self._state, self._listeners)
+
+    def _requested(self) -> State:
+        """The state according to the response to a request. ClientError: nothing is known."""
+        response = self._transport.get(self._request.target(), self._deadline)
+        if self._request == HOSTS:
+            return hosts_without_notification(read_hosts(response))
+        try:
+            return self._named.answer(read_chosen(response), clock())
         except WITHDRAWN as error:
-            state = Answer("", (), str(error))
-        except ClientError:
-            return  # nothing is known
-        self._state = state
-        self._offer(state, self._listeners)
+            return Answer("", (), str(error))
 
 
 def _start(function: Callable[[], None]) -> bool:

@@ -39,20 +39,20 @@ class Streams:
 
     def follow(self, request: Request) -> None:
         """The question was asked: have the next one answered from memory."""
-        self._resume()
+        self.resume()
         with self._lock:
             found = self._streams.get(request)
             if found is None and self._has_room():
                 found = self._new(request)
-        if found is not None:
-            found.run()
+            if found is not None:
+                found.run()
 
     def listen(self, request: Request, listener: Listener) -> Callable[[], None]:
         """Call it with each state of the question; the result ends that."""
-        self._resume()
+        self.resume()
         with self._lock:
             stream = self._streams.get(request) or self._new(request)
-        stream.add(listener)
+            stream.add(listener)
         return partial(stream.remove, listener)
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ class Streams:
         for stream in self._streams.values():
             stream.forked()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """After a fork, start the threads of streams with callbacks."""
         if self._is_forked:
             self._is_forked = False

@@ -4,6 +4,7 @@ Only the latest state is delivered: a slow application does not get a queue of o
 """
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -13,6 +14,8 @@ from typing import Any
 from pgstatus.client.listener import Listener
 from pgstatus.client.request import Request
 from pgstatus.client.streams import Streams
+
+logger = logging.getLogger("pgstatus.client")
 
 
 class AsyncWatching(Streams):
@@ -104,6 +107,7 @@ class Changes:
             self._latest = latest = _Latest(threading.Event())
             listener = Listener(latest.put, _in_this_thread, latest.close)
             weakref.finalize(self, self._watching.listen(self._request, listener))
+        self._watching.resume()
         self._latest.is_set.wait()
         state = self._latest.take()
         if state is None:
@@ -112,7 +116,11 @@ class Changes:
 
 
 def _in_this_thread(function: Callable[[], None]) -> None:
-    function()
+    try:
+        function()
+    except BaseException:
+        # SystemExit, for example: it would end the notifications.
+        logger.exception("a callback for changes failed")
 
 
 def _in_this_loop() -> Callable[[Callable[[], None]], None]:

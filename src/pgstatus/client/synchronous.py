@@ -1,6 +1,5 @@
 """The client for threads, generated from `asynchronous`: see ``make unasync``."""
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -25,6 +24,7 @@ from pgstatus.client.response import Response, find_host, read_chosen, read_host
 from pgstatus.client.sharing import Sharing
 from pgstatus.client.subscription import Watching
 from pgstatus.client.transport import Transport
+from pgstatus.client.watching import clock
 
 T = TypeVar("T")
 
@@ -79,6 +79,7 @@ class PgStatusClient:
         self._turn = count()
         self._responds = True
         self._is_silent = False
+        self._failed_at = 0.0
         self._retry_at = 0.0
 
     def master(self) -> ChosenHost:
@@ -255,18 +256,20 @@ class PgStatusClient:
         return self._ask(request, read_chosen)
 
     def _ask(self, request: Request, read: Callable[[Response], T]) -> T:
-        now = time.monotonic()
+        now = clock()
         answer: T | None = self._cache.fresh(request, now)
         if answer is not None:
             return answer
-        if self._cache.has_usable(request, now):
+        since = self._cache.usable_since(request, now)
+        if since is not None:
             try:
-                if self._responds:
+                # A notification may have arrived after pg-status had not responded.
+                if self._responds or since > self._failed_at:
                     return self._share(request, read, min(PATIENCE, self._deadline))
             except NO_ANSWER:
                 pass
             self._refresh(request, read)
-            previous: T | None = self._cache.usable(request, time.monotonic())
+            previous: T | None = self._cache.usable(request, clock())
             if previous is not None:  # it was not withdrawn in the meantime
                 return previous
         if request.min_lsn is not None and self._is_silent and not self._responds:
@@ -286,7 +289,7 @@ class PgStatusClient:
 
     def _refresh(self, request: Request, read: Callable[[Response], Any]) -> None:
         """Send the request in the background, if it is time to."""
-        now = time.monotonic()
+        now = clock()
         if now >= self._retry_at:
             self._retry_at = now + self._deadline + RETRY_SECONDS
             self._sharing.start(
@@ -294,7 +297,7 @@ class PgStatusClient:
             )
 
     def _fetch(self, request: Request, read: Callable[[Response], T], seconds: float) -> T:
-        asked_at = time.monotonic()
+        asked_at = clock()
         try:
             answer = read(self._transport.get(request.target(), seconds))
         except NO_ANSWER as error:
@@ -302,12 +305,12 @@ class PgStatusClient:
             is_early = isinstance(error, DeadlineError) and seconds < self._deadline
             if not is_early:
                 self._is_silent = isinstance(error, DeadlineError)
-            self._responds = False
-            self._retry_at = 0.0 if is_early else time.monotonic() + RETRY_SECONDS
+            self._responds, self._failed_at = False, clock()
+            self._retry_at = 0.0 if is_early else clock() + RETRY_SECONDS
             raise
         except WITHDRAWN:
             self._responds = True
-            self._cache.forget(request)
+            self._cache.forget(request, asked_at)
             raise
         except Exception:
             self._responds = True

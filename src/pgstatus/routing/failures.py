@@ -1,7 +1,7 @@
 """What an error of a driver means for the pool of its host.
 
-The errors of asyncpg and psycopg have the attribute ``sqlstate``, None if the server has not sent
-one.
+The errors of asyncpg and psycopg have the attribute ``sqlstate``, those of psycopg2 ``pgcode``; it
+is None if the server has not sent one.
 """
 
 READ_ONLY_TRANSACTION = "25006"
@@ -11,7 +11,7 @@ LOST = ("08", "57P01", "57P02", "57P03")
 
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a driver's error; empty if it has none."""
-    return str(getattr(error, "sqlstate", None) or "")
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
 def is_lost(error: BaseException) -> bool:

@@ -1,6 +1,5 @@
 """Sessions that follow the cluster: each is created on the host that pg-status names."""
 
-import asyncio
 import time
 import weakref
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none
 from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
-from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools
+from pgstatus.sqlalchemy.pools import Address, EngineCreator, Pool, Pools, callbacks_run_in
 
 # How long a session without a transaction keeps its replica, in seconds.
 KEEP_SECONDS = 1.0
@@ -60,7 +59,7 @@ class PgStatusCluster:
         self.pools = Pools(engine_creator, session_maker_creator)
         self._connects: dict[tuple[object, ...], PgStatusConnect] = {}
         self._master: Address | None = None
-        self._followed: tuple[AsyncPgStatusClient, asyncio.AbstractEventLoop] | None = None
+        self._followed: tuple[AsyncPgStatusClient, object] | None = None
 
     def master(self) -> "PgStatusConnect":
         """Sessions on the current master; the same object for every call.
@@ -70,7 +69,7 @@ class PgStatusCluster:
         """
         connect = self._connects.get(())
         if connect is None:
-            connect = self._connects[()] = _MasterConnect(self)
+            connect = self._connects.setdefault((), _MasterConnect(self))
         return connect
 
     def replica(
@@ -94,8 +93,9 @@ class PgStatusCluster:
         connect = self._connects.get(key)
         if connect is None:
             joins = self.master() if joins_master else None
-            connect = _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms, joins)
-            self._connects[key] = connect
+            connect = self._connects.setdefault(
+                key, _ReplicaConnect(self, lag_ms, lag_bytes, wait_ms, joins)
+            )
         return connect
 
     async def close(self) -> None:
@@ -122,7 +122,7 @@ class PgStatusCluster:
 
     def _follow(self) -> None:
         """Have changes retire pools, also while no session is created."""
-        followed = self.client, asyncio.get_running_loop()
+        followed = self.client, callbacks_run_in()
         if self._followed != followed:
             # The callbacks for a previous event loop, of a test suite for example, end with it.
             self._followed = followed
@@ -136,7 +136,7 @@ class PgStatusCluster:
     def _hosts_changed(self, state: Hosts) -> None:
         if state.ready and not state.stale:
             alive = {(host.host, host.port) for host in state.hosts if host.alive}
-            self.pools.retire(each for each in self.pools.addresses() if each not in alive)
+            self.pools.keep(alive, has_master=state.master is not None)
 
 
 class PgStatusConnect(DBConnect):

@@ -5,9 +5,10 @@ option of SQLAlchemy.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.sqlalchemy.cleanup import dispose_engine
@@ -15,6 +16,8 @@ from pgstatus.sqlalchemy.failures import refuse_to_commit_aborted
 
 EngineCreatorFunc = Callable[[str], AsyncEngine]
 SessionMakerCreatorFunc = Callable[[AsyncEngine], async_sessionmaker[AsyncSession]]
+MakerT = TypeVar("MakerT")
+EngineT = TypeVar("EngineT", AsyncEngine, Engine)
 AsyncFunc = Callable[["DBConnect"], Coroutine[Any, Any, None]]
 
 
@@ -70,7 +73,8 @@ class DBConnect:
         engine = self._engine_creator(host)
         self._session_maker = bound_session_maker(self._session_maker_creator, engine)
         self._engine, self.host = engine, host
-        refuse_to_commit_aborted(engine)
+        if isinstance(engine, AsyncEngine):  # not a substitute in an application's unit test
+            refuse_to_commit_aborted(engine.sync_engine)
         if old is not None and old is not engine:
             await dispose_engine(old)
 
@@ -117,16 +121,14 @@ class DBConnect:
         return session
 
 
-def bound_session_maker(
-    creator: SessionMakerCreatorFunc, engine: AsyncEngine
-) -> async_sessionmaker[AsyncSession]:
+def bound_session_maker(creator: Callable[[EngineT], MakerT], engine: EngineT) -> MakerT:
     """The session maker that ``creator`` returns for ``engine``. ValueError: see require_bound."""
     maker = creator(engine)
     require_bound(maker, engine)
     return maker
 
 
-def require_bound(maker: async_sessionmaker[AsyncSession], engine: AsyncEngine) -> None:
+def require_bound(maker: object, engine: AsyncEngine | Engine) -> None:
     """ValueError: sessions of ``maker`` would not use ``engine``, but for example another host."""
     options = getattr(maker, "kw", None)
     if not isinstance(options, dict):

@@ -1,11 +1,16 @@
 """Statements sent with the driver's own connection, without SQLAlchemy's transaction around them.
 
-asyncpg and psycopg are distinguished by their interface, so neither has to be installed.
+asyncpg and psycopg are distinguished by their interface, so neither has to be installed. The
+drivers for threads are in `sync.driver`.
 """
 
+import asyncio
 from typing import Any
 
 from sqlalchemy.util import await_only
+
+# A server that does not return a row in this time is not worth more of the client's time.
+ROW_SECONDS = 2.0
 
 _PSYCOPG_IDLE = 0
 
@@ -13,6 +18,12 @@ _PSYCOPG_IDLE = 0
 def command_tag(driver: Any, statements: str) -> str:
     """Run statements without parameters in one round trip; the command tag of the last one."""
     return str(await_only(_command_tag(driver, statements)))
+
+
+def row(driver: Any, query: str) -> tuple[Any, ...]:
+    """The first row of a query, in one round trip that begins no transaction. TimeoutError."""
+    found: tuple[Any, ...] = await_only(asyncio.wait_for(_row(driver, query), ROW_SECONDS))
+    return found
 
 
 def in_transaction(driver: Any) -> bool:
@@ -28,8 +39,7 @@ def is_closed(driver: Any) -> bool:
     return bool(closed)
 
 
-async def row(driver: Any, query: str) -> tuple[Any, ...]:
-    """The first row of a query, in one round trip that begins no transaction."""
+async def _row(driver: Any, query: str) -> tuple[Any, ...]:
     if hasattr(driver, "fetchrow"):
         return tuple(await driver.fetchrow(query))
     if driver.autocommit or in_transaction(driver):

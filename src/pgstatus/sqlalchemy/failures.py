@@ -10,14 +10,15 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, ExceptionContext, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, event, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
-READ_ONLY_TRANSACTION = "25006"
+from pgstatus.routing import failures
+from pgstatus.routing.failures import READ_ONLY_TRANSACTION, cannot_connect, is_lost
+
 ABORTED = "25P02"
-# Connection exceptions, and the ways in which a server announces that it is ending or starting.
-_LOST = ("08", "57P01", "57P02", "57P03")
 _SELECT = text("SELECT 1")
 
 _lost_connections: WeakSet[Connection] = WeakSet()
@@ -27,33 +28,26 @@ def sqlstate(error: BaseException | None) -> str:
     """The SQLSTATE of a driver's or SQLAlchemy's error; empty if it has none."""
     if isinstance(error, DBAPIError):
         error = error.orig
-    return str(getattr(error, "sqlstate", None) or "")
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether ``error`` of a driver means that the connection, or its server, is lost."""
-    return isinstance(error, ConnectionError) or sqlstate(error).startswith(_LOST)
+    return "" if error is None else failures.sqlstate(error)
 
 
 def aborted_error(cause: BaseException) -> PendingRollbackError:
     """The error for a COMMIT that PostgreSQL would turn into a ROLLBACK."""
     error = PendingRollbackError(
         "A statement of this transaction has failed, so COMMIT would roll it back. Roll back, or "
-        "run a statement that may fail inside `async with session.begin_nested()`."
+        "run a statement that may fail inside `session.begin_nested()`."
     )
     error.__cause__ = cause
     return error
 
 
-def refuse_to_commit_aborted(engine: AsyncEngine) -> None:
+def refuse_to_commit_aborted(engine: Engine) -> None:
     """Let the commit of a transaction of ``engine`` fail if a statement of it has failed."""
-    if isinstance(engine, AsyncEngine) and not event.contains(
-        engine.sync_engine, "handle_error", _check_before_commit
-    ):
-        event.listen(engine.sync_engine, "handle_error", _check_before_commit)
+    if not event.contains(engine, "handle_error", _check_before_commit):
+        event.listen(engine, "handle_error", _check_before_commit)
 
 
-def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
+def watch_engine(engine: Engine, retire: Callable[[str], None]) -> None:
     """Call ``retire`` with the SQLSTATE, if any, once a host cannot be used as it was.
 
     It decides about 25006; connection errors are always passed on, also those of connecting.
@@ -75,38 +69,37 @@ def watch_engine(engine: AsyncEngine, retire: Callable[[str], None]) -> None:
         try:
             return dialect.connect(*arguments, **parameters)
         except Exception as error:
-            if _cannot_connect(error):
+            if cannot_connect(error):
                 retire(sqlstate(error))
             raise
 
-    event.listen(engine.sync_engine, "handle_error", handle_error)
-    event.listen(engine.sync_engine, "do_connect", do_connect)
+    event.listen(engine, "handle_error", handle_error)
+    event.listen(engine, "do_connect", do_connect)
 
 
-def has_connection(session: AsyncSession) -> bool:
+def has_connection(session: AsyncSession | Session) -> bool:
     """Whether the open transaction of ``session`` has reached a host."""
-    return bool(_connections(session))
+    return bool(_connections(_synchronous(session)))
 
 
-def must_roll_back(session: AsyncSession) -> bool:
+def must_roll_back(session: AsyncSession | Session) -> bool:
     """Whether the open transaction of ``session`` can only be rolled back."""
-    if not session.sync_session.is_active:
+    session = _synchronous(session)
+    if not session.is_active:
         return True  # a flush has failed, perhaps because no connection could be made
     return any(each.invalidated or each in _lost_connections for each in _connections(session))
 
 
-def _connections(session: AsyncSession) -> set[Connection]:
-    transaction = session.sync_session.get_transaction()
+def _synchronous(session: AsyncSession | Session) -> Session:
+    return session.sync_session if isinstance(session, AsyncSession) else session
+
+
+def _connections(session: Session) -> set[Connection]:
+    transaction = session.get_transaction()
     if transaction is None:
         return set()
     # SQLAlchemy has no public access to the connections that a transaction already has.
     return {connection for connection, *_ in transaction._connections.values()}
-
-
-def _cannot_connect(error: Exception) -> bool:
-    """Whether no server responded. A server that rejects the login is not lost."""
-    state = sqlstate(error)
-    return state.startswith(_LOST) if state else "FATAL:" not in str(error)
 
 
 def _check_before_commit(context: ExceptionContext) -> None:

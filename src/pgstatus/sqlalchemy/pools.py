@@ -5,22 +5,20 @@ not the master any more, loses its pool, so that no session gets an idle connect
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from pgstatus.client import ChosenHost
+from pgstatus.routing.failures import READ_ONLY_TRANSACTION
+from pgstatus.sqlalchemy import driver
 from pgstatus.sqlalchemy.cleanup import close_on_return, dispose_engine
 from pgstatus.sqlalchemy.connect import (
     SessionMakerCreatorFunc,
     bound_session_maker,
     require_bound,
 )
-from pgstatus.sqlalchemy.failures import (
-    READ_ONLY_TRANSACTION,
-    refuse_to_commit_aborted,
-    watch_engine,
-)
+from pgstatus.sqlalchemy.failures import refuse_to_commit_aborted, watch_engine
 from pgstatus.sqlalchemy.writes import watch_writes
 
 EngineCreator = Callable[[str, int], AsyncEngine]
@@ -54,7 +52,7 @@ class Pool:
         """Note the writes of requests that keep notes; it has a cost for every query."""
         if not self._watched:
             self._watched = True
-            watch_writes(self.engine, cluster)
+            watch_writes(self.engine.sync_engine, cluster, driver)
 
     def rebind(self, session: AsyncSession) -> None:
         """Let a session without a connection use this pool; its objects stay attached."""
@@ -105,6 +103,10 @@ class Pools:
                 self._disposing.add(task)
                 task.add_done_callback(self._disposing.discard)
 
+    def keep(self, alive: Set[Address], *, has_master: bool) -> None:
+        """Remove the pools of the hosts that are not alive."""
+        self.retire(address for address in self.addresses() if address not in alive)
+
     async def close(self) -> None:
         """Close every pool; connections in use close when they are returned."""
         self.retire(self.addresses())
@@ -121,6 +123,11 @@ class Pools:
                 if self._pools.get(address) is pool:
                     self.retire((address,))
 
-        refuse_to_commit_aborted(pool.engine)
-        watch_engine(pool.engine, failed)
+        refuse_to_commit_aborted(pool.engine.sync_engine)
+        watch_engine(pool.engine.sync_engine, failed)
         return pool
+
+
+def callbacks_run_in() -> object:
+    """What callbacks of the client end with."""
+    return asyncio.get_running_loop()

@@ -1,19 +1,13 @@
 """Carries a client's bookmark from the response that wrote to the requests that read."""
 
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from pgstatus.bookmarks.bookmark import Notes, current_notes
-from pgstatus.bookmarks.carrier import Carrier, CookieCarrier, HeaderCarrier, Signer
+from pgstatus.bookmarks.bookmark import current_notes
+from pgstatus.bookmarks.exchange import Bookmarks
 from pgstatus.sqlalchemy.asgi_utils.middleware import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger("pgstatus.sqlalchemy")
-
 _SCOPE_KEY = "pgstatus.notes"
-# Parallel requests leave a cookie each. With more than this, a response that only reads also
-# replaces them by one, so that the request header stays small.
-MANY_COOKIES = 8
 
 
 class ReadYourWritesMiddleware:
@@ -31,13 +25,7 @@ class ReadYourWritesMiddleware:
     handler for ``Exception``, which Starlette calls outside of all added middlewares, wrap the
     application: ``app = ReadYourWritesMiddleware(app, …)``.
 
-    secret: signs the bookmark; the last of several signs, all are accepted.
-    carrier: ``cookie``, or a ``header`` of the response that the client sends back unchanged. A
-        client with parallel requests sends all values that it has received, comma-separated.
-    name: prefix of the cookies' names, or name of the header.
-    max_age: seconds for which a bookmark is valid; more than replicas are ever late.
-    pin_seconds: seconds of reads on the master if the position of a write is not known.
-    secure: whether the cookie is for HTTPS only.
+    The options are those of `Bookmarks`.
     """
 
     def __init__(
@@ -52,15 +40,14 @@ class ReadYourWritesMiddleware:
         secure: bool = True,
     ) -> None:
         self.app = app
-        signer = Signer(secret, max_age)
-        self._carrier: Carrier = (
-            CookieCarrier(name, signer, max_age, secure=secure)
-            if carrier == "cookie"
-            else HeaderCarrier(name, signer)
+        self._bookmarks = Bookmarks(
+            secret=secret,
+            carrier=carrier,
+            name=name,
+            max_age=max_age,
+            pin_seconds=pin_seconds,
+            secure=secure,
         )
-        self._pin_seconds = pin_seconds
-        self._max_age = max_age
-        self._warns_of_http = carrier == "cookie" and secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         notes = current_notes.get()
@@ -70,41 +57,27 @@ class ReadYourWritesMiddleware:
             await self.app(scope, receive, send)
             return
 
-        brought, replaced = self._carrier.brought(scope["headers"])
-        notes = scope[_SCOPE_KEY] = Notes(brought, self._pin_seconds, self._max_age)
+        exchange = self._bookmarks.of_request(scope["headers"], scope.get("scheme"))
+        notes = scope[_SCOPE_KEY] = exchange.notes
         started = False
 
         async def send_with_bookmark(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                notes.pin_unfinished()
-                if notes.wrote or len(replaced) > MANY_COOKIES:
-                    bookmark = self._carrier.headers(notes.marks, replaced)
+                if bookmark := exchange.headers():
                     message = {**message, "headers": [*message.get("headers", ()), *bookmark]}
-                    self._warn_of_http(scope)
             await send(message)
 
         token = current_notes.set(notes)
         try:
             await self.app(scope, receive, send_with_bookmark)
         except Exception:
-            notes.pin_unfinished()
-            if scope["type"] == "http" and notes.wrote and not started:
+            if scope["type"] == "http" and exchange.must_respond() and not started:
                 await _respond_500(send_with_bookmark)
             raise
         finally:
             current_notes.reset(token)
-
-    def _warn_of_http(self, scope: Scope) -> None:
-        if self._warns_of_http and scope.get("scheme") == "http" and not _is_proxied_https(scope):
-            self._warns_of_http = False
-            logger.warning(
-                "the bookmark cookie has the attribute Secure, but the request came over plain "
-                "HTTP: most clients do not send the cookie back, so their reads may not see their "
-                "writes. Use secure=False for development without TLS. If a proxy terminates TLS, "
-                "let it send X-Forwarded-Proto."
-            )
 
 
 async def _respond_500(send: Send) -> None:
@@ -115,11 +88,3 @@ async def _respond_500(send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _is_proxied_https(scope: Scope) -> bool:
-    return any(
-        (name == b"x-forwarded-proto" and b"https" in value.lower())
-        or (name == b"forwarded" and b"proto=https" in value.lower())
-        for name, value in scope["headers"]
-    )

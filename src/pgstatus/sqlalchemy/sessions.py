@@ -2,19 +2,18 @@
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pgstatus.sqlalchemy.cleanup import close_session, close_sessions
 from pgstatus.sqlalchemy.connect import DBConnect
+from pgstatus.sqlalchemy.container import Container
 
 SessionFactory = Callable[[], Awaitable[AsyncSession]]
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
 # The event loop holds only weak references to tasks.
 _closing: set[asyncio.Future[None]] = set()
 # Sessions that are being created by the running code, or by the code that started it.
@@ -23,39 +22,17 @@ _opening: ContextVar[frozenset[tuple[int, str]]] = ContextVar(
 )
 
 
-class Sessions(dict[str, AsyncSession]):
-    """The sessions of one context by the ``context_key`` of their DBConnect.
-
-    factories: functions that create sessions instead of a DBConnect, by context key; set by the
-        test helpers and inherited by nested contexts.
-    aliases: DBConnects that are used instead of others, by context key; likewise.
-    master_only: reads of this context and of contexts nested in it go to the master.
-    shared: opened by a test; middlewares use it instead of opening their own.
-    of_request: opened by a middleware.
-    lost_transaction: a transaction of this context was lost and the application did not end it, so
-        a request must not be reported as successful.
-    """
+class Sessions(Container[AsyncSession, DBConnect, SessionFactory]):
+    """The container, for tasks."""
 
     def __init__(
         self, outer: "Sessions | None" = None, *, shared: bool = False, of_request: bool = False
     ) -> None:
-        super().__init__()
-        self.factories: Mapping[str, SessionFactory] = _NONE if outer is None else outer.factories
-        self.aliases: Mapping[str, DBConnect] = _NONE if outer is None else outer.aliases
-        self.master_only: bool = outer is not None and outer.master_only
-        self.shared = shared
-        self.of_request = of_request
-        self.lost_transaction = False
-        self.ended = False
+        super().__init__(outer, shared=shared, of_request=of_request)
         self._nested_turn: asyncio.Lock | None = None
         self._task = _current_task()
         self._opening: dict[str, asyncio.Lock] = {}
-        self._set_aside: tuple[AsyncSession, ...] = ()
         self._late: set[asyncio.Task[Any]] = set()
-
-    def everything(self) -> tuple[AsyncSession, ...]:
-        """All sessions that the end of this context commits or rolls back, and closes."""
-        return (*self.values(), *self._set_aside)
 
     @property
     def nested_turn(self) -> asyncio.Lock:
@@ -75,10 +52,8 @@ class Sessions(dict[str, AsyncSession]):
         if self.aliases:
             connect = self.aliases.get(connect.context_key, connect)
         key = connect.context_key
-        if connect.joins is not None:
-            writing = self.get(connect.joins.context_key)
-            if writing is not None and writing.in_transaction():
-                return writing
+        if (joined := self.joined(connect)) is not None:
+            return joined
         session = self.get(key)
         if session is not None and connect.is_usable(session):
             return session
@@ -121,18 +96,12 @@ class Sessions(dict[str, AsyncSession]):
         try:
             await self.close_all()
         finally:
-            self.clear()
-            self._set_aside = ()
+            self.forget()
 
     async def _renewed(self, connect: DBConnect, session: AsyncSession) -> AsyncSession:
         if connect.is_usable(session):
             return session
-        renewed = await connect.renewed(session)
-        if renewed is not session:
-            # Code that still refers to the old session, such as a cursor being read, may continue.
-            self._set_aside = (*self._set_aside, session)
-            self[connect.context_key] = renewed
-        return renewed
+        return self.replace(connect, session, await connect.renewed(session))
 
     def _outlived_by_this_task(self) -> None:
         """Let a task that continues after its request have a session until the last such task ends.

@@ -14,15 +14,13 @@ outside of a request that keeps notes.
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, event
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.util import await_only
+from sqlalchemy import Connection, Engine, event
 
 from pgstatus.bookmarks.bookmark import Notes, Write, current_notes
 from pgstatus.bookmarks.position import HAS_WRITTEN, POSITION, REQUIRED, bookmark
-from pgstatus.sqlalchemy import driver
+from pgstatus.sqlalchemy.driver import in_transaction, is_closed
 from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
 
 logger = logging.getLogger("pgstatus.sqlalchemy")
@@ -30,33 +28,38 @@ logger = logging.getLogger("pgstatus.sqlalchemy")
 _SAVEPOINT = "pgstatus_bookmark"
 _WROTE = f"SAVEPOINT {_SAVEPOINT}; {HAS_WRITTEN}"
 _FORGET = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}"
-# The commit is already done: a server that does not return its position in this time is not
-# worth more of the client's time than a bookmark.
-POSITION_SECONDS = 2.0
 # How long a query that has failed is not repeated.
 RETRY_SECONDS = 60.0
 
 _WRITE = "pgstatus.write"
 
 
-def watch_writes(engine: AsyncEngine, cluster: str) -> None:
+class Driver(Protocol):
+    """`driver`, or `sync.driver`."""
+
+    def command_tag(self, driver: Any, statements: str) -> str: ...
+
+    def row(self, driver: Any, query: str) -> tuple[Any, ...]: ...
+
+
+def watch_writes(engine: Engine, cluster: str, driver: Driver) -> None:
     """Note every write through ``engine``, a master of ``cluster``, in the request's notes."""
-    watch = _Watch(cluster)
-    target = engine.sync_engine
-    event.listen(target, "begin", watch.begin)
-    event.listen(target, "begin_twophase", watch.begin)
-    event.listen(target, "commit", watch.commit)
-    event.listen(target, "prepare_twophase", watch.commit)
-    event.listen(target, "commit_twophase", watch.commit_twophase)
-    event.listen(target, "rollback", watch.rollback)
-    event.listen(target, "reset", watch.reset)
+    watch = _Watch(cluster, driver)
+    event.listen(engine, "begin", watch.begin)
+    event.listen(engine, "begin_twophase", watch.begin)
+    event.listen(engine, "commit", watch.commit)
+    event.listen(engine, "prepare_twophase", watch.commit)
+    event.listen(engine, "commit_twophase", watch.commit_twophase)
+    event.listen(engine, "rollback", watch.rollback)
+    event.listen(engine, "reset", watch.reset)
 
 
 class _Watch:
     """The listeners of one engine."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, driver: Driver) -> None:
         self._cluster = cluster
+        self._driver = driver
         self._unavailable_until = 0.0
 
     def begin(self, connection: Connection, _xid: object = None) -> None:
@@ -70,7 +73,7 @@ class _Watch:
             return
         dbapi: Any = connection.connection.driver_connection
         # Without a transaction, each statement has committed itself, and there is none to ask.
-        if not driver.in_transaction(dbapi) or self._has_written(dbapi, write):
+        if not in_transaction(dbapi) or self._has_written(dbapi, write):
             write.committed = True
         else:
             del connection.info[_WRITE]
@@ -86,7 +89,7 @@ class _Watch:
         if write is None or write.committed:
             return
         dbapi: Any = connection.connection.driver_connection
-        if not driver.in_transaction(dbapi) and not driver.is_closed(dbapi):
+        if not in_transaction(dbapi) and not is_closed(dbapi):
             write.committed = True  # nothing to roll back: statements have committed themselves
         else:
             del connection.info[_WRITE]
@@ -106,18 +109,26 @@ class _Watch:
             write.pin()
             return True
         try:
-            return driver.command_tag(dbapi, _WROTE) == "SELECT 1"
+            return self._driver.command_tag(dbapi, _WROTE) == "SELECT 1"
         except Exception as error:
             if sqlstate(error) == ABORTED:
                 raise aborted_error(error) from error
-            _forget_failure(dbapi, error)
+            self._forget_failure(dbapi, error)
             self._unavailable(error, write.notes)
             write.pin()
             return True
 
+    def _forget_failure(self, dbapi: Any, cause: Exception) -> None:
+        try:
+            self._driver.command_tag(dbapi, _FORGET)
+        except Exception:
+            if not is_closed(dbapi):
+                raise aborted_error(cause) from cause
+            # The commit that follows reports the lost connection with SQLAlchemy's own error.
+
     def _note_position(self, record: Any, write: Write) -> None:
         try:
-            lsn, timeline = await_only(_position(record.driver_connection))
+            lsn, timeline = self._driver.row(record.driver_connection, POSITION)
         except BaseException as error:
             # The commit stands: an unknown position must not undo it, and is not forgotten.
             write.pin()
@@ -144,20 +155,7 @@ class _Watch:
         )
 
 
-def _forget_failure(dbapi: Any, cause: Exception) -> None:
-    try:
-        driver.command_tag(dbapi, _FORGET)
-    except Exception:
-        if not driver.is_closed(dbapi):
-            raise aborted_error(cause) from cause
-        # The commit that follows reports the lost connection with SQLAlchemy's own error.
-
-
 def _write_of(connection: Connection) -> Write | None:
     if connection.closed or connection.invalidated:
         return None
     return connection.info.get(_WRITE)
-
-
-async def _position(dbapi: Any) -> tuple[Any, ...]:
-    return await asyncio.wait_for(driver.row(dbapi, POSITION), POSITION_SECONDS)

@@ -20,6 +20,7 @@ from pgstatus.sqlalchemy.context import (
     reset_db_session_ctx,
     restore_ctx,
 )
+from pgstatus.sqlalchemy.streamed import is_streamed
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -111,6 +112,5 @@ async def pass_without_ctx(app: ASGIApp, scope: Scope, receive: Receive, send: S
 
 
 def _is_streamed(start: Message) -> bool:
-    if start["status"] < 200 or start["status"] in {204, 304}:
-        return False
-    return all(bytes(name).lower() != b"content-length" for name, _ in start.get("headers", ()))
+    names = (bytes(name).decode("latin-1") for name, _ in start.get("headers", ()))
+    return is_streamed(start["status"], names)

@@ -1,0 +1,8 @@
+"""``gunicorn examples.django.wsgi``."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "examples.django.settings")
+application = get_wsgi_application()
