@@ -4,10 +4,11 @@ import json
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from pgstatus.lsn import format_lsn
 from pgstatus.settings.tls import server_context
 from tests.support.certificates import Certificates
 from tests.support.events import Event, Subscriber
-from tests.support.serving import Serving
+from tests.support.serving import Client, Serving
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 
@@ -392,3 +393,30 @@ class TestLongPolling:
             monkeypatch.setattr(connection, "reply", fail)
             publish(server, snapshot_of(FAILED_OVER))
             assert client.rest() == b""
+
+    def test_a_second_call_for_an_answered_poll_does_not_answer_the_next_one(
+        self, server: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared = server.worker.shared
+        wait = shared.wait
+        wakes: list[Callable[[], None]] = []
+
+        def remember(subject: Any, wake: Callable[[], None]) -> Callable[[], object] | None:
+            wakes.append(wake)
+            return wait(subject, wake)
+
+        monkeypatch.setattr(shared, "wait", remember)
+
+        def poll(client: Client, known: str) -> None:
+            client.send(f"GET /watch/master?since={known} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wait_until("it waits", lambda: server.watchers.count == 1)
+
+        with server.connect() as client:
+            poll(client, json.loads(client.text("/watch/master?since=x"))["id"])
+            publish(server, snapshot_of(FAILED_OVER))
+            poll(client, json.loads(client.answer().partition(b"\r\n\r\n")[2])["id"])
+            wakes[0]()
+            assert server.ask(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert server.watchers.count == 1
+            publish(server, snapshot_of(HEALTHY))
+            assert client.answer().startswith(b"HTTP/1.1 200")

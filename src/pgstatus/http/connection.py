@@ -85,7 +85,7 @@ class Connection:
 
     __slots__ = (
         "_buffered", "_cache", "_client", "_closing", "_feed", "_inbox", "_outbox", "_retry_at",
-        "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_watched",
+        "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_waiting", "_watched",
         "deadline", "state",
     )  # fmt: skip
 
@@ -116,6 +116,8 @@ class Connection:
         """The client may be sending data that is not read."""
         self._feed: Feed | None = None
         """The response is the beginning of this stream."""
+        self._waiting: Request | None = None
+        """The request that waits for a host or an event."""
         self._stop: Callable[[], object] | None = None
         """Of the wait in progress."""
         self._timer: Timer | None = None
@@ -331,6 +333,7 @@ class Connection:
             )
             if self._stop is None:
                 return False
+            self._waiting = request
             self._timer = shared.loop.call_at(
                 shared.loop.now + how.seconds, lambda: self._resume(request)
             )
@@ -347,11 +350,12 @@ class Connection:
 
     def _resume(self, request: Request) -> None:
         """The question is answered, or the time is over."""
-        if self.state is State.WAITING and self._stop is not None:
+        if self._waiting is request:  # not for the second time
             self._stop_waiting()
             self._responded(request, self._respond(request, self._without_deferring()))
 
     def _stop_waiting(self) -> None:
+        self._waiting = None
         if self._stop is not None:
             self._stop()
             self._stop = None
