@@ -57,7 +57,7 @@ class Asker:
             wait_until(what, predicate)
 
     def repeat(self, seconds: float, question: str, **arguments: Any) -> list[tuple[float, Any]]:
-        """Call a method every 10 ms, at least once: the duration of each call, and its answer or error.
+        """Call a method every 10 ms, at least once: the duration of each call, its answer or error.
 
         The event loop runs in between, as in an application.
         """

@@ -39,7 +39,7 @@ def _libpq() -> ctypes.CDLL:
 
 def _path() -> str | None:
     """The library that psycopg has loaded: a copy within its wheel, or that of the system."""
-    loaded = set()
+    loaded: set[str] = set()
     with suppress(OSError):
         loaded = set(_FILE.findall(Path("/proc/self/maps").read_text()))
     # Other modules may have loaded a copy within a wheel of their own, such as psycopg2.
