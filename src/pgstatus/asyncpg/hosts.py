@@ -16,7 +16,7 @@ import asyncpg
 from pgstatus.client import ChosenHost
 from pgstatus.routing.background import AsyncBackground
 from pgstatus.routing.failures import cannot_connect, retires
-from pgstatus.routing.following import PATIENCE, Address
+from pgstatus.routing.following import Address
 
 # A lost host does not end a connection by itself. In seconds.
 CLOSE_SECONDS = 2.0
@@ -136,14 +136,8 @@ class Host:
     async def _acquire_unless_gone(self) -> Any | None:
         acquiring = asyncio.ensure_future(self._pool.acquire())
         gone = asyncio.ensure_future(self._gone.wait())
-        # A new connection has a timeout of its own.
-        is_exhausted = self._pool.get_size() >= self._pool.get_max_size()
         try:
-            await asyncio.wait(
-                (acquiring, gone),
-                timeout=PATIENCE if is_exhausted else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait((acquiring, gone), return_when=asyncio.FIRST_COMPLETED)
             if acquiring.done():
                 return acquiring.result()
         except BaseException:

@@ -19,7 +19,7 @@ class Target(Protocol):
 
     parameters: dict[str, Any]
 
-    def connected(self) -> None:
+    def connected(self, connection: psycopg.Connection[Any]) -> None:
         """A connection was established."""
 
     def not_connected(self, error: psycopg.Error) -> None:
@@ -47,7 +47,7 @@ class Connection(psycopg.Connection[Row]):
         except psycopg.Error as error:
             target.not_connected(error)
             raise
-        target.connected()
+        target.connected(connection)
         return connection
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:

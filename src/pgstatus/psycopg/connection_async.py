@@ -22,7 +22,7 @@ class AsyncTarget(Protocol):
 
     parameters: dict[str, Any]
 
-    def connected(self) -> None:
+    def connected(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """A connection was established."""
 
     async def not_connected(self, error: psycopg.Error) -> None:
@@ -50,7 +50,7 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
         except psycopg.Error as error:
             await target.not_connected(error)
             raise
-        target.connected()
+        target.connected(connection)
         return connection
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
