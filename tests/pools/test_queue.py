@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def test_tasks(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         orders = await asyncio.gather(order_of(psycopg_pools), order_of(asyncpg_pools))
-        assert orders == [[0, 1, 2], [0, 1, 2]]
+        assert list(orders) == [[0, 1, 2], [0, 1, 2]]
 
     monkeypatch.setattr("tests.pools.test_cancellation.SIZE", 1)
     asyncio.run(test())
@@ -52,14 +53,14 @@ def test_threads(daemon: Daemon) -> None:
             with master.connection():
                 served.append(number)
 
-        def waiting() -> int:
-            return sum(stats.get("requests_waiting", 0) for stats in pools.get_stats().values())
+        def is_waiting(count: int) -> bool:
+            return sum(each["requests_waiting"] for each in pools.get_stats().values()) == count
 
         threads = [threading.Thread(target=wait, args=(number,)) for number in range(3)]
         with master.connection():
             for number, thread in enumerate(threads):
                 thread.start()
-                wait_until("it waits", lambda count=number + 1: waiting() == count)
+                wait_until("it waits", partial(is_waiting, number + 1))
                 threading.Event().wait(STEP)
         for thread in threads:
             thread.join()
