@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import psycopg
 import pytest
 
-from pgstatus.bookmarks.bookmark import Bookmark
+from pgstatus.bookmarks import Bookmark
 from pgstatus.demo.cluster import Cluster, Server
 from tests.conftest import Daemons
 from tests.pools.application import NAME, Application
@@ -97,6 +97,15 @@ def test_bookmark_in_a_transaction(application: Application) -> None:
         with pytest.raises(Exception, match="call bookmark\\(\\) after"):
             connection.bookmark()
         connection.query("ROLLBACK")
+
+
+def test_bookmark_of_a_replica(application: Application) -> None:
+    with application.replica() as connection:
+        pid = connection.pid()
+        connection.query("ROLLBACK")
+        with pytest.raises(Exception, match=r"call bookmark\(\) on a connection of master\(\)"):
+            connection.bookmark()
+        assert connection.pid() == pid
 
 
 def test_an_exception_rolls_back(application: Application, kind: str) -> None:

@@ -61,8 +61,8 @@ class Connection(psycopg.Connection[Row]):
     def bookmark(self) -> Bookmark:
         """The position that covers everything committed so far, for ``connection(after=…)``.
 
-        For a connection to the master. ProgrammingError: a transaction is open, and its position is
-        known only after its commit.
+        ProgrammingError: the connection is one to a replica; or a transaction is open, whose
+        position is known only after its commit.
         """
         if self.info.transaction_status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -76,6 +76,8 @@ class Connection(psycopg.Connection[Row]):
             with self.cursor(row_factory=tuple_row) as cursor:
                 cursor.execute(position.POSITION)
                 row = cursor.fetchone()
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise psycopg.ProgrammingError(position.ON_REPLICA) from error
         finally:
             if not self.closed:
                 self.set_autocommit(autocommit)

@@ -64,8 +64,8 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
     async def bookmark(self) -> Bookmark:
         """The position that covers everything committed so far, for ``connection(after=…)``.
 
-        For a connection to the master. ProgrammingError: a transaction is open, and its position is
-        known only after its commit.
+        ProgrammingError: the connection is one to a replica; or a transaction is open, whose
+        position is known only after its commit.
         """
         if self.info.transaction_status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -79,6 +79,8 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
             async with self.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(position.POSITION)
                 row = await cursor.fetchone()
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise psycopg.ProgrammingError(position.ON_REPLICA) from error
         finally:
             if not self.closed:
                 await self.set_autocommit(autocommit)
