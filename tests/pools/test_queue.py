@@ -30,15 +30,17 @@ def test_tasks(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
 
         async with AsyncPgStatusClient(daemon.url) as client:
             pools, take = make(client)
-            async with pools, asyncio.TaskGroup() as tasks, take():
-                for number in range(3):
-                    tasks.create_task(wait(number, take))
-                    await asyncio.sleep(STEP)
+            async with pools, asyncio.TaskGroup() as tasks:
+                async with take():
+                    for number in range(3):
+                        tasks.create_task(wait(number, take))
+                        await asyncio.sleep(STEP)
+                await wait(3, take)  # at once after the connection was returned
         return served
 
     async def test() -> None:
         orders = await asyncio.gather(order_of(psycopg_pools), order_of(asyncpg_pools))
-        assert list(orders) == [[0, 1, 2], [0, 1, 2]]
+        assert list(orders) == [[0, 1, 2, 3]] * 2
 
     monkeypatch.setattr("tests.pools.test_cancellation.SIZE", 1)
     asyncio.run(test())

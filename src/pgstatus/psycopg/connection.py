@@ -8,7 +8,7 @@ from psycopg.rows import Row, tuple_row
 
 from pgstatus.bookmarks import position
 from pgstatus.bookmarks.bookmark import Bookmark
-from pgstatus.psycopg.compat import Self
+from pgstatus.psycopg.compat import Self, default_timeout
 
 
 class Target(Protocol):
@@ -42,8 +42,9 @@ class Connection(psycopg.Connection[Row]):
         target = cls._target
         if target is None:
             return super().connect(conninfo, **kwargs)
+        kwargs = {**default_timeout(conninfo, kwargs), **kwargs, **target.parameters}
         try:
-            connection = super().connect(conninfo, **{**kwargs, **target.parameters})
+            connection = super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
             target.not_connected(error)
             raise

@@ -11,7 +11,7 @@ from psycopg.rows import Row, tuple_row
 
 from pgstatus.bookmarks import position
 from pgstatus.bookmarks.bookmark import Bookmark
-from pgstatus.psycopg.compat import Self
+from pgstatus.psycopg.compat import Self, default_timeout
 
 
 class AsyncTarget(Protocol):
@@ -45,8 +45,9 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
         target = cls._target
         if target is None:
             return await super().connect(conninfo, **kwargs)
+        kwargs = {**default_timeout(conninfo, kwargs), **kwargs, **target.parameters}
         try:
-            connection = await super().connect(conninfo, **{**kwargs, **target.parameters})
+            connection = await super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
             await target.not_connected(error)
             raise

@@ -69,13 +69,9 @@ class AsyncPool(Generic[C]):
         while True:
             host = self._hosts.of(await choose(self._client, self._question, after, wait_ms))
             chosen = time.monotonic()
-            left = until - chosen
-            # Callers keep their places in the queue, unless there is nothing to wait for yet:
-            # another replica may respond.
-            seconds = left if host.size() else min(left, VALID)
             try:
                 await host.open()
-                connection = await stack.enter_async_context(host.pool.connection(seconds))
+                connection = await stack.enter_async_context(host.pool.connection(until - chosen))
             except PoolClosed:
                 failure = host.failure or failure
                 continue  # the host was retired, and another one may be right now
@@ -85,8 +81,6 @@ class AsyncPool(Generic[C]):
                 if host.failure is not None and not size:
                     # psycopg_pool waits longer after each failure, but the host may be back.
                     host.retire()
-                if seconds < left:
-                    continue
                 exhausted = "the pool is exhausted: " if size >= max_size else ""
                 raise PoolTimeout(
                     f"no connection to {host.name} within {timeout:g} s "
