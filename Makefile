@@ -6,8 +6,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check chaos figures example example-flask example-django test-django \
-	bench-client unasync format bench screenshots wheels test-wheels deb test-deb images test-images clean
+.PHONY: help run failover test check matrix docs chaos figures example example-flask example-django \
+	test-django bench-client unasync format bench screenshots workflows wheels test-wheels deb test-deb \
+	images test-images footprint sbom release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +37,21 @@ check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
 	$(RUN) coverage run -m $(PYTEST) $(TESTS)
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report $(if $(TESTS),--fail-under=0)
+
+matrix: .venv ## the tests with every Python and PostgreSQL; PYTHONS=3.14 POSTGRES=13,17 TESTS=… for a part
+	$(RUN) python -m tests.matrix $(if $(PYTHONS)$(POSTGRES),--python "$(PYTHONS)" --postgres "$(POSTGRES)") \
+		$(TESTS)
+
+# Tools that nothing else needs have environments of their own.
+docs: | $(UV) ## site/: the documentation as a web site; it can be read without network and server
+	$(UV) run --frozen --isolated --only-group docs zensical build --clean --strict
+
+workflows: | $(UV) ## check .github
+	$(UV) run --frozen --isolated --only-group workflows zizmor --quiet --offline .github
+	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
+		--builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
+		--builtin-schema vendor.dependabot .github/dependabot.yml
 
 SECONDS ?= 180
 chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compares another pg-status
@@ -98,9 +114,10 @@ wheels: | $(UV) ## dist/: pg-status, and pg-status-client for applications
 test-wheels: .venv ## install the wheels side by side, beside an older gunicorn and psycopg
 	$(RUN) pytest tests/packaging/test_wheels.py
 
-deb: | $(UV) ## dist/pg-status_VERSION_amd64.deb
+ARCHS ?= $(shell dpkg --print-architecture)
+deb: | $(UV) ## dist/pg-status_VERSION_ARCH.deb; ARCHS="amd64 arm64"
 	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
-	UV=$(UV) packaging/deb/build
+	@set -e; for arch in $(ARCHS); do UV=$(UV) ARCH=$$arch packaging/deb/build; done
 
 test-deb: .venv ## as root: install, break, upgrade and purge it on Debian 12 and 13
 	$(call need,dpkg-buildpackage dh dh_python3,debhelper dh-python)
@@ -120,8 +137,29 @@ test-images: .venv ## as root: build and run them without a registry
 	$(call need,debootstrap buildah crun,debootstrap buildah crun)
 	$(RUN) pytest tests/packaging/test_images.py
 
-clean: ## remove all generated files
-	rm -rf .venv .venv-django .uv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py)
+SBOM = $(UV) export --quiet --frozen --no-dev --format cyclonedx1.5
+footprint: .venv ## as root: the sizes and the memory in docs/install.md
+	$(MAKE) deb ARCHS="amd64 arm64"
+	$(RUN) python -m bench.footprint
+
+sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
+	@mkdir -p dist
+	$(SBOM) --package pg-status --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
+	$(SBOM) --package pg-status-client --all-extras \
+		--output-file dist/pg-status-client-$(VERSION).cdx.json > /dev/null
+
+release-check: .venv ## as root: build every artefact, install it in a clean environment, start it
+	$(call need,qemu-aarch64 aarch64-linux-gnu-strip,qemu-user binutils-aarch64-linux-gnu)
+	rm -rf dist
+	$(MAKE) wheels sbom deb ARCHS="amd64 arm64"
+	$(RUN) pytest tests/packaging/test_release.py
+	$(MAKE) test-wheels test-deb test-images
+
+clean: ## remove all generated files, also the systems that the packaging tests have downloaded
+	rm -rf .venv .venv-django .uv dist site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		.coverage .coverage.*
+	rm -rf $(or $(PGSTATUS_TEST_CACHE),/var/cache/pg-status-tests)
 
 # The stamps are created last, so an interrupted installation is completed by the next command.
 .venv: .venv/.dev

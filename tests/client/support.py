@@ -57,16 +57,16 @@ class Asker:
             wait_until(what, predicate)
 
     def repeat(self, seconds: float, question: str, **arguments: Any) -> list[tuple[float, Any]]:
-        """Call a method every 10 ms: the duration of each call, and its answer or error.
+        """Call a method every 10 ms, at least once: the duration of each call, its answer or error.
 
         The event loop runs in between, as in an application.
         """
         ask = getattr(self.client, question)
         until = time.monotonic() + seconds
-        calls = []
+        calls: list[tuple[float, Any]] = []
 
         async def repeat() -> None:
-            while time.monotonic() < until:
+            while not calls or time.monotonic() < until:
                 began = time.monotonic()
                 try:
                     answer = ask(**arguments)

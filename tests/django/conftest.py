@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from pgstatus.demo.cluster import Cluster
+from tests.conftest import Daemons
 from tests.django.requests import Browser
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
@@ -20,6 +21,12 @@ def cluster(session_clusters: Clusters) -> Cluster:
     cluster = session_clusters.make()
     cluster.primary.sql("CREATE DATABASE users")
     return cluster
+
+
+@pytest.fixture(scope="session")
+def daemon(cluster: Cluster, session_daemons: Daemons) -> Daemon:
+    """A daemon that monitors this cluster, not the one of other tests."""
+    return session_daemons.start_in_sync(cluster)
 
 
 @pytest.fixture(scope="session")

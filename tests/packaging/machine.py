@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pgstatus.demo.binaries import children_of
@@ -26,25 +27,32 @@ _ENVIRONMENT = (
 )
 
 
+@contextlib.contextmanager
+def debootstrap(suite: str, packages: str, *options: str) -> Iterator[Path]:
+    """The root directory of a new system on the file system of ``CACHE``; removed if not moved."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=CACHE, prefix=f"{suite}."))
+    try:
+        subprocess.run(
+            [
+                "debootstrap", "--variant=minbase", f"--include={packages}", *options, suite,
+                # An older debootstrap does not know the name of a newer release.
+                directory / "root", MIRROR, "/usr/share/debootstrap/scripts/sid",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        yield directory / "root"
+    finally:
+        shutil.rmtree(directory)
+
+
 def base(suite: str) -> Path:
     """The root directory of a new ``suite``; created once and never modified."""
     directory = CACHE / suite
     if not directory.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        half_made = Path(tempfile.mkdtemp(dir=CACHE, prefix=f"{suite}."))
-        try:
-            subprocess.run(
-                [
-                    "debootstrap", "--variant=minbase",
-                    "--include=systemd,systemd-sysv,dbus,ca-certificates",
-                    suite, half_made / "root", MIRROR,
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            (half_made / "root").rename(directory)
-        finally:
-            shutil.rmtree(half_made)
+        with debootstrap(suite, "systemd,systemd-sysv,dbus,ca-certificates") as root:
+            root.rename(directory)
     return directory
 
 

@@ -16,6 +16,7 @@ import pytest
 from pgstatus import __version__
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory
+from tests.support import pythons
 
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")
@@ -47,17 +48,10 @@ def run(*command: object) -> str:
 
 
 def interpreter(version: str) -> Path:
-    """A Python of that version: on the path, or of pyenv."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
-    found = [
-        *pyenv.glob(f"versions/{version}.*/bin/python"),
-        *(Path(path) for path in [shutil.which(f"python{version}")] if path),
-    ]
-    if f"{sys.version_info[0]}.{sys.version_info[1]}" == version:
-        found.insert(0, Path(sys.executable))
-    if not found:
+    found = pythons.interpreter(version)
+    if found is None:
         pytest.skip(f"there is no Python {version} here")
-    return found[0]
+    return found
 
 
 @dataclass(frozen=True)

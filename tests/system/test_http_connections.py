@@ -271,8 +271,9 @@ def test_the_limit_fits_the_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     # If there are too few files, requests and subscribers get half of them each.
     assert worker.connection_limits(10_000, 10_000) == (1898, 1898)
     assert worker.connection_limits(10_000, 1000) == (2796, 1000)
+    # With very few, hosts and logs get half of them.
     limits.append((256, 256))
-    assert worker.connection_limits(100, 100) == (1, 0)
+    assert worker.connection_limits(100, 100) == (64, 64)
 
 
 def test_without_files_the_worker_lives_on(

@@ -33,7 +33,7 @@ def test_failed_checks_by_cause(
             f"{silent}:5432": "timeout",
             "no-such-host.invalid": "resolve",
         }
-        daemon = make_daemon(hosts=",".join(hosts), pg_port=primary.port, connect_timeout=0.3)
+        daemon = make_daemon(hosts=",".join(hosts), pg_port=primary.port, connect_timeout=1)
         causes = dict(zip(scrape(daemon)["pg_status_host_up"], hosts.values(), strict=True))
 
         def failed() -> Counter[object]:

@@ -4,22 +4,23 @@ import json
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pgstatus import clock
 from pgstatus.core.render import host_entry
 from pgstatus.core.snapshot import Host, Snapshot
-from pgstatus.http import worker
+from pgstatus.http import connection, worker
 from pgstatus.lsn import format_lsn
 from pgstatus.settings.tls import server_context
 from tests.support.certificates import Certificates
 from tests.support.events import Event, Subscriber
-from tests.support.serving import Serving
+from tests.support.serving import Client, Serving
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, refused, replica
 
@@ -357,7 +358,65 @@ class TestLongPolling:
     def test_a_client_that_disappears(self, server: Serving) -> None:
         with server.connect() as client:
             first = json.loads(client.text("/watch/master?since=x"))
-            wait = f"/watch/master?since={first['id']}&wait_ms=200"
-            client.send(f"GET {wait} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            client.send(
+                f"GET /watch/master?since={first['id']} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
             wait_until("it waits", lambda: server.watchers.count == 1)
-        wait_until("it is forgotten", lambda: server.watchers.count == 0)
+        # Long before the time limit.
+        wait_until("it is forgotten", lambda: server.watchers.count == 0, timeout=5)
+        wait_until("it is closed", lambda: server.connections == 0)
+
+    def test_an_event_without_a_new_state_does_not_end_a_long_poll(self, server: Serving) -> None:
+        publish(server, snapshot_of(HEALTHY, fresh=1.5))
+        with server.connect() as client, subscribe(server, "/watch/master") as stream:
+            first = stream.next()
+            client.send(f"GET /watch/master?since={first.id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            stream.next("alive")
+            assert server.ask(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert server.watchers.count == 2
+            publish(server, snapshot_of(FAILED_OVER))
+            second = json.loads(client.answer().partition(b"\r\n\r\n")[2])
+            assert [host["host"] for host in second["hosts"]] == ["b"]
+
+    def test_a_defect_ends_the_connection(
+        self, server: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        with server.connect() as client:
+            first = json.loads(client.text("/watch/master?since=x"))
+            client.send(
+                f"GET /watch/master?since={first['id']} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            wait_until("it waits", lambda: server.watchers.count == 1)
+            monkeypatch.setattr(connection, "reply", fail)
+            publish(server, snapshot_of(FAILED_OVER))
+            assert client.rest() == b""
+
+    def test_a_second_call_for_an_answered_poll_does_not_answer_the_next_one(
+        self, server: Serving, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared = server.worker.shared
+        wait = shared.wait
+        wakes: list[Callable[[], None]] = []
+
+        def remember(subject: Any, wake: Callable[[], None]) -> Callable[[], object] | None:
+            wakes.append(wake)
+            return wait(subject, wake)
+
+        monkeypatch.setattr(shared, "wait", remember)
+
+        def poll(client: Client, known: str) -> None:
+            client.send(f"GET /watch/master?since={known} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wait_until("it waits", lambda: server.watchers.count == 1)
+
+        with server.connect() as client:
+            poll(client, json.loads(client.text("/watch/master?since=x"))["id"])
+            publish(server, snapshot_of(FAILED_OVER))
+            poll(client, json.loads(client.answer().partition(b"\r\n\r\n")[2])["id"])
+            wakes[0]()
+            assert server.ask(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert server.watchers.count == 1
+            publish(server, snapshot_of(HEALTHY))
+            assert client.answer().startswith(b"HTTP/1.1 200")

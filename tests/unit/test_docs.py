@@ -67,3 +67,9 @@ def test_the_tables_of_the_configuration_are_those_of_the_declaration() -> None:
     text = PAGE.read_text()
     assert text == with_tables(text), "run: python -m tests.support.variables_table"
     assert text.count("| `pg_status__") == sum(1 + (v.older is not None) for v in VARIABLES)
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md"))

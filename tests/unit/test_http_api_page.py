@@ -7,7 +7,9 @@ from pgstatus.core.render import HostFormat, host_entry, selection
 from pgstatus.core.selection import Fallback, Kind
 from pgstatus.core.snapshot import Host, HostStatus
 
-PAGE = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "http-api.md").read_text()
+OPENAPI = (DOCS / "openapi.yaml").read_text()
 STATUS = HostStatus(Host("pg1", 5432))
 
 
@@ -56,3 +58,22 @@ def test_the_values_of_the_parameters() -> None:
     for name, values in (("fallback", Fallback), ("format", HostFormat)):
         (row,) = re.findall(rf"^\| `{name}` \| (.*?) \|", parameters, re.MULTILINE)
         assert sorted(re.findall(r"`(\w+)`", row)) == sorted(values)
+
+
+def openapi_list(after: str) -> list[str]:
+    """The items of the first YAML list after a line of docs/openapi.yaml."""
+    text = OPENAPI.partition(f"\n{after}\n")[2]
+    (items,) = re.findall(r"\n +(?:required|enum):\n((?: +- \w+\n)+)", text)[:1]
+    return re.findall(r"- (\w+)", items)
+
+
+def test_the_openapi_document_has_every_path() -> None:
+    documented = set(re.findall(r"^  (/\S*):$", OPENAPI, re.MULTILINE))
+    templates = {"/explain/{question}", "/watch/{question}", "/explain/master", "/watch/master"}
+    assert templates <= documented
+    assert documented - templates == routes() - {"/explain"} | {f"/{kind}" for kind in Kind}
+
+
+def test_the_openapi_document_has_every_question_and_field() -> None:
+    assert sorted(openapi_list("    question:")) == sorted(set(Kind) - {Kind.MASTER})
+    assert sorted([*openapi_list("    HostState:"), "host"]) == sorted(host_entry(STATUS))

@@ -48,10 +48,12 @@ class Feed:
     def __init__(self, subject: Subject, feeds: "Feeds") -> None:
         self._subject = subject
         self._feeds = feeds
-        now = clock.now()
-        self._reported = self._latest = feeds.state_of(subject, now)
-        self._reported_at = now
-        self._encoded, self._encoded_at = b"", -inf
+        self._reported_at = now = clock.now()
+        self._snapshot = feeds.read()
+        """What the latest state was computed from."""
+        self._is_stale = self._snapshot.is_stale(now)
+        self._reported = self._latest = feeds.state_of(subject, self._snapshot, now)
+        self._json, self._event, self._encoded_at = "", b"", -inf
         self.id = feeds.epoch.next()
         """Of the latest event."""
         self.subscribers = 0
@@ -67,14 +69,19 @@ class Feed:
     @property
     def due(self) -> float:
         """When `refresh` has to be called although no snapshot was published."""
+        stale_at = changes_at(self._snapshot, clock.now())
         if self._latest.figures != self._reported.figures:
-            return self._reported_at + self._subject.every
-        return changes_at(self._feeds.read(), clock.now())
+            return min(stale_at, self._reported_at + self._subject.every)
+        return stale_at
 
     def refresh(self) -> bool:
         """Compare with the latest snapshot; True: there is a new event."""
-        now = clock.now()
-        self._latest = latest = self._feeds.state_of(self._subject, now)
+        now, snapshot = clock.now(), self._feeds.read()
+        is_stale = snapshot.is_stale(now)
+        if snapshot is not self._snapshot or is_stale is not self._is_stale:
+            self._latest = self._feeds.state_of(self._subject, snapshot, now)
+            self._snapshot, self._is_stale = snapshot, is_stale
+        latest = self._latest
         if latest.key == self._reported.key and (
             latest.figures == self._reported.figures
             or now < self._reported_at + self._subject.every
@@ -91,13 +98,9 @@ class Feed:
         self.alive_at = clock.now() + (min(ALIVE, max(left * 2 / 3, _SOON)) if left else ALIVE)
 
     def event(self) -> bytes:
-        """The latest state as an event."""
-        now = clock.now()
-        if now - self._encoded_at > _ENCODED:
-            self._encoded_at = now
-            kind = self._latest.event
-            self._encoded = f"id: {self.id}\nevent: {kind}\ndata: {self.json()}\n\n".encode()
-        return self._encoded
+        """The latest state as an event: for some time the same bytes, which subscribers share."""
+        self._encode()
+        return self._event
 
     def alive(self) -> bytes:
         """The event that extends the life of the latest state."""
@@ -106,8 +109,18 @@ class Feed:
 
     def json(self) -> str:
         """The data of the latest event."""
+        self._encode()
+        return self._json
+
+    def _encode(self) -> None:
+        now = clock.now()
+        if now - self._encoded_at <= _ENCODED:
+            return
         data = {"id": self.id, **self._latest.payload, **self._fresh()}
-        return json.dumps(data, ensure_ascii=False)
+        self._json = json.dumps(data, ensure_ascii=False)
+        kind = self._latest.event
+        self._event = f"id: {self.id}\nevent: {kind}\ndata: {self._json}\n\n".encode()
+        self._encoded_at = now
 
     def _fresh(self) -> dict[str, str | int | None]:
         left = self._left()
@@ -117,7 +130,7 @@ class Feed:
     def _left(self) -> float:
         """Seconds that the latest state may be used; 0: it is no state to be used."""
         now = clock.now()
-        return max(0.0, fresh_until(self._feeds.read(), now) - now)
+        return max(0.0, fresh_until(self._snapshot, now) - now)
 
 
 class Feeds:
@@ -145,10 +158,10 @@ class Feeds:
         self._feeds.move_to_end(subject)
         return feed
 
-    def state_of(self, subject: Subject, now: float) -> State:
-        """The state of the subject in the latest snapshot."""
+    def state_of(self, subject: Subject, snapshot: Snapshot, now: float) -> State:
+        """The state of the subject in a snapshot."""
         limited = self._limits_fallback
-        return state_of(subject, self.read(), now, self._place, limits_fallback=limited)
+        return state_of(subject, snapshot, now, self._place, limits_fallback=limited)
 
     def close(self) -> None:
         """Another configuration is in use. Safe in any thread."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from pgstatus.api.exchange import OTHER, Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Feed
-from pgstatus.http.loop import READ, WRITE, Timer
+from pgstatus.http.loop import END, READ, WRITE, Timer
 from pgstatus.http.reply import Reply, malformed, refusal, reply
 from pgstatus.http.shared import Shared
 from pgstatus.http.stream import Stream
@@ -85,7 +85,7 @@ class Connection:
 
     __slots__ = (
         "_buffered", "_cache", "_client", "_closing", "_feed", "_inbox", "_outbox", "_retry_at",
-        "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_watched",
+        "_server", "_shared", "_sock", "_stop", "_timer", "_unread", "_waiting", "_watched",
         "deadline", "state",
     )  # fmt: skip
 
@@ -116,6 +116,8 @@ class Connection:
         """The client may be sending data that is not read."""
         self._feed: Feed | None = None
         """The response is the beginning of this stream."""
+        self._waiting: Request | None = None
+        """The request that waits for a host or an event."""
         self._stop: Callable[[], object] | None = None
         """Of the wait in progress."""
         self._timer: Timer | None = None
@@ -331,11 +333,16 @@ class Connection:
             )
             if self._stop is None:
                 return False
+            self._waiting = request
             self._timer = shared.loop.call_at(
                 shared.loop.now + how.seconds, lambda: self._resume(request)
             )
-        self.state = State.WAITING
         self.deadline = math.inf
+        if isinstance(how, Waiting) and isinstance(how.subject, Feed):
+            # Clients give up long polls and begin new ones, which need their places.
+            self._enter(State.WAITING, END, lambda sock: self.close())
+            return True
+        self.state = State.WAITING
         if self._watched:
             shared.loop.unregister(self._sock)
             self._watched = 0
@@ -343,11 +350,12 @@ class Connection:
 
     def _resume(self, request: Request) -> None:
         """The question is answered, or the time is over."""
-        if self.state is State.WAITING and self._stop is not None:
+        if self._waiting is request:  # not for the second time
             self._stop_waiting()
             self._responded(request, self._respond(request, self._without_deferring()))
 
     def _stop_waiting(self) -> None:
+        self._waiting = None
         if self._stop is not None:
             self._stop()
             self._stop = None
@@ -356,8 +364,13 @@ class Connection:
             self._timer = None
 
     def _responded(self, request: Request, response: Response) -> None:
-        if self.state is State.WAITING:
+        if self.state is not State.WAITING:
+            return
+        try:
             self._send(self._taken(self._reply(request, response), request.size))
+        except Exception:  # the loop does not know whose call has failed
+            self.close()
+            raise
 
     def _send(self, data: bytes | memoryview) -> None:
         """Send what the client takes now, and wait for what comes next."""

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from pgstatus import clock
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+END = select.EPOLLRDHUP
+"""The other side has closed the connection, or its half of it."""
 
 
 class _HasFileno(Protocol):
@@ -120,10 +122,13 @@ class Loop:
                     found[0](found[1])
                 except Exception:  # one client, or a moment without memory, must not end the loop
                     self.on_error(found[1])
+        # Not the timers that these add: other files come first.
+        due: list[Timer] = []
         while timers and timers[0].when <= now:
-            callback = heapq.heappop(timers).callback
-            if callback is not None:
-                self._run(callback)
+            due.append(heapq.heappop(timers))
+        for timer in due:
+            if timer.callback is not None:
+                self._run(timer.callback)
 
     def close(self) -> None:
         """Stop watching files. `wake` and `call` may still be called."""

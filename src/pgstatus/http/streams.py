@@ -4,6 +4,7 @@ An event is encoded once and sent to its subscribers in slices, so that other re
 in between. A subscriber that does not take its data receives the latest state later, not a queue.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import Protocol
@@ -29,11 +30,14 @@ class Subscriber(Protocol):
 class _Poll:
     """A long poll: one event is enough."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, feed: Feed, wake: Callable[[], None]) -> None:
+        self._feed = feed
+        self._known = feed.id
         self._wake = wake
 
     def push(self, event: bytes) -> None:
-        self._wake()
+        if self._feed.id != self._known:  # otherwise it is an event without a new state
+            self._wake()
 
     def end(self) -> None:
         self._wake()
@@ -48,7 +52,7 @@ class Streams:
         self._loop = loop
         self._watchers = watchers
         self._subscribers: dict[Feed, dict[Subscriber, None]] = {}
-        self._sending: dict[Feed, tuple[bytes, list[Subscriber]]] = {}
+        self._sending: OrderedDict[Feed, tuple[bytes, list[Subscriber]]] = OrderedDict()
         self._is_scheduled = False
         self._timer: Timer | None = None
         self._timer_at = inf
@@ -73,7 +77,7 @@ class Streams:
 
     def wait(self, feed: Feed, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` with the next event; returns the function that stops waiting."""
-        poll = _Poll(wake)
+        poll = _Poll(feed, wake)
         self.add(feed, poll)
         return lambda: self.discard(feed, poll)
 
@@ -103,21 +107,26 @@ class Streams:
         # First: a snapshot that is published from now on is scheduled again.
         self._is_scheduled = False
         for feed in list(self._subscribers):
-            if feed.closed:
+            try:
+                self._send_what_is_due(feed)
+            except Exception:  # no memory, for example
+                # Its subscribers have missed a state: they connect again.
                 self._end(feed)
-            elif feed.refresh():
-                self._send(feed, feed.event())
+                self._loop.on_error(None)
         self._set_timer(self._subscribers)
+
+    def _send_what_is_due(self, feed: Feed) -> None:
+        if feed.closed:
+            self._end(feed)
+        elif feed.refresh():
+            self._send(feed, feed.event())
+        elif feed.alive_at <= self._loop.now and feed not in self._sending:
+            self._send(feed, feed.alive())
 
     def _tick(self) -> None:
         """The time has come for an event without a new snapshot."""
         self._timer_at = inf
-        now = self._loop.now
         self._refresh()
-        for feed in self._subscribers:
-            if feed.alive_at <= now and feed not in self._sending:
-                self._send(feed, feed.alive())
-        self._set_timer(self._subscribers)
 
     def _set_timer(self, feeds: Iterable[Feed]) -> None:
         when = min((min(feed.alive_at, feed.due) for feed in feeds), default=inf)
@@ -131,7 +140,11 @@ class Streams:
         """Send the event to all subscribers; one that is being sent already is superseded."""
         feed.extend()
         is_idle = not self._sending
-        self._sending[feed] = event, list(self._subscribers[feed])
+        # However fast events follow each other, each subscriber receives some of them: those that
+        # still wait for the superseded one come first, at the end of the list.
+        _, waiting = self._sending.get(feed, (b"", []))
+        others = self._subscribers[feed].keys() - set(waiting)
+        self._sending[feed] = event, [*others, *waiting]
         if is_idle:
             self._continue()
 
@@ -142,14 +155,23 @@ class Streams:
                     return
                 feed, (event, subscribers) = next(iter(self._sending.items()))
                 subscriber = subscribers.pop()
+                # The next one is of another feed: many subscribers do not delay those of others.
+                self._sending.move_to_end(feed)
                 if not subscribers:
                     del self._sending[feed]
                 if subscriber in self._subscribers[feed]:
-                    self._watchers.events += 1
-                    subscriber.push(event)
-        finally:  # a failed connection does not affect the others
+                    self._push(subscriber, event)
+        finally:
             if self._sending:
                 self._loop.call(self._continue)
+
+    def _push(self, subscriber: Subscriber, event: bytes) -> None:
+        self._watchers.events += 1
+        try:
+            subscriber.push(event)
+        except Exception:  # it has missed a state; the others have not
+            subscriber.end()
+            self._loop.on_error(None)
 
     def _end(self, feed: Feed) -> None:
         self._sending.pop(feed, None)

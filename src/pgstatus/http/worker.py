@@ -67,7 +67,7 @@ def connection_limits(connections: int, watchers: int) -> tuple[int, int]:
             log.warning("cannot raise the limit of open files from %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
         return connections, watchers
-    fit = max(1, soft - _REFUSALS - _OTHER_FILES)
+    fit = soft - min(_REFUSALS + _OTHER_FILES, soft // 2)
     connections = min(connections, max(fit - watchers, fit // 2, 1))
     return connections, min(watchers, fit - connections)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from psycopg import pq
 
 _VERBOSE = 2
+_BUNDLE = "psycopg_binary.libs"
+_FILE = re.compile(r"/.*/libpq[-.].*$", re.MULTILINE)
 
 
 def connect_poll(pgconn: pq.abc.PGconn) -> pq.PollingStatus:
@@ -37,9 +39,13 @@ def _libpq() -> ctypes.CDLL:
 
 def _path() -> str | None:
     """The library that psycopg has loaded: a copy within its wheel, or that of the system."""
+    loaded: set[str] = set()
     with suppress(OSError):
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            found = re.search(r"/.*/libpq[-.][^/]*$", line)
-            if found is not None:
-                return found[0]
+        loaded = set(_FILE.findall(Path("/proc/self/maps").read_text()))
+    # Other modules may have loaded a copy within a wheel of their own, such as psycopg2.
+    is_bundled = pq.__impl__ == "binary"
+    for path in loaded:
+        directory = Path(path).parent.name
+        if directory == _BUNDLE if is_bundled else not directory.endswith(".libs"):
+            return path
     return ctypes.util.find_library("pq")

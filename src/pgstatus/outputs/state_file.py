@@ -186,7 +186,7 @@ def _render(memory: Memory) -> bytes:
 def _replace(path: Path, content: bytes) -> None:
     """Write ``content``; a reader sees all of it, or all of the previous content."""
     path = path.resolve()
-    if path.exists() and not path.is_file():
+    if os.path.lexists(path) and not path.is_file():  # a loop: resolved without error since 3.13
         raise ValueError("not a regular file")
     prefix, suffix = f".{path.name}.", ".tmp"
     _remove_leftovers(path.parent, prefix, suffix)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from pgstatus.errors import in_a_line
 from pgstatus.settings.files import is_file, read_text
 from pgstatus.settings.parsers import is_unicode
 
@@ -110,7 +111,7 @@ def _service_of_variables(
     try:
         return (read_service(service, environ) if service else {}), []
     except ValueError as error:
-        return {}, [f"PGSERVICE={service!r}: {error}"]
+        return {}, [f"PGSERVICE={in_a_line(repr(service))}: {error}"]
 
 
 def read_service(name: str, environ: Mapping[str, str]) -> Params:
@@ -137,7 +138,8 @@ def read_service(name: str, environ: Mapping[str, str]) -> Params:
             if unknown := params.keys() - {keyword for keyword, _, _ in _options()}:
                 raise ValueError(f"{file}: unknown parameter {min(unknown)!r} in service {name!r}")
             return params
-    raise ValueError(f"unknown service {name!r} (searched: {', '.join(searched) or 'no file'})")
+    shown = in_a_line(repr(name))
+    raise ValueError(f"unknown service {shown} (searched: {', '.join(searched) or 'no file'})")
 
 
 def _service_files(environ: Mapping[str, str]) -> list[tuple[Path, bool]]:

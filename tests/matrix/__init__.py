@@ -1,0 +1,1 @@
+"""The suite with every supported Python and PostgreSQL: ``python -m tests.matrix``."""
