@@ -72,6 +72,7 @@ example: .venv ## the example service on the running demo: http://127.0.0.1:8080
 
 example-flask: .venv ## the same with Flask and threads under gunicorn: http://127.0.0.1:8081
 	@.venv/bin/flask --app examples.flask.app create-tables
+	@.venv/bin/flask --app examples.flask.app routes
 	@exec .venv/bin/gunicorn examples.flask.app:app --bind 127.0.0.1:8081 --workers 2 --threads 4
 
 example-django: .venv ## the example with Django on the running demo: http://127.0.0.1:8081/notes

@@ -49,6 +49,17 @@ def described(error: HTTPException) -> tuple[dict[str, Any], int]:
     return {"error": error.description}, error.code or 500
 
 
+@app.get("/")
+def routes() -> list[str]:
+    """The routes of this service."""
+    return sorted(
+        f"{method} {rule}"
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint != "static"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    )
+
+
 @app.post("/notes")
 def write() -> dict[str, Any]:
     """The middleware commits before the response, which brings the bookmark.

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import psycopg
 import pytest
 
-from pgstatus.bookmarks.bookmark import Bookmark
+from pgstatus.bookmarks import Bookmark
 from pgstatus.demo.cluster import Cluster, Server
 from tests.conftest import Daemons
 from tests.pools.application import NAME, Application
@@ -97,6 +97,15 @@ def test_bookmark_in_a_transaction(application: Application) -> None:
         with pytest.raises(Exception, match="call bookmark\\(\\) after"):
             connection.bookmark()
         connection.query("ROLLBACK")
+
+
+def test_bookmark_of_a_replica(application: Application) -> None:
+    with application.replica() as connection:
+        pid = connection.pid()
+        connection.query("ROLLBACK")
+        with pytest.raises(Exception, match=r"call bookmark\(\) on a connection of master\(\)"):
+            connection.bookmark()
+        assert connection.pid() == pid
 
 
 def test_an_exception_rolls_back(application: Application, kind: str) -> None:
@@ -204,7 +213,7 @@ def test_no_replica_within_the_limits(application: Application, cluster: Cluster
     wait_until("a replica is read", lambda: address() != cluster.primary.address)
 
 
-def test_exhausted(make_application: ApplicationFactory, daemon: Daemon) -> None:
+def test_exhausted(make_application: ApplicationFactory, daemon: Daemon, kind: str) -> None:
     application = make_application(daemon.url, max_size=1)
     with application.master() as connection:
         pid = connection.pid()
@@ -214,6 +223,8 @@ def test_exhausted(make_application: ApplicationFactory, daemon: Daemon) -> None
         ):
             pass
         assert "Timeout" in type(raised.value).__name__
+        if kind != "asyncpg":
+            assert "exhausted: 1 of max_size=1 connections are open" in str(raised.value)
     with application.master() as connection:
         assert connection.pid() == pid
 
@@ -255,26 +266,60 @@ def test_pg_status_is_not_running(
         assert connection.address() != cluster.primary.address
 
 
-def test_rejected_login(make_application: ApplicationFactory, daemon: Daemon, kind: str) -> None:
-    """The reason is not lost behind a timeout."""
-    options = {"kwargs": {"password": "wrong"}} if "psycopg" in kind else {"password": "wrong"}
-    application = make_application(daemon.url, **options)
-    with pytest.raises(Exception) as raised, application.master(timeout=1):  # noqa: PT011
-        pass
-    reason = raised.value if kind == "asyncpg" else raised.value.__cause__
-    assert "password authentication failed" in str(reason)
+LOGINS = {
+    "wrong password": ({"password": "wrong"}, "password authentication failed"),
+    "no password": ({"password": ""}, "password"),
+    "no database": ({"dbname": "nowhere"}, 'database "nowhere" does not exist'),
+    "no TLS": ({"sslmode": "require"}, "SSL"),
+}
+OF_ASYNCPG = {"dbname": "database", "sslmode": "ssl"}
 
 
-def test_no_connection_possible(
-    make_application: ApplicationFactory, daemon: Daemon, kind: str
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_login_that_fails(
+    make_application: ApplicationFactory,
+    daemon: Daemon,
+    kind: str,
+    login: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The server does not use TLS."""
-    options = {"kwargs": {"sslmode": "require"}} if "psycopg" in kind else {"ssl": "require"}
-    application = make_application(daemon.url, **options)
-    with pytest.raises(Exception) as raised, application.master(timeout=0.5):  # noqa: PT011
-        pass
-    reason = raised.value if kind == "asyncpg" else raised.value.__cause__
-    assert "SSL" in str(reason)
+    """The caller gets the reason, not a timeout; the log is not flooded, however many try."""
+    options, reason = LOGINS[login]
+    if kind == "asyncpg":
+        options = {OF_ASYNCPG.get(name, name): value for name, value in options.items()}
+        application = make_application(daemon.url, **options)
+    else:
+        application = make_application(daemon.url, kwargs=options)
+    for _ in range(50):
+        with pytest.raises(Exception, match=reason), application.master(timeout=600):
+            pass
+    assert len(caplog.records) < 25
+
+
+def test_a_rejected_login_does_not_end_other_connections(
+    make_application: ApplicationFactory, daemon: Daemon, cluster: Cluster, kind: str
+) -> None:
+    """For example if the role has reached its limit of connections."""
+    cluster.primary.sql("CREATE ROLE limited LOGIN SUPERUSER PASSWORD 'x'")
+    cluster.primary.sql("ALTER ROLE limited NOSUPERUSER CONNECTION LIMIT 1")
+    options = {"user": "limited", "password": "x"}
+    application = make_application(
+        daemon.url, **(options if kind == "asyncpg" else {"kwargs": options})
+    )
+    try:
+        with application.master() as connection:
+            pid = connection.pid()
+            with (
+                pytest.raises(Exception, match=r"too many connections|1 of max_size=10"),
+                application.master(timeout=0.5),
+            ):
+                pass
+        with application.master() as connection:
+            assert connection.pid() == pid
+    finally:
+        application.close()
+        wait_until("it is not connected", lambda: not backends(cluster.primary))
+        cluster.primary.sql("DROP ROLE limited")
 
 
 def test_close(make_application: ApplicationFactory, daemon: Daemon, cluster: Cluster) -> None:

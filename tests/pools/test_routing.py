@@ -9,7 +9,7 @@ import pytest
 from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.client import AsyncPgStatusClient, PgStatusClient
 from pgstatus.routing import reads, reads_async
-from pgstatus.routing.failures import cannot_connect, retires
+from pgstatus.routing.failures import cannot_connect, is_transient, retires
 from pgstatus.routing.following import MASTER, NamedHosts, Question
 from tests.client.support import Server
 
@@ -80,6 +80,27 @@ def test_a_closed_connection() -> None:
 )
 def test_errors_of_connecting(error: Exception, expected: bool) -> None:
     assert cannot_connect(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(), True),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),
+        (psycopg.OperationalError("refused\n\tIs the server running on that host"), True),
+        (psycopg.OperationalError("failed to resolve host 'pg1'"), True),
+        (psycopg.OperationalError("FATAL:  the database system is starting up"), True),
+        (psycopg.OperationalError("FATAL:  sorry, too many clients already"), True),
+        (asyncpg.TooManyConnectionsError(), True),
+        (asyncpg.InvalidPasswordError(), False),
+        (psycopg.OperationalError('FATAL:  database "app" does not exist'), False),
+        (psycopg.OperationalError("fe_sendauth: no password supplied"), False),
+        (psycopg.OperationalError("server does not support SSL, but SSL was required"), False),
+        (psycopg.ProgrammingError('invalid connection option "hots"'), False),
+    ],
+)
+def test_attempts_that_may_succeed_later(error: Exception, expected: bool) -> None:
+    assert is_transient(error) == expected
 
 
 def test_a_pg_status_that_ignores_positions(server: Server) -> None:

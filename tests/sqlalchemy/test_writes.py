@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession
 
+from pgstatus.bookmarks.position import REQUIRED
 from pgstatus.client import AsyncPgStatusClient
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.sqlalchemy import (
@@ -300,7 +301,25 @@ async def test_without_execute_the_write_is_kept_and_the_client_pinned(
     [record] = caplog.records
     assert "position of a write" in record.message
     assert "permission denied" in record.message
+    assert f"The role needs EXECUTE on {REQUIRED}." in record.message
     assert cluster.primary.sql("SELECT count(*) FROM note") == [(4,)]
+
+
+async def test_a_lost_connection_is_not_a_missing_privilege(
+    cluster: Cluster, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lost(service: Service, body: str) -> None:
+        await plain(service, body)
+        pid = await (await db_session(service.master)).scalar(text("SELECT pg_backend_pid()"))
+        cluster.primary.sql("SELECT pg_terminate_backend(%s, 60000)", pid)
+
+    service.way = lost
+    with caplog.at_level(logging.WARNING, "pgstatus.sqlalchemy"):
+        async with service.user(raising=False) as user:
+            assert (await user.post("/write", params={"body": "row"})).status_code == 500
+    [message] = [each.message for each in caplog.records if "position of a" in each.message]
+    assert "privilege" not in message
+    assert "EXECUTE" not in message
 
 
 async def test_postgresql_12_has_no_newer_function(cluster: Cluster, service: Service) -> None:

@@ -12,6 +12,10 @@ def committed() -> list[str]:
         return list(session.scalars(select(Note.body).order_by(Note.id)))
 
 
+def test_the_routes(client: FlaskClient) -> None:
+    assert "POST /notes" in client.get("/").json  # type: ignore[operator]
+
+
 def test_a_client_reads_what_it_has_written(client: FlaskClient) -> None:
     for number in range(10):
         written = client.post("/notes", query_string={"body": number})

@@ -9,5 +9,6 @@ except ImportError as error:
 
 from pgstatus.asyncpg.connection import Connection
 from pgstatus.asyncpg.pools import Pool, Pools
+from pgstatus.bookmarks.bookmark import Bookmark
 
-__all__ = ["Connection", "Pool", "Pools"]
+__all__ = ["Bookmark", "Connection", "Pool", "Pools"]

@@ -12,12 +12,16 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     async def bookmark(self) -> Bookmark:
         """The position that covers everything committed so far, for ``acquire(after=…)``.
 
-        For a connection to the master. InterfaceError: a transaction is open, and its position is
-        known only after its commit.
+        InterfaceError: the connection is one to a replica; or a transaction is open, whose position
+        is known only after its commit.
         """
         if self.is_in_transaction():
             raise asyncpg.InterfaceError(
                 "the position of a write is known after its commit: call bookmark() after the "
                 "block of transaction()"
             )
-        return position.bookmark(*await self.fetchrow(position.POSITION))
+        try:
+            row = await self.fetchrow(position.POSITION)
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:
+            raise asyncpg.InterfaceError(position.ON_REPLICA) from error
+        return position.bookmark(*row)

@@ -16,7 +16,7 @@ import asyncpg
 from pgstatus.client import ChosenHost
 from pgstatus.routing.background import AsyncBackground
 from pgstatus.routing.failures import cannot_connect, retires
-from pgstatus.routing.following import PATIENCE, Address
+from pgstatus.routing.following import Address
 
 # A lost host does not end a connection by itself. In seconds.
 CLOSE_SECONDS = 2.0
@@ -54,6 +54,8 @@ class Host:
         self._pool = make_pool(
             host=host, port=port, target_session_attrs="any", connect=self._connect
         )
+        # The pool itself may serve a caller that has just come before those that wait.
+        self._turn = asyncio.Semaphore(self._pool.get_max_size())
 
     @property
     def retired(self) -> bool:
@@ -79,10 +81,10 @@ class Host:
             self.retire()
         try:
             if not self.retired:
-                await self._pool.release(connection)
+                await self._return(connection)
                 return
             with suppress(Exception):
-                await self._pool.release(connection, timeout=CLOSE_SECONDS)
+                await self._return(connection, CLOSE_SECONDS)
         finally:
             self._left()
 
@@ -112,8 +114,8 @@ class Host:
         await self._open()
         if self._gone.is_set():
             return None
-        if self._pool.get_idle_size():
-            connection = await self._pool.acquire()
+        if self._pool.get_idle_size() and not self._turn.locked():
+            connection = await self._take()
         else:
             connection = await self._acquire_unless_gone()
         if connection is not None and self.retired:
@@ -134,16 +136,10 @@ class Host:
                     self._is_open = True
 
     async def _acquire_unless_gone(self) -> Any | None:
-        acquiring = asyncio.ensure_future(self._pool.acquire())
+        acquiring = asyncio.ensure_future(self._take())
         gone = asyncio.ensure_future(self._gone.wait())
-        # A new connection has a timeout of its own.
-        is_exhausted = self._pool.get_size() >= self._pool.get_max_size()
         try:
-            await asyncio.wait(
-                (acquiring, gone),
-                timeout=PATIENCE if is_exhausted else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait((acquiring, gone), return_when=asyncio.FIRST_COMPLETED)
             if acquiring.done():
                 return acquiring.result()
         except BaseException:
@@ -160,8 +156,21 @@ class Host:
             self._release_later(acquiring.result())
 
     def _release_later(self, connection: Any) -> None:
-        release = partial(self._pool.release, connection, timeout=CLOSE_SECONDS)
-        self._background.start(release)
+        self._background.start(partial(self._return, connection, CLOSE_SECONDS))
+
+    async def _take(self) -> Any:
+        await self._turn.acquire()
+        try:
+            return await self._pool.acquire()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    async def _return(self, connection: Any, timeout: float | None = None) -> None:
+        try:
+            await self._pool.release(connection, timeout=timeout)
+        finally:
+            self._turn.release()
 
     async def _connect(self, *args: Any, **options: Any) -> Any:
         try:

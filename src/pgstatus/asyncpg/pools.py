@@ -1,5 +1,6 @@
 """Pools of the master and of the replicas."""
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -13,7 +14,7 @@ from pgstatus.bookmarks.bookmark import Bookmark
 from pgstatus.client import AsyncPgStatusClient
 from pgstatus.client.compat import timeout as time_limit
 from pgstatus.client.request import Fallback
-from pgstatus.routing.following import MASTER, Following, Question
+from pgstatus.routing.following import MASTER, VALID, Following, Question
 from pgstatus.routing.reads_async import choose
 
 
@@ -113,9 +114,22 @@ class Pool:
         self._following.add(self._question)
         while True:
             host = self._hosts.of(await choose(self._client, self._question, after, wait_ms))
+            chosen = time.monotonic()
             connection = await host.acquire()
-            if connection is not None:
+            if connection is None:
+                continue
+            is_right = False
+            try:
+                is_right = time.monotonic() < chosen + VALID or await self._is_right(host)
+            finally:
+                if not is_right:
+                    await host.release(connection)
+            if is_right:
                 return host, connection
+
+    async def _is_right(self, host: Host) -> bool:
+        """Whether pg-status still reports this host; replicas that it does not are retired."""
+        return self._question != MASTER or self._hosts.of(await self._client.master()) is host
 
 
 class Pools:

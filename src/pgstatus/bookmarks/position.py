@@ -19,8 +19,18 @@ POSITION = (
 position before it does not cover the commit record, and a replica past it can still lack the rows.
 """
 
+# insufficient_privilege
+_DENIED = "42501"
 REQUIRED = "txid_current_if_assigned(), pg_current_wal_insert_lsn() and pg_walfile_name(pg_lsn)"
 """The functions that the role must be allowed to execute."""
+
+ON_REPLICA = "a replica has no position of its own: call bookmark() on a connection of master()"
+"""The explanation of SQLSTATE 55000 for `POSITION`."""
+
+
+def hint(sqlstate: str) -> str:
+    """What to add to the message of such an error of these statements; may be empty."""
+    return f" The role needs EXECUTE on {REQUIRED}." if sqlstate == _DENIED else ""
 
 
 def bookmark(lsn: str, timeline: str) -> Bookmark:

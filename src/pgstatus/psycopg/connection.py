@@ -8,7 +8,7 @@ from psycopg.rows import Row, tuple_row
 
 from pgstatus.bookmarks import position
 from pgstatus.bookmarks.bookmark import Bookmark
-from pgstatus.psycopg.compat import Self
+from pgstatus.psycopg.compat import Self, default_timeout
 
 
 class Target(Protocol):
@@ -19,7 +19,7 @@ class Target(Protocol):
 
     parameters: dict[str, Any]
 
-    def connected(self) -> None:
+    def connected(self, connection: psycopg.Connection[Any]) -> None:
         """A connection was established."""
 
     def not_connected(self, error: psycopg.Error) -> None:
@@ -42,12 +42,13 @@ class Connection(psycopg.Connection[Row]):
         target = cls._target
         if target is None:
             return super().connect(conninfo, **kwargs)
+        kwargs = {**default_timeout(conninfo, kwargs), **kwargs, **target.parameters}
         try:
-            connection = super().connect(conninfo, **{**kwargs, **target.parameters})
+            connection = super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
             target.not_connected(error)
             raise
-        target.connected()
+        target.connected(connection)
         return connection
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,8 +62,8 @@ class Connection(psycopg.Connection[Row]):
     def bookmark(self) -> Bookmark:
         """The position that covers everything committed so far, for ``connection(after=…)``.
 
-        For a connection to the master. ProgrammingError: a transaction is open, and its position is
-        known only after its commit.
+        ProgrammingError: the connection is one to a replica; or a transaction is open, whose
+        position is known only after its commit.
         """
         if self.info.transaction_status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -76,6 +77,8 @@ class Connection(psycopg.Connection[Row]):
             with self.cursor(row_factory=tuple_row) as cursor:
                 cursor.execute(position.POSITION)
                 row = cursor.fetchone()
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise psycopg.ProgrammingError(position.ON_REPLICA) from error
         finally:
             if not self.closed:
                 self.set_autocommit(autocommit)

@@ -11,7 +11,7 @@ from psycopg.rows import Row, tuple_row
 
 from pgstatus.bookmarks import position
 from pgstatus.bookmarks.bookmark import Bookmark
-from pgstatus.psycopg.compat import Self
+from pgstatus.psycopg.compat import Self, default_timeout
 
 
 class AsyncTarget(Protocol):
@@ -22,7 +22,7 @@ class AsyncTarget(Protocol):
 
     parameters: dict[str, Any]
 
-    def connected(self) -> None:
+    def connected(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """A connection was established."""
 
     async def not_connected(self, error: psycopg.Error) -> None:
@@ -45,12 +45,13 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
         target = cls._target
         if target is None:
             return await super().connect(conninfo, **kwargs)
+        kwargs = {**default_timeout(conninfo, kwargs), **kwargs, **target.parameters}
         try:
-            connection = await super().connect(conninfo, **{**kwargs, **target.parameters})
+            connection = await super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
             await target.not_connected(error)
             raise
-        target.connected()
+        target.connected(connection)
         return connection
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,8 +65,8 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
     async def bookmark(self) -> Bookmark:
         """The position that covers everything committed so far, for ``connection(after=…)``.
 
-        For a connection to the master. ProgrammingError: a transaction is open, and its position is
-        known only after its commit.
+        ProgrammingError: the connection is one to a replica; or a transaction is open, whose
+        position is known only after its commit.
         """
         if self.info.transaction_status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -79,6 +80,8 @@ class AsyncConnection(psycopg.AsyncConnection[Row]):
             async with self.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(position.POSITION)
                 row = await cursor.fetchone()
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise psycopg.ProgrammingError(position.ON_REPLICA) from error
         finally:
             if not self.closed:
                 await self.set_autocommit(autocommit)

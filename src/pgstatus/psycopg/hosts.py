@@ -1,8 +1,10 @@
 """The pool of each host, for threads, generated from `hosts_async`: see ``make unasync``."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, cast
+from weakref import WeakSet
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed
@@ -11,7 +13,7 @@ from pgstatus.client import ChosenHost
 from pgstatus.psycopg.compat import TypeVar, sleep
 from pgstatus.psycopg.connection import Connection
 from pgstatus.routing.background import Background
-from pgstatus.routing.failures import cannot_connect, retires
+from pgstatus.routing.failures import cannot_connect, is_transient, retires
 from pgstatus.routing.following import Address
 
 C = TypeVar("C", bound=Connection[Any], default=Connection[tuple[Any, ...]])
@@ -22,6 +24,8 @@ PoolFactory = Callable[[str, type[C]], ConnectionPool[C]]
 # How long the callers of a host to which no connection can be made wait, in seconds, before they
 # ask pg-status again.
 PAUSE = 0.1
+# How long no further attempt is made after a rejected login, in seconds.
+REJECTED_SECONDS = 1.0
 
 
 class Host(Generic[C]):
@@ -38,6 +42,7 @@ class Host(Generic[C]):
         make_pool: PoolFactory[C],
         connection_class: type[C],
         remove: Callable[["Host[C]"], None],
+        reject: Callable[[Address, psycopg.Error], None],
     ) -> None:
         self.address = address
         self.name = f"{address[0]}:{address[1]}"
@@ -52,6 +57,9 @@ class Host(Generic[C]):
             "target_session_attrs": "any",
         }
         self._remove = remove
+        self._reject = reject
+        self._connections: WeakSet[psycopg.Connection[Any]] = WeakSet()
+        self._lock = threading.Lock()
         with_target = type(connection_class.__name__, (connection_class,), {"_target": self})
         self.pool = make_pool(self.name, cast("type[C]", with_target))
 
@@ -66,14 +74,25 @@ class Host(Generic[C]):
         self.retired = True
         self._remove(self)
 
-    def connected(self) -> None:
+    def size(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._connections)
+
+    def connected(self, connection: psycopg.Connection[Any]) -> None:
         self.failure = None
+        with self._lock:
+            self._connections.add(connection)
 
     def not_connected(self, error: psycopg.Error) -> None:
         self.failure = error
-        if cannot_connect(error):
+        if not cannot_connect(error) and self.size():
+            return  # callers get one of the open connections; psycopg_pool tries again
+        if is_transient(error):
             sleep(PAUSE)
-            self.retire()
+        else:
+            self._reject(self.address, error)
+        self.retire()
 
     def failed(self, error: psycopg.Error, *, is_closed: bool) -> None:
         if retires(error, is_master=self.is_master, is_closed=is_closed):
@@ -91,18 +110,29 @@ class Hosts(Generic[C]):
         self._connection_class = connection_class
         self.is_open = False
         self._hosts: dict[Address, Host[C]] = {}
+        self._rejections: dict[Address, tuple[float, psycopg.Error]] = {}
         self._background = Background()
         self._lock = threading.Lock()
 
     def of(self, chosen: ChosenHost) -> Host[C]:
-        """The kept pool of this host. PoolClosed: the pools are not open."""
+        """The kept pool of this host.
+
+        PoolClosed: the pools are not open. OperationalError: the login was rejected just now.
+        """
         address = chosen.host, chosen.port
         with self._lock:
             if not self.is_open:
                 raise PoolClosed("the pools are not open: use them as a context manager")
+            rejected, error = self._rejections.get(address, (-REJECTED_SECONDS, None))
+            if error is not None and time.monotonic() < rejected + REJECTED_SECONDS:
+                raise psycopg.OperationalError(
+                    f"no connection to {address[0]}:{address[1]} can be made: {error}"
+                ) from error
             host = self._hosts.get(address)
             if host is None:
-                host = Host(address, self._make_pool, self._connection_class, self._remove)
+                host = Host(
+                    address, self._make_pool, self._connection_class, self._remove, self._reject
+                )
                 self._hosts[address] = host
         host.is_master = chosen.role == "master"
         return host
@@ -127,6 +157,10 @@ class Hosts(Generic[C]):
         for address in addresses:
             self.retire(address)
         self._background.wait()
+
+    def _reject(self, address: Address, error: psycopg.Error) -> None:
+        with self._lock:
+            self._rejections[address] = time.monotonic(), error
 
     def _remove(self, host: Host[C]) -> None:
         with self._lock:

@@ -8,8 +8,10 @@ that the failures of the old one have caused. So each host has a pool of its own
 """
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, cast
+from weakref import WeakSet
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed
@@ -18,7 +20,7 @@ from pgstatus.client import ChosenHost
 from pgstatus.psycopg.compat import TypeVar, asleep
 from pgstatus.psycopg.connection_async import AsyncConnection
 from pgstatus.routing.background import AsyncBackground
-from pgstatus.routing.failures import cannot_connect, retires
+from pgstatus.routing.failures import cannot_connect, is_transient, retires
 from pgstatus.routing.following import Address
 
 C = TypeVar("C", bound=AsyncConnection[Any], default=AsyncConnection[tuple[Any, ...]])
@@ -29,6 +31,8 @@ PoolFactory = Callable[[str, type[C]], AsyncConnectionPool[C]]
 # How long the callers of a host to which no connection can be made wait, in seconds, before they
 # ask pg-status again.
 PAUSE = 0.1
+# How long no further attempt is made after a rejected login, in seconds.
+REJECTED_SECONDS = 1.0
 
 
 class AsyncHost(Generic[C]):
@@ -45,6 +49,7 @@ class AsyncHost(Generic[C]):
         make_pool: PoolFactory[C],
         connection_class: type[C],
         remove: Callable[["AsyncHost[C]"], None],
+        reject: Callable[[Address, psycopg.Error], None],
     ) -> None:
         self.address = address
         self.name = f"{address[0]}:{address[1]}"
@@ -59,6 +64,9 @@ class AsyncHost(Generic[C]):
             "target_session_attrs": "any",
         }
         self._remove = remove
+        self._reject = reject
+        self._connections: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+        self._lock = threading.Lock()
         with_target = type(connection_class.__name__, (connection_class,), {"_target": self})
         self.pool = make_pool(self.name, cast("type[C]", with_target))
 
@@ -73,14 +81,25 @@ class AsyncHost(Generic[C]):
         self.retired = True
         self._remove(self)
 
-    def connected(self) -> None:
+    def size(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._connections)
+
+    def connected(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.failure = None
+        with self._lock:
+            self._connections.add(connection)
 
     async def not_connected(self, error: psycopg.Error) -> None:
         self.failure = error
-        if cannot_connect(error):
+        if not cannot_connect(error) and self.size():
+            return  # callers get one of the open connections; psycopg_pool tries again
+        if is_transient(error):
             await asleep(PAUSE)
-            self.retire()
+        else:
+            self._reject(self.address, error)
+        self.retire()
 
     def failed(self, error: psycopg.Error, *, is_closed: bool) -> None:
         if retires(error, is_master=self.is_master, is_closed=is_closed):
@@ -98,18 +117,29 @@ class AsyncHosts(Generic[C]):
         self._connection_class = connection_class
         self.is_open = False
         self._hosts: dict[Address, AsyncHost[C]] = {}
+        self._rejections: dict[Address, tuple[float, psycopg.Error]] = {}
         self._background = AsyncBackground()
         self._lock = threading.Lock()
 
     def of(self, chosen: ChosenHost) -> AsyncHost[C]:
-        """The kept pool of this host. PoolClosed: the pools are not open."""
+        """The kept pool of this host.
+
+        PoolClosed: the pools are not open. OperationalError: the login was rejected just now.
+        """
         address = chosen.host, chosen.port
         with self._lock:
             if not self.is_open:
                 raise PoolClosed("the pools are not open: use them as a context manager")
+            rejected, error = self._rejections.get(address, (-REJECTED_SECONDS, None))
+            if error is not None and time.monotonic() < rejected + REJECTED_SECONDS:
+                raise psycopg.OperationalError(
+                    f"no connection to {address[0]}:{address[1]} can be made: {error}"
+                ) from error
             host = self._hosts.get(address)
             if host is None:
-                host = AsyncHost(address, self._make_pool, self._connection_class, self._remove)
+                host = AsyncHost(
+                    address, self._make_pool, self._connection_class, self._remove, self._reject
+                )
                 self._hosts[address] = host
         host.is_master = chosen.role == "master"
         return host
@@ -134,6 +164,10 @@ class AsyncHosts(Generic[C]):
         for address in addresses:
             self.retire(address)
         await self._background.wait()
+
+    def _reject(self, address: Address, error: psycopg.Error) -> None:
+        with self._lock:
+            self._rejections[address] = time.monotonic(), error
 
     def _remove(self, host: AsyncHost[C]) -> None:
         with self._lock:

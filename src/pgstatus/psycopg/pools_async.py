@@ -18,8 +18,8 @@ from pgstatus.client import AsyncPgStatusClient
 from pgstatus.client.request import Fallback
 from pgstatus.psycopg.compat import Self
 from pgstatus.psycopg.connection_async import AsyncConnection
-from pgstatus.psycopg.hosts_async import AsyncHosts, C
-from pgstatus.routing.following import MASTER, PATIENCE, Following, Question
+from pgstatus.psycopg.hosts_async import AsyncHost, AsyncHosts, C
+from pgstatus.routing.following import MASTER, VALID, Following, Question
 from pgstatus.routing.reads_async import choose
 
 
@@ -68,28 +68,33 @@ class AsyncPool(Generic[C]):
         failure: psycopg.Error | None = None
         while True:
             host = self._hosts.of(await choose(self._client, self._question, after, wait_ms))
-            left = until - time.monotonic()
+            chosen = time.monotonic()
             try:
                 await host.open()
-                connection = await stack.enter_async_context(
-                    host.pool.connection(min(left, PATIENCE))
-                )
+                connection = await stack.enter_async_context(host.pool.connection(until - chosen))
             except PoolClosed:
                 failure = host.failure or failure
                 continue  # the host was retired, and another one may be right now
             except PoolTimeout:
                 failure = host.failure or failure
-                if left <= PATIENCE:
-                    message = f"no connection to {host.name} within {timeout:g} s"
-                    raise PoolTimeout(message) from failure
-                if host.failure is not None:
+                size, max_size = host.size(), host.pool.max_size
+                if host.failure is not None and not size:
                     # psycopg_pool waits longer after each failure, but the host may be back.
                     host.retire()
-                continue
-            if not host.retired and not connection.is_lost():
+                exhausted = "the pool is exhausted: " if size >= max_size else ""
+                raise PoolTimeout(
+                    f"no connection to {host.name} within {timeout:g} s "
+                    f"({exhausted}{size} of max_size={max_size} connections are open)"
+                ) from failure
+            if host.retired or connection.is_lost():
+                host.retire()  # the other idle connections are probably lost too
+            elif time.monotonic() < chosen + VALID or await self._is_right(host):
                 return connection
-            host.retire()  # the other idle connections are probably lost too
             await stack.aclose()
+
+    async def _is_right(self, host: AsyncHost[C]) -> bool:
+        """Whether pg-status still reports this host; replicas that it does not are retired."""
+        return self._question != MASTER or self._hosts.of(await self._client.master()) is host
 
 
 class AsyncPools(Generic[C]):

@@ -4,9 +4,20 @@ The errors of asyncpg and psycopg have the attribute ``sqlstate``, those of psyc
 is None if the server has not sent one.
 """
 
+import re
+
 READ_ONLY_TRANSACTION = "25006"
 # Connection exceptions, and the ways in which a server announces that it is ending or starting.
 LOST = ("08", "57P01", "57P02", "57P03")
+INSUFFICIENT_RESOURCES = "53"
+# libpq reports no SQLSTATE for an attempt to connect. It adds the first of these to each error of
+# the operating system; the last ones are messages of a server that cannot serve yet, or not now.
+_TRANSIENT = re.compile(
+    "Is the server running|timeout expired|timed out|resolve host|translate host name"
+    "|closed the connection|SYSCALL error|could not (receive|send) |reset by peer|Broken pipe"
+    "|starting up|shutting down|recovery mode|not (yet )?accepting connections"
+    "|terminating connection|too many|connection slots"
+)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -35,3 +46,11 @@ def cannot_connect(error: BaseException) -> bool:
     """Whether no server responded. A server that rejects the login is not lost."""
     state = sqlstate(error)
     return state.startswith(LOST) if state else "FATAL:" not in str(error)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same attempt to connect may succeed later, without a change of any setting."""
+    state = sqlstate(error)
+    if state:
+        return state.startswith((*LOST, INSUFFICIENT_RESOURCES))
+    return isinstance(error, OSError) or _TRANSIENT.search(str(error)) is not None

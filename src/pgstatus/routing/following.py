@@ -11,8 +11,9 @@ Address = tuple[str, int]
 """Host and port."""
 
 
-# How long a caller waits for a connection to one host before it asks pg-status again, in seconds.
-PATIENCE = 5.0
+# How old the answer of pg-status may be, in seconds, when a caller that has waited for a connection
+# to the master gets one.
+VALID = 5.0
 
 
 class Question(NamedTuple):

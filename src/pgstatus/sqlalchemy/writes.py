@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine, event
 
 from pgstatus.bookmarks.bookmark import Notes, Write, current_notes
-from pgstatus.bookmarks.position import HAS_WRITTEN, POSITION, REQUIRED, bookmark
+from pgstatus.bookmarks.position import HAS_WRITTEN, POSITION, bookmark, hint
 from pgstatus.sqlalchemy.driver import in_transaction, is_closed
 from pgstatus.sqlalchemy.failures import ABORTED, aborted_error, sqlstate
 
@@ -147,11 +147,11 @@ class _Watch:
         self._unavailable_until = time.monotonic() + RETRY_SECONDS
         logger.warning(
             "the position of a write to cluster %r cannot be determined: %s. Clients that write "
-            "read from the master for %g s afterwards. The role needs EXECUTE on %s.",
+            "read from the master for %g s afterwards.%s",
             self._cluster,
             error,
             notes.pin_seconds,
-            REQUIRED,
+            hint(sqlstate(error)),
         )
 
 

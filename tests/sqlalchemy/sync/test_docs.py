@@ -1,11 +1,11 @@
-"""The code of docs/sqlalchemy-sync.md, as written."""
+"""The code of docs/sqlalchemy-sync.md, as written. Each block is a file of its own."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,9 +16,10 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/sqlalchemy-sync.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SERVICE = "".join(block for block in BLOCKS if not block.startswith("# test_service.py"))
-[TEST] = [block for block in BLOCKS if block.startswith("# test_service.py")]
+FILES = {
+    name: code for code, name in re.findall(r"```python\n(# (\S+\.py)\n.*?)```", PAGE, re.DOTALL)
+}
+ROUTES = ("titles", "export", "unavailable")
 
 
 @pytest.fixture
@@ -35,15 +36,25 @@ def run(directory: Path, environment: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    assert len(FILES) == PAGE.count("```python")
+    for name, code in FILES.items():
+        (tmp_path / name).write_text(code)
+    return tmp_path
+
+
 def test_the_service(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    directory: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "service.py").write_text(SERVICE)
-    run(tmp_path, environment, "flask", "--app", "service", "create-tables")
+    run(directory, environment, "flask", "--app", "service", "create-tables")
 
     monkeypatch.setenv("PG_STATUS_URL", environment["PG_STATUS_URL"])
-    module: Any = ModuleType("service")
-    exec(compile(SERVICE, "docs/sqlalchemy-sync.md", "exec"), module.__dict__)
+    monkeypatch.syspath_prepend(directory)
+    module: Any = importlib.import_module("service")
+    titles, *_ = (importlib.import_module(name) for name in ROUTES)
+    for name in ("service", *ROUTES):
+        del sys.modules[name]
     user = module.app.test_client()
     numbers = [user.post("/tasks", data={"title": f"{n}"}).json["id"] for n in range(3)]
     assert [user.get(f"/tasks/{number}").json["title"] for number in numbers] == ["0", "1", "2"]
@@ -51,12 +62,10 @@ def test_the_service(
     assert user.get("/tasks/0").status_code == 404
     assert user.post("/archive").status_code == 202
     wait_until("the thread has written", lambda: "archived" in user.get("/export").text)
-    module.threads.shutdown()
+    titles.threads.shutdown()
     module.cluster.close()
 
 
-def test_the_tests_of_the_service(tmp_path: Path, environment: dict[str, str]) -> None:
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "test_service.py").write_text(TEST)
-    run(tmp_path, environment, "flask", "--app", "service", "create-tables")
-    run(tmp_path, environment, "pytest", "-q", "-p", "no:cacheprovider", "test_service.py")
+def test_the_tests_of_the_service(directory: Path, environment: dict[str, str]) -> None:
+    run(directory, environment, "flask", "--app", "service", "create-tables")
+    run(directory, environment, "pytest", "-q", "-p", "no:cacheprovider", "test_service.py")
