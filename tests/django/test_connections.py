@@ -258,11 +258,12 @@ def test_dbshell_connects_to_the_reported_host(
 
 def test_test_databases(notes: Any) -> None:
     """They are created on the master; replicas are mirrors of it."""
-    output = manage("test", "--noinput", "tests.django.suite")
+    for order in ((), ("--reverse",)):
+        output = manage("test", "--noinput", *order, "tests.django.suite")
 
-    assert "Ran 3 tests" in output
-    assert "OK" in output
-    assert output.count("Creating test database") == 2
+        assert "Ran 7 tests" in output
+        assert "OK" in output
+        assert output.count("Creating test database") == 2
 
 
 def manage(*arguments: str, **environment: str) -> str:
