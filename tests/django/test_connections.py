@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.db import OperationalError, connections
 from django.db.utils import ConnectionHandler, InternalError
 
 from pgstatus.demo.cluster import Cluster
+from pgstatus.django import base
 from tests.conftest import Daemons
 from tests.django.requests import Browser
 from tests.support.clusters import Clusters
@@ -109,6 +111,33 @@ def test_a_read_that_cannot_connect_uses_another_replica(breakable: Application)
     finally:
         breakable.daemon.process.send_signal(signal.SIGCONT)
         server.start()
+
+
+def test_a_read_waits_a_moment_for_a_host_that_accepts_connections(
+    breakable: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash of the master, it may be named for reads until the crash is confirmed."""
+    monkeypatch.setattr(base, "PATIENCE", 30.0)  # this machine may be slow
+    cluster = breakable.cluster
+    for replica in cluster.replicas:
+        replica.stop()
+    try:
+        wait_until(
+            "reads use the master",
+            lambda: breakable.daemon.text("/replica").startswith(cluster.primary.address),
+        )
+        replica = breakable.connections["replica"]
+        assert breakable.address("replica") == cluster.primary.address
+        replica.close()
+        cluster.primary.stop()
+        restart = Timer(0.3, cluster.primary.start)
+        restart.start()
+        assert breakable.address("replica") == cluster.primary.address
+        restart.join()
+    finally:
+        for server in cluster.servers:
+            if not server.is_running:
+                server.start()
 
 
 def test_without_pg_status_there_is_no_connection(notes: Any, cluster: Cluster) -> None:

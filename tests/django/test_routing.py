@@ -356,6 +356,30 @@ def test_a_pin_is_not_extended_by_further_writes(browser: Browser) -> None:
     assert browser.marks()["default"].pinned_until == pinned_until > 0
 
 
+def test_reads_without_a_suitable_replica_share_an_open_connection_to_the_master(
+    notes: Any, browser: Browser, cluster: Cluster
+) -> None:
+    """Otherwise the replica's alias opens it, because it is tried again if it cannot be opened."""
+
+    def pin() -> None:
+        request_notes = current_notes.get()
+        assert request_notes is not None
+        request_notes.pin("default")
+
+    def view() -> tuple[str, str]:
+        note = notes.objects.get()
+        return note._state.db, host_of(note)
+
+    master = cluster.primary.address
+    notes.objects.create()
+    connections.close_all()
+    browser.run(pin)
+    assert browser.run(view) == ("replica", master)
+    with connections["default"].cursor():
+        pass
+    assert browser.run(view) == ("default", master)
+
+
 def test_a_commit_that_would_roll_back_is_refused(notes: Any, browser: Browser) -> None:
     def view() -> None:
         with transaction.atomic():

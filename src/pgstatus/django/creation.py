@@ -30,4 +30,5 @@ class DatabaseCreation(creation.DatabaseCreation):
         self.connection.close()
         self.connection.forget_options()
         if master := settings["TEST"]["MIRROR"]:  # else two aliases of one database
-            connections[self.connection.alias] = Mirror(self.connection, master)
+            mirror: Any = Mirror(self.connection, master)
+            connections[self.connection.alias] = mirror

@@ -1,4 +1,4 @@
-"""The alias of a replica in tests: the connection of its master, with the transaction of the test."""
+"""The alias of a replica in tests: the master's connection, with the transaction of the test."""
 
 from contextlib import AbstractContextManager
 from typing import Any
