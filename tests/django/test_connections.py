@@ -126,9 +126,8 @@ def test_a_read_waits_a_moment_for_a_host_that_accepts_connections(
             "reads use the master",
             lambda: breakable.daemon.text("/replica").startswith(cluster.primary.address),
         )
-        replica = breakable.connections["replica"]
         assert breakable.address("replica") == cluster.primary.address
-        replica.close()
+        breakable.connections["replica"].close()
         cluster.primary.stop()
         restart = Timer(0.3, cluster.primary.start)
         restart.start()

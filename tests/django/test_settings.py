@@ -1,6 +1,7 @@
 """What the system checks report, and the connection that is refused for the same reason."""
 
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from pgstatus.bookmarks.exchange import Bookmarks
 from pgstatus.django.cluster import cluster_of
 from pgstatus.django.options import Options, master_of, problems, replicas
 
@@ -106,6 +108,48 @@ def test_a_replica_names_its_master_if_several_have_its_url() -> None:
         "users_replica": "users",
         "other_replica": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"max_age": "60"}, "max_age is '60'; expected an integer > 0"),
+        ({"max_age": 0}, "max_age is 0; expected"),
+        ({"max_age": True}, "max_age is True; expected"),
+        ({"carrier": "session"}, "carrier is 'session'; expected 'cookie' or 'header'"),
+        ({"pin_seconds": None}, "pin_seconds is None; expected a number >= 0"),
+        ({"pin_seconds": float("nan")}, "pin_seconds is nan; expected"),
+        ({"name": "pg bookmark"}, "name is 'pg bookmark'; expected"),
+        ({"name": ""}, "name is ''; expected"),
+        ({"name": b"x"}, "name is b'x'; expected"),
+        ({"secure": "yes"}, "secure is 'yes'; expected True or False"),
+        ({"secret": ""}, "secret must not be empty"),
+        ({"secret": 5}, "secret must be text, or a sequence of texts"),
+        ({"secret": ["x", None]}, "secret must be text, or a sequence of texts"),
+    ],
+)
+def test_options_of_the_bookmark(given: dict[str, Any], text: str) -> None:
+    """They are those of the middlewares for ASGI and WSGI, too."""
+    with pytest.raises(ValueError, match=re.escape(text)):
+        Bookmarks(**{"secret": "secret", **given})
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("{'max_age': '60'}", "max_age is '60'; expected an integer > 0."),
+        (
+            "{'carier': 'cookie'}",
+            "unknown option carier; known are carrier, max_age, name, pin_seconds, secure.",
+        ),
+        ("None", "must be a dictionary."),
+    ],
+)
+def test_the_check_of_the_bookmark(setting: str, text: str) -> None:
+    output = check("DATABASES", f"PG_STATUS_BOOKMARK = {setting}")
+
+    assert "(pgstatus.E009) PG_STATUS_BOOKMARK" in output
+    assert text in output
 
 
 def check(databases: str, more: str = "") -> str:
