@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from io import BytesIO
 from typing import Any
 
 import psycopg
@@ -13,11 +14,13 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import Max
 from django.db.transaction import TransactionManagementError
+from django.http import FileResponse
 from django.test import AsyncClient, Client
 
-from pgstatus.bookmarks.bookmark import current_notes
+from pgstatus.bookmarks.bookmark import Notes, current_notes
 from pgstatus.demo.cluster import Cluster
 from pgstatus.django import read_from_replicas, use_master
+from pgstatus.django.streaming import route_body
 from pgstatus.django.writes import Writes
 from tests.django.requests import Browser, host_of
 from tests.support.waiting import wait_until
@@ -414,3 +417,27 @@ def test_asynchronous_views_read_their_own_writes(notes: Any) -> None:
             assert (await client.get(f"/async/notes/{key}")).json()["body"] == "async"
 
     asyncio.run(requests())
+
+
+def test_the_body_of_a_streaming_response_is_routed_as_its_request(notes: Any) -> None:
+    response: Any = Client().get("/stream")
+
+    assert response.getvalue() == b"replica default"
+    assert current_notes.get() is None
+
+
+def test_an_asynchronous_body_is_routed_as_its_request(notes: Any) -> None:
+    async def parts() -> list[bytes]:
+        response: Any = await AsyncClient().get("/async/stream")
+        return [part async for part in response.streaming_content]
+
+    assert asyncio.run(parts()) == [b"replica", b"replica"]
+
+
+def test_a_file_is_left_to_the_server() -> None:
+    response = FileResponse(BytesIO(b"content"))
+    file = response.file_to_stream
+
+    route_body(response, Notes({}, 10))
+
+    assert response.file_to_stream is file is not None

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.bookmarks.exchange import Bookmarks, Exchange
 from pgstatus.django.base import DatabaseWrapper
+from pgstatus.django.streaming import route_body
 
 SETTING = "PG_STATUS_BOOKMARK"
 _OPTIONS = signature(Bookmarks).parameters.keys() - {"secret"}
@@ -98,6 +99,7 @@ def note_writes() -> None:
 
 
 def _with_bookmark(response: Response, exchange: Exchange) -> Response:
+    route_body(response, exchange.notes)
     for name, value in exchange.headers():
         if name == b"set-cookie":
             # Django keeps cookies apart, because the names of its headers are unique.
