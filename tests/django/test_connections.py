@@ -304,6 +304,26 @@ def manage(*arguments: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+def test_fixtures_belong_to_the_master(notes: Any, tmp_path: Path) -> None:
+    """Django includes the models that ``allow_migrate`` allows."""
+    notes.objects.create(body="dumped")
+    fixture = tmp_path / "notes.json"
+
+    assert manage("dumpdata", "notes", "--database", "replica").strip() == "[]"
+    fixture.write_text(manage("dumpdata", "notes"))
+    assert "dumped" in fixture.read_text()
+    assert "Installed 0 object(s)" in manage("loaddata", str(fixture), "--database", "replica")
+    assert "Installed 1 object(s)" in manage("loaddata", str(fixture))
+
+
+def test_a_connection_has_a_host_while_it_is_open(notes: Any, cluster: Cluster) -> None:
+    connection: Any = connections["default"]
+    assert connection.host is None
+    connection.ensure_connection()
+
+    assert connection.host == f"{cluster.primary.address}:{cluster.primary.port}"
+
+
 def test_connections_follow_the_master(breakable: Application) -> None:
     """The previous primary continues, and accepts what it is sent: that would be lost."""
     cluster, master = breakable.cluster, breakable.connections["default"]

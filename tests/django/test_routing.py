@@ -112,6 +112,10 @@ def test_a_callback_of_on_commit_reads_what_was_committed(notes: Any, browser: B
     assert browser.run(view) == [1]
 
 
+def test_raw_queries_of_a_model_are_reads(notes: Any, browser: Browser) -> None:
+    assert browser.run(lambda: notes.objects.raw("SELECT * FROM notes_note").db) == "replica"
+
+
 def test_select_for_update_uses_the_master(notes: Any, browser: Browser) -> None:
     assert browser.run(lambda: notes.objects.select_for_update().db) == "default"
 
