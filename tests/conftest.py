@@ -24,6 +24,7 @@ DaemonFactory = Callable[..., Daemon]
 
 # The files that take longest. They begin first, so that no process works alone at the end.
 _FIRST = (
+    "tests/model/",
     "tests/system/test_network.py",
     "tests/system/test_failover.py",
     "tests/system/test_lag.py",

@@ -1,6 +1,7 @@
 """What a client keeps of the notifications, and for how long."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -141,3 +142,10 @@ def test_figures_are_no_change() -> None:
         Answer("a-1", (PG1, PG2), "a reason"),
     ):
         assert key_of(answer) != key_of(other)
+
+
+def test_the_random_numbers_of_the_application_are_its_own() -> None:
+    """A seed, or a test with hypothesis, must give the same numbers with and without a client."""
+    before = random.getstate()
+    Memory().set((), 0)
+    assert random.getstate() == before

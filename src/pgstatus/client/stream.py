@@ -51,6 +51,9 @@ UNREAD = 0.05
 """How often it is checked whether there is an unread notification: the process may have been
 stopped, or a callback may take long."""
 
+# Not the global generator, whose state belongs to the application; forked processes differ.
+_random = random.SystemRandom()
+
 
 class _UnsupportedError(Exception):
     """No notifications from this server."""
@@ -167,7 +170,7 @@ class Stream:
                 pause = BUSY_PAUSE if isinstance(error, _BusyError) else 0.0
             failures = 0 if clock() - began > MAX_PAUSE else failures + 1
             pause = pause or min(MIN_PAUSE * 2 ** min(failures, 10), MAX_PAUSE)
-            self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            self._pause(pause * _random.uniform(0.5, 1.5))
             # Not kept: it is used if there are callbacks, and a stream is not possible.
             self._transport.close()
 

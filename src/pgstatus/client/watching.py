@@ -28,6 +28,9 @@ MAX_FRESH = 300.0
 # Without notifications, a replica that was named this long ago is probably still in turn.
 IN_TURN_SECONDS = 10.0
 
+# Not the global generator, whose state belongs to the application; forked processes differ.
+_random = random.SystemRandom()
+
 # It includes the time that the machine was suspended, CLOCK_MONOTONIC does not.
 clock = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
@@ -105,7 +108,7 @@ class Memory:
     def __init__(self) -> None:
         self._latest: tuple[tuple[ChosenHost, ...], float] | None = None
         # Many processes do not begin with the same host.
-        self._turn = count(random.randrange(1 << 16))  # noqa: S311
+        self._turn = count(_random.randrange(1 << 16))
 
     def next(self, now: float) -> ChosenHost | None:
         """One of the hosts, in turn; None: a request is necessary."""
