@@ -15,7 +15,6 @@ logger = logging.getLogger("pgstatus.bookmarks")
 # replaces them by one, so that the request header stays small.
 MANY_COOKIES = 8
 
-
 # What names of cookies and of headers may consist of.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
