@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.db import OperationalError, connections
 from django.db.utils import ConnectionHandler, InternalError
 
 from pgstatus.demo.cluster import Cluster
+from pgstatus.django import base
 from tests.conftest import Daemons
 from tests.django.requests import Browser
 from tests.support.clusters import Clusters
@@ -109,6 +111,32 @@ def test_a_read_that_cannot_connect_uses_another_replica(breakable: Application)
     finally:
         breakable.daemon.process.send_signal(signal.SIGCONT)
         server.start()
+
+
+def test_a_read_waits_a_moment_for_a_host_that_accepts_connections(
+    breakable: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash of the master, it may be named for reads until the crash is confirmed."""
+    monkeypatch.setattr(base, "PATIENCE", 30.0)  # this machine may be slow
+    cluster = breakable.cluster
+    for replica in cluster.replicas:
+        replica.stop()
+    try:
+        wait_until(
+            "reads use the master",
+            lambda: breakable.daemon.text("/replica").startswith(cluster.primary.address),
+        )
+        assert breakable.address("replica") == cluster.primary.address
+        breakable.connections["replica"].close()
+        cluster.primary.stop()
+        restart = Timer(0.3, cluster.primary.start)
+        restart.start()
+        assert breakable.address("replica") == cluster.primary.address
+        restart.join()
+    finally:
+        for server in cluster.servers:
+            if not server.is_running:
+                server.start()
 
 
 def test_without_pg_status_there_is_no_connection(notes: Any, cluster: Cluster) -> None:
@@ -258,11 +286,12 @@ def test_dbshell_connects_to_the_reported_host(
 
 def test_test_databases(notes: Any) -> None:
     """They are created on the master; replicas are mirrors of it."""
-    output = manage("test", "--noinput", "tests.django.suite")
+    for order in ((), ("--reverse",)):
+        output = manage("test", "--noinput", *order, "tests.django.suite")
 
-    assert "Ran 3 tests" in output
-    assert "OK" in output
-    assert output.count("Creating test database") == 2
+        assert "Ran 7 tests" in output
+        assert "OK" in output
+        assert output.count("Creating test database") == 2
 
 
 def manage(*arguments: str, **environment: str) -> str:
@@ -273,6 +302,26 @@ def manage(*arguments: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def test_fixtures_belong_to_the_master(notes: Any, tmp_path: Path) -> None:
+    """Django includes the models that ``allow_migrate`` allows."""
+    notes.objects.create(body="dumped")
+    fixture = tmp_path / "notes.json"
+
+    assert manage("dumpdata", "notes", "--database", "replica").strip() == "[]"
+    fixture.write_text(manage("dumpdata", "notes"))
+    assert "dumped" in fixture.read_text()
+    assert "Installed 0 object(s)" in manage("loaddata", str(fixture), "--database", "replica")
+    assert "Installed 1 object(s)" in manage("loaddata", str(fixture))
+
+
+def test_a_connection_has_a_host_while_it_is_open(notes: Any, cluster: Cluster) -> None:
+    connection: Any = connections["default"]
+    assert connection.host is None
+    connection.ensure_connection()
+
+    assert connection.host == f"{cluster.primary.address}:{cluster.primary.port}"
 
 
 def test_connections_follow_the_master(breakable: Application) -> None:

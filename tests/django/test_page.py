@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.http import JsonResponse
 
-from pgstatus.demo.cluster import PASSWORD
 from tests.django.requests import Browser
 from tests.support.daemon import Daemon
 
@@ -43,9 +42,10 @@ print("works")
 """
 
 
-def test_the_settings(notes: Any, daemon: Daemon) -> None:
+def test_the_settings_on_a_demo_cluster(notes: Any, daemon: Daemon) -> None:
     settings = "\n".join(SETTINGS).replace("http://127.0.0.1:8000", daemon.url)
-    for name, value in {"NAME": "postgres", "USER": "postgres", "PASSWORD": PASSWORD}.items():
+    [value] = re.findall(r"On the demo .*, `NAME`, `USER` and `PASSWORD` are `(\w+)`", PAGE)
+    for name in ("NAME", "USER", "PASSWORD"):
         settings = re.sub(rf'"{name}": "\w+"', f'"{name}": "{value}"', settings)
 
     done = subprocess.run(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from io import BytesIO
 from typing import Any
 
 import psycopg
@@ -13,11 +14,13 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import Max
 from django.db.transaction import TransactionManagementError
+from django.http import FileResponse
 from django.test import AsyncClient, Client
 
-from pgstatus.bookmarks.bookmark import current_notes
+from pgstatus.bookmarks.bookmark import Notes, current_notes
 from pgstatus.demo.cluster import Cluster
 from pgstatus.django import read_from_replicas, use_master
+from pgstatus.django.streaming import route_body
 from pgstatus.django.writes import Writes
 from tests.django.requests import Browser, host_of
 from tests.support.waiting import wait_until
@@ -107,6 +110,10 @@ def test_a_callback_of_on_commit_reads_what_was_committed(notes: Any, browser: B
         return seen
 
     assert browser.run(view) == [1]
+
+
+def test_raw_queries_of_a_model_are_reads(notes: Any, browser: Browser) -> None:
+    assert browser.run(lambda: notes.objects.raw("SELECT * FROM notes_note").db) == "replica"
 
 
 def test_select_for_update_uses_the_master(notes: Any, browser: Browser) -> None:
@@ -356,6 +363,30 @@ def test_a_pin_is_not_extended_by_further_writes(browser: Browser) -> None:
     assert browser.marks()["default"].pinned_until == pinned_until > 0
 
 
+def test_reads_without_a_suitable_replica_share_an_open_connection_to_the_master(
+    notes: Any, browser: Browser, cluster: Cluster
+) -> None:
+    """Otherwise the replica's alias opens it, because it is tried again if it cannot be opened."""
+
+    def pin() -> None:
+        request_notes = current_notes.get()
+        assert request_notes is not None
+        request_notes.pin("default")
+
+    def view() -> tuple[str, str]:
+        note = notes.objects.get()
+        return note._state.db, host_of(note)
+
+    master = cluster.primary.address
+    notes.objects.create()
+    connections.close_all()
+    browser.run(pin)
+    assert browser.run(view) == ("replica", master)
+    with connections["default"].cursor():
+        pass
+    assert browser.run(view) == ("default", master)
+
+
 def test_a_commit_that_would_roll_back_is_refused(notes: Any, browser: Browser) -> None:
     def view() -> None:
         with transaction.atomic():
@@ -390,3 +421,27 @@ def test_asynchronous_views_read_their_own_writes(notes: Any) -> None:
             assert (await client.get(f"/async/notes/{key}")).json()["body"] == "async"
 
     asyncio.run(requests())
+
+
+def test_the_body_of_a_streaming_response_is_routed_as_its_request(notes: Any) -> None:
+    response: Any = Client().get("/stream")
+
+    assert response.getvalue() == b"replica default"
+    assert current_notes.get() is None
+
+
+def test_an_asynchronous_body_is_routed_as_its_request(notes: Any) -> None:
+    async def parts() -> list[bytes]:
+        response: Any = await AsyncClient().get("/async/stream")
+        return [part async for part in response.streaming_content]
+
+    assert asyncio.run(parts()) == [b"replica", b"replica"]
+
+
+def test_a_file_is_left_to_the_server() -> None:
+    response = FileResponse(BytesIO(b"content"))
+    file = response.file_to_stream
+
+    route_body(response, Notes({}, 10))
+
+    assert response.file_to_stream is file is not None

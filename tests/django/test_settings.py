@@ -1,15 +1,18 @@
 """What the system checks report, and the connection that is refused for the same reason."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from pgstatus.bookmarks.exchange import Bookmarks
 from pgstatus.django.cluster import cluster_of
-from pgstatus.django.options import Options, master_of, problems, replicas
+from pgstatus.django.options import Options, master_of, problem_of_master, problems, replicas
 
 URL = "http://127.0.0.1:8000"
 
@@ -28,6 +31,7 @@ def entry(pg_status: Any, **changes: Any) -> dict[str, Any]:
 VALID = [
     {"url": URL},
     {"url": "unix:/run/pg-status.sock", "token": "0123456789abcdef", "deadline": 0.5},
+    {"url": URL, "ca": Path("/etc/ca.pem")},
     {"url": URL, "role": "replica", "lag_ms": 500, "lag_bytes": 0, "wait_ms": 20, "master": "x"},
 ]
 
@@ -44,6 +48,11 @@ INVALID = [
     (entry({"url": URL}, PORT=5432), "E005", "PORT must not be set"),
     (entry({"url": URL}, OPTIONS={"hostaddr": "::1"}), "E005", "OPTIONS['hostaddr'] must not be"),
     (entry({"url": URL}, OPTIONS={"pool": True}), "E006", "use CONN_MAX_AGE"),
+    (entry({"url": URL, "token": 1}), "E003", "['token'] must be text"),
+    (entry({"url": 8000}), "E003", "['url'] must be text"),
+    (entry({"url": URL, "ca": 1}), "E003", "['ca'] must be text"),
+    (entry({"url": URL}, NAME=""), "E010", "NAME must be set"),
+    (entry({"url": URL}, OPTIONS={"connect_timout": 2}), "E011", '"connect_timout"'),
 ]
 
 
@@ -51,6 +60,17 @@ INVALID = [
 def test_valid_options(given: dict[str, Any]) -> None:
     assert list(problems(entry(given))) == []
     assert Options.of("default", entry(given)).url == given["url"]
+
+
+def test_options_of_the_driver() -> None:
+    options = {
+        "connect_timeout": 2, "application_name": "a b", "sslmode": "require", "options": "-c x=1",
+        "isolation_level": 1, "server_side_binding": True, "assume_role": "app",
+        "prepare_threshold": None,
+    }  # fmt: skip
+
+    assert list(problems(entry({"url": URL}, OPTIONS=options))) == []
+    assert list(problems(entry({"url": URL}, NAME="", OPTIONS={"service": "app"}))) == []
 
 
 @pytest.mark.parametrize(("given", "number", "text"), INVALID)
@@ -67,7 +87,6 @@ def test_each_problem_is_named(given: dict[str, Any], number: str, text: str) ->
     ("given", "text"),
     [
         ({"url": "127.0.0.1:8000"}, "expected http://host:port"),
-        ({"url": 8000}, "pg_status"),
         ({"url": "https://x", "ca": "/nonexistent"}, "No such file"),
         ({"url": URL, "token": "se cret"}, r"invalid token \(not shown\)"),
     ],
@@ -108,6 +127,70 @@ def test_a_replica_names_its_master_if_several_have_its_url() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"max_age": "60"}, "max_age is '60'; expected an integer > 0"),
+        ({"max_age": 0}, "max_age is 0; expected"),
+        ({"max_age": True}, "max_age is True; expected"),
+        ({"carrier": "session"}, "carrier is 'session'; expected 'cookie' or 'header'"),
+        ({"pin_seconds": None}, "pin_seconds is None; expected a number >= 0"),
+        ({"pin_seconds": float("nan")}, "pin_seconds is nan; expected"),
+        ({"name": "pg bookmark"}, "name is 'pg bookmark'; expected"),
+        ({"name": ""}, "name is ''; expected"),
+        ({"name": b"x"}, "name is b'x'; expected"),
+        ({"secure": "yes"}, "secure is 'yes'; expected True or False"),
+        ({"secret": ""}, "secret must not be empty"),
+        ({"secret": 5}, "secret must be text, or a sequence of texts"),
+        ({"secret": ["x", None]}, "secret must be text, or a sequence of texts"),
+    ],
+)
+def test_options_of_the_bookmark(given: dict[str, Any], text: str) -> None:
+    """They are those of the middlewares for ASGI and WSGI, too."""
+    with pytest.raises(ValueError, match=re.escape(text)):
+        Bookmarks(**{"secret": "secret", **given})
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("{'max_age': '60'}", "max_age is '60'; expected an integer > 0."),
+        (
+            "{'carier': 'cookie'}",
+            "unknown option carier; known are carrier, max_age, name, pin_seconds, secure.",
+        ),
+        ("None", "must be a dictionary."),
+    ],
+)
+def test_the_check_of_the_bookmark(setting: str, text: str) -> None:
+    output = check("DATABASES", f"PG_STATUS_BOOKMARK = {setting}")
+
+    assert "(pgstatus.E009) PG_STATUS_BOOKMARK" in output
+    assert text in output
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"url": URL}, "several masters have its url: default, users"),
+        ({"url": URL + "/"}, f"no master has its url '{URL}/'"),
+        ({"url": None}, "no master has its url None"),
+        ({"url": URL, "master": "nope"}, "is 'nope', which is not the alias of a master"),
+        ({"url": URL, "master": ["users"]}, "is ['users'], which is not the alias of a master"),
+        ({"url": "unix:/x", "master": "users"}, f"its url 'unix:/x' differs from '{URL}'"),
+    ],
+)
+def test_the_master_of_a_replica_is_wrong(given: dict[str, Any], text: str) -> None:
+    databases = {
+        "default": entry({"url": URL}),
+        "users": entry({"url": URL}),
+        "broken": entry(None),
+        "replica": entry({"role": "replica", **given}),
+    }
+
+    assert text in str(problem_of_master("replica", databases))
+
+
 def check(databases: str, more: str = "") -> str:
     """The output of ``manage.py check`` with these settings."""
     program = f"""
@@ -129,6 +212,12 @@ def test_the_check_of_valid_settings_reports_nothing() -> None:
     output = check("DATABASES")
 
     assert "no issues" in output, output
+
+
+def test_the_check_warns_of_attempts_to_connect_without_a_limit() -> None:
+    output = check("DATABASES", 'del DATABASES["default"]["OPTIONS"]["connect_timeout"]')
+
+    assert "(pgstatus.W004) DATABASES['default']: OPTIONS['connect_timeout'] is not set" in output
 
 
 def test_the_check_reports_all_problems_together() -> None:

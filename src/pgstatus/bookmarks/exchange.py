@@ -1,6 +1,8 @@
 """The bookmarks of a request and of its response, for the middlewares of every framework."""
 
 import logging
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -12,6 +14,9 @@ logger = logging.getLogger("pgstatus.bookmarks")
 # Parallel requests leave a cookie each. With more than this, a response that only reads also
 # replaces them by one, so that the request header stays small.
 MANY_COOKIES = 8
+
+# What names of cookies and of headers may consist of.
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Bookmarks:
@@ -36,6 +41,16 @@ class Bookmarks:
         pin_seconds: float = 10.0,
         secure: bool = True,
     ) -> None:
+        """ValueError: an option is not valid."""
+        if not isinstance(secret, Sequence) or not all(isinstance(each, str) for each in secret):
+            raise ValueError("secret must be text, or a sequence of texts")
+        _check(carrier in ("cookie", "header"), "carrier", carrier, "'cookie' or 'header'")
+        is_token = isinstance(name, str) and _TOKEN.fullmatch(name) is not None
+        _check(is_token, "name", name, "ASCII letters, digits and hyphens")
+        _check(type(max_age) is int and max_age > 0, "max_age", max_age, "an integer > 0")
+        is_number = type(pin_seconds) in {int, float} and 0 <= pin_seconds < math.inf
+        _check(is_number, "pin_seconds", pin_seconds, "a number >= 0")
+        _check(isinstance(secure, bool), "secure", secure, "True or False")
         signer = Signer(secret, max_age)
         self.carrier: Carrier = (
             CookieCarrier(name, signer, max_age, secure=secure)
@@ -96,6 +111,11 @@ class Exchange:
         """
         self.notes.pin_unfinished()
         return self.notes.wrote
+
+
+def _check(is_valid: bool, name: str, value: object, expected: str) -> None:
+    if not is_valid:
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
 
 
 def _is_proxied_https(headers: Iterable[Header]) -> bool:

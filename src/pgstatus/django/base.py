@@ -30,6 +30,10 @@ from pgstatus.django.host import Host
 from pgstatus.django.shell import DatabaseClient
 from pgstatus.django.writes import Writes
 
+# How long a read waits for a host that accepts connections, and between attempts, in seconds.
+PATIENCE = 1.0
+PAUSE = 0.05
+
 
 class _Idle(NamedTuple):
     """An open connection to another replica than the one in use."""
@@ -129,19 +133,30 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
 
     @async_unsafe
     def connect(self) -> None:
-        self._host = self.choose()
-        try:
-            super().connect()
-        except psycopg.OperationalError as error:
-            if not loses(error, self.connection, is_master=self._host.is_master):
-                raise
-            # Nothing was sent yet, so another host may be tried.
-            self.pg_status.lose(self._host)
-            other = self.choose()
-            if other.address == self._host.address:
-                raise
-            self._host = other
-            super().connect()
+        """Nothing was sent yet, so other hosts are tried.
+
+        Until the crash of a master is confirmed, it may be named for reads too: they are tried
+        again for a moment. Writes fail at once.
+        """
+        is_reader = self.pg_status_options.role == "replica"
+        give_up_at = time.monotonic() + PATIENCE if is_reader else 0.0
+        tried = set()
+        host = self._host = self.choose()
+        while True:
+            try:
+                super().connect()
+            except psycopg.OperationalError as error:  # noqa: PERF203  # each host may fail
+                if not loses(error, self.connection, is_master=host.is_master):
+                    raise
+                self.pg_status.lose(host)
+                tried.add(host.address)
+                host = self._host = self.choose()
+                if host.address in tried:
+                    if time.monotonic() >= give_up_at:
+                        raise
+                    time.sleep(PAUSE)
+            else:
+                return
 
     @async_unsafe
     def close(self) -> None:
@@ -192,6 +207,14 @@ class DatabaseWrapper(postgresql.DatabaseWrapper):
             host = None
         if host != self._host:
             self._set_aside()
+
+    def is_open(self) -> bool:
+        """Whether the next statement needs no other connection."""
+        try:
+            self.follow()
+        except OperationalError:
+            return False
+        return self.connection is not None
 
     def is_on_replica(self) -> bool:
         """Whether the next statement will be sent to a replica. OperationalError: to no host."""

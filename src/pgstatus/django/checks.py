@@ -11,7 +11,15 @@ from django.utils.module_loading import import_string
 
 from pgstatus.django.cluster import cluster_of
 from pgstatus.django.middleware import ReadYourWritesMiddleware, bookmarks
-from pgstatus.django.options import NAME, Entry, Options, follows, master_of, problems, replicas
+from pgstatus.django.options import (
+    Entry,
+    Options,
+    follows,
+    master_of,
+    problem_of_master,
+    problems,
+    replicas,
+)
 from pgstatus.django.router import ReplicaRouter
 
 
@@ -29,6 +37,13 @@ def _databases(databases: Mapping[str, Entry]) -> Iterator[CheckMessage]:
                 yield Error(f"DATABASES[{alias!r}]: {text}.", id=f"pgstatus.{number}")
             if not found:
                 yield from _client(alias, entry)
+            if "connect_timeout" not in entry["OPTIONS"]:
+                yield Warning(
+                    f"DATABASES[{alias!r}]: OPTIONS['connect_timeout'] is not set: a connection to "
+                    "a host that has disappeared is attempted for minutes.",
+                    hint="OPTIONS = {'connect_timeout': 2, …}",
+                    id="pgstatus.W004",
+                )
 
 
 def _client(alias: str, entry: Entry) -> Iterator[CheckMessage]:
@@ -41,13 +56,10 @@ def _client(alias: str, entry: Entry) -> Iterator[CheckMessage]:
 def _replicas(databases: Mapping[str, Entry]) -> Iterator[CheckMessage]:
     for alias in replicas(databases):
         entry, master = databases[alias], master_of(alias, databases)
-        if master is None:
-            yield Error(
-                f"DATABASES[{alias!r}]: its master is not unique.",
-                hint=f"Name the alias of the master: OPTIONS[{NAME!r}]['master'] = 'default'.",
-                id="pgstatus.E007",
-            )
-        elif entry["NAME"] != databases[master]["NAME"]:
+        problem = problem_of_master(alias, databases)
+        if problem is not None:
+            yield Error(f"DATABASES[{alias!r}]: {problem}.", id="pgstatus.E007")
+        elif master is not None and entry["NAME"] != databases[master]["NAME"]:
             yield Error(
                 f"DATABASES[{alias!r}]: NAME differs from that of its master {master!r}.",
                 hint="A replica contains the databases of its master.",

@@ -18,6 +18,11 @@ from pgstatus.routing.reads import choose
 ATTEMPTS = 3
 
 
+def requires_master(notes: Notes, name: str) -> bool:
+    """Whether the remaining reads of this request use the master of the cluster ``name``."""
+    return notes.master_only or notes.is_behind(name)
+
+
 class Choice(Protocol):
     """How the connections of one thread and one alias find their host."""
 
@@ -63,7 +68,7 @@ class ReplicaChoice:
     def host(self) -> Host:
         notes = current_notes.get()
         mark = None if notes is None else notes.mark(self._name)
-        on_master = notes is not None and (notes.master_only or notes.is_behind(self._name))
+        on_master = notes is not None and requires_master(notes, self._name)
         reason = notes, mark, on_master
         host = self._host
         if host is None or reason != self._reason or self.cluster.is_lost(host):

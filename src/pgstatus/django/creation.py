@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.db import connections
 from django.db.backends.postgresql import creation
 
+from pgstatus.django.mirror import Mirror
 from pgstatus.django.options import NAME
 
 
@@ -18,9 +20,15 @@ class DatabaseCreation(creation.DatabaseCreation):
         return self.connection.settings_dict["OPTIONS"][NAME]["url"], port, engine, name
 
     def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
-        """A replica would show what the tests write only later."""
+        """A replica would show what the tests write only later, and no open transaction.
+
+        Other threads open a connection of their own to the master.
+        """
         super().set_as_test_mirror(primary_settings_dict)
         settings = self.connection.settings_dict
         settings["OPTIONS"][NAME] = primary_settings_dict["OPTIONS"][NAME]
         self.connection.close()
         self.connection.forget_options()
+        if master := settings["TEST"]["MIRROR"]:  # else two aliases of one database
+            mirror: Any = Mirror(self.connection, master)
+            connections[self.connection.alias] = mirror

@@ -1,6 +1,7 @@
 """Carries a client's bookmark from the response that wrote to the requests that read."""
 
 from collections.abc import Awaitable, Callable
+from inspect import signature
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -13,8 +14,10 @@ from django.http.response import HttpResponseBase
 from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.bookmarks.exchange import Bookmarks, Exchange
 from pgstatus.django.base import DatabaseWrapper
+from pgstatus.django.streaming import route_body
 
 SETTING = "PG_STATUS_BOOKMARK"
+_OPTIONS = signature(Bookmarks).parameters.keys() - {"secret"}
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], "Response | Awaitable[Response]"]
@@ -75,10 +78,16 @@ def bookmarks() -> Bookmarks:
     They are signed as everything else of Django: ``SECRET_KEY`` signs, the fallbacks are accepted.
     """
     given = getattr(settings, SETTING, {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"{SETTING} must be a dictionary")
+    unknown = ", ".join(sorted(map(str, given.keys() - _OPTIONS)))
+    if unknown:
+        known = ", ".join(sorted(_OPTIONS))
+        raise ImproperlyConfigured(f"{SETTING}: unknown option {unknown}; known are {known}")
     secrets = [*settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY]
     try:
-        return Bookmarks(**{"secret": secrets, "secure": settings.SESSION_COOKIE_SECURE, **given})
-    except (TypeError, ValueError) as error:
+        return Bookmarks(secret=secrets, **{"secure": settings.SESSION_COOKIE_SECURE, **given})
+    except ValueError as error:
         raise ImproperlyConfigured(f"{SETTING}: {error}") from error
 
 
@@ -90,6 +99,7 @@ def note_writes() -> None:
 
 
 def _with_bookmark(response: Response, exchange: Exchange) -> Response:
+    route_body(response, exchange.notes)
     for name, value in exchange.headers():
         if name == b"set-cookie":
             # Django keeps cookies apart, because the names of its headers are unique.

@@ -10,9 +10,12 @@ those of the client's options, which the client finds.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Literal, get_args
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import make_conninfo
 
 NAME = "pg_status"
 Role = Literal["master", "replica"]
@@ -24,10 +27,16 @@ _CLIENT = {
     "server_name",
 }  # fmt: skip
 _NUMBERS = ("deadline", "max_age", "stale_if_error", "max_connections")
+_TEXTS = ("url", "token", "ca", "cert", "key", "server_name")
 _LIMITS = ("lag_ms", "lag_bytes", "wait_ms")
 _KNOWN = {"url", "role", "master", *_LIMITS, *_CLIENT}
 # libpq would connect to these instead of the reported host.
 _ADDRESS = ("host", "hostaddr", "port")
+# Options of Django and of psycopg; all others are those of libpq.
+_NOT_OF_LIBPQ = {
+    NAME, "assume_role", "isolation_level", "pool", "server_side_binding", "autocommit", "context",
+    "cursor_factory", "prepare_threshold", "row_factory",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,9 @@ def problems(entry: Entry) -> Iterator[tuple[str, str]]:
     for name in _NUMBERS:
         if name in given and type(given[name]) not in {int, float}:
             yield "E003", f"OPTIONS[{NAME!r}][{name!r}] is {given[name]!r}; expected a number"
+    for name in _TEXTS:
+        if name in given and not isinstance(given[name], str | PathLike):
+            yield "E003", f"OPTIONS[{NAME!r}][{name!r}] must be text"
     yield from _problems_of_role(given)
     for name in _ADDRESS:
         if entry.get(name.upper()) or name in options:
@@ -84,6 +96,12 @@ def problems(entry: Entry) -> Iterator[tuple[str, str]]:
             yield "E005", f"{place} must not be set: pg-status reports the host and the port"
     if options.get("pool"):
         yield "E006", "OPTIONS['pool'] is not supported: a pool has one host; use CONN_MAX_AGE"
+    if entry.get("NAME", "") == "" and not options.get("service"):
+        yield "E010", "NAME must be set: the name of the database"
+    try:
+        make_conninfo(**{name: options[name] for name in options.keys() - _NOT_OF_LIBPQ})
+    except psycopg.ProgrammingError as error:
+        yield "E011", f"OPTIONS: {error}".strip()
 
 
 def _problems_of_role(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -111,21 +129,33 @@ def master_of(alias: str, databases: Mapping[str, Entry]) -> str | None:
     entry = databases.get(alias)
     if entry is None or not follows(entry):
         return None
-    given = entry["OPTIONS"][NAME]
     if not _is_replica(entry):
         return alias
-    if given.get("master") is not None:
-        named = databases.get(given["master"])
-        found = named is not None and follows(named) and not _is_replica(named)
-        return str(given["master"]) if found else None
-    masters = [
-        other
-        for other, candidate in databases.items()
-        if follows(candidate)
-        and not _is_replica(candidate)
-        and candidate["OPTIONS"][NAME].get("url") == given.get("url")
-    ]
-    return masters[0] if len(masters) == 1 else None
+    found = _candidates(entry, _masters(databases))
+    return found[0] if len(found) == 1 else None
+
+
+def problem_of_master(replica: str, databases: Mapping[str, Entry]) -> str | None:
+    """Why the alias of a replica has no master, or the wrong one."""
+    entry, masters = databases[replica], _masters(databases)
+    given = entry["OPTIONS"][NAME]
+    url, named, found = given.get("url"), given.get("master"), _candidates(entry, masters)
+    if len(found) > 1:
+        return (
+            f"several masters have its url: {', '.join(found)}; "
+            f"OPTIONS[{NAME!r}]['master'] must name one of them"
+        )
+    if not found and named is not None:
+        known = ", ".join(masters)
+        return (
+            f"OPTIONS[{NAME!r}]['master'] is {named!r}, which is not the alias of a master; "
+            f"these are: {known}"
+        )
+    if not found:
+        return f"no master has its url {url!r}; the urls of masters are: {masters}"
+    if masters[found[0]] != url:
+        return f"its url {url!r} differs from {masters[found[0]]!r}, that of its master {named!r}"
+    return None
 
 
 def replicas(databases: Mapping[str, Entry]) -> dict[str, str | None]:
@@ -140,3 +170,19 @@ def replicas(databases: Mapping[str, Entry]) -> dict[str, str | None]:
 def _is_replica(entry: Entry) -> bool:
     given = entry["OPTIONS"][NAME]
     return isinstance(given, dict) and given.get("role") == "replica"
+
+
+def _masters(databases: Mapping[str, Entry]) -> dict[str, Any]:
+    """The URL for the alias of each master."""
+    return {
+        alias: entry["OPTIONS"][NAME].get("url")
+        for alias, entry in databases.items()
+        if follows(entry) and isinstance(entry["OPTIONS"][NAME], dict) and not _is_replica(entry)
+    }
+
+
+def _candidates(replica: Entry, masters: Mapping[str, Any]) -> list[str]:
+    given = replica["OPTIONS"][NAME]
+    if given.get("master") is not None:
+        return [alias for alias in masters if alias == given["master"]]
+    return [alias for alias, url in masters.items() if url == given.get("url")]

@@ -8,6 +8,7 @@ from django.db.models import Model
 
 from pgstatus.bookmarks.bookmark import current_notes
 from pgstatus.django.base import DatabaseWrapper
+from pgstatus.django.choice import requires_master
 from pgstatus.django.options import master_of, replicas
 
 
@@ -25,12 +26,16 @@ class ReplicaRouter:
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         master = self._master(model, hints)
         replica = None if master is None else _replica_of(master)
-        if master is None or replica is None or current_notes.get() is None:
+        notes = current_notes.get()
+        if master is None or replica is None or notes is None:
             return master
-        if _is_in_transaction(connections[master]):
+        if requires_master(notes, master) or _is_in_transaction(connections[master]):
             return master
-        reader = connections[replica]
-        return replica if isinstance(reader, DatabaseWrapper) and reader.is_on_replica() else master
+        reader, writer = connections[replica], connections[master]
+        if not isinstance(reader, DatabaseWrapper) or not isinstance(writer, DatabaseWrapper):
+            return master  # a mirror, in tests
+        # Without a replica, reads share an open connection to the master.
+        return replica if reader.is_on_replica() or not writer.is_open() else master
 
     def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
         return self._master(model, hints)
