@@ -193,7 +193,7 @@ def test_the_expected_alerts_fire_once_for_each_subject(story: Story) -> None:
     assert {alert for alert, _ in found} <= {alert for alert, _ in expected} | {
         # One instance may detect a change before the other, and these copies have no `for`.
         "PgStatusInstancesDisagree", "PgStatusHostUnreachable", "PgStatusHookPending",
-        "PgStatusReplicaLate", "PgStatusNotScraped",
+        "PgStatusReplicaLate", "PgStatusNotScraped", "PgStatusChecksFail",
     }  # fmt: skip
 
 
