@@ -38,13 +38,17 @@ def project(cluster: Cluster, daemon: Daemon) -> Iterator[None]:
         django.setup()
         for alias in ("default", "users"):
             call_command("migrate", database=alias, verbosity=0)
-        yield
+    # The variables are not left to the tests of other directories.
+    yield
     connections.close_all()
 
 
 @pytest.fixture
-def notes(project: None) -> Iterator[Any]:
+def notes(project: None, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The model of the example; its table is empty, and no connection is open."""
+    # For the commands that a test starts.
+    monkeypatch.setenv("PG_STATUS_URL", daemon.url)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.django.settings")
     from examples.django.notes.models import Note  # noqa: PLC0415  # after django.setup()
 
     Note.objects.all().delete()

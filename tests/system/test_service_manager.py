@@ -111,7 +111,7 @@ def test_the_start_and_the_end_of_a_reload_are_announced(manager: Manager, watch
 
 
 def _command(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("pg_status__")}
+    environment = {k: v for k, v in os.environ.items() if not k.lower().startswith("pg_status_")}
     return subprocess.run(
         [sys.executable, "-m", "pgstatus", *arguments],
         env=environment | {f"pg_status__{k}": str(v) for k, v in variables.items()},

@@ -324,9 +324,10 @@ class Runtime:
     def published(self, generation: Generation, update: Update) -> None:
         if generation is not self._current:
             return
-        self._changed()
         if update.events:
             self._history.changed(update.before, update.events, clock.wall())
+        # A subscriber may request the history when it receives the event.
+        self._changed()
         self._hook.offer(update.after)
         self._state_file.offer(generation.monitor.state.memory)
 
