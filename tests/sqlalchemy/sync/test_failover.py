@@ -276,6 +276,13 @@ def test_threads_that_wait_for_a_frozen_master_are_released(
     )
 
 
+def _content(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON of the application, or the text of the server if the commit has failed."""
+    is_json = answer.headers["Content-Type"] == "application/json"
+    content: dict[str, Any] = answer.json() if is_json else {"error": answer.text}
+    return content
+
+
 class Users:
     """Clients of gunicorn that write and read without a pause."""
 
@@ -299,9 +306,7 @@ class Users:
 
     def pair(self, client: httpx.Client, body: str) -> None:
         answer = client.post("/write", params={"body": body})
-        is_json = answer.headers["Content-Type"] == "application/json"
-        # The server responds to an error of the commit.
-        content: dict[str, Any] = answer.json() if is_json else {"error": answer.text}
+        content = _content(answer)
         with self.lock:
             if answer.status_code == 200:
                 self.written.append((body, content["host"]))
@@ -313,7 +318,7 @@ class Users:
         if read.status_code == 200:
             assert read.json()["body"] == body, "a stale read"
         else:
-            self.errors.append(read.json())
+            self.errors.append(_content(read))
 
     def wait_for_workers(self) -> None:
         """Both processes have written on the current primary."""
