@@ -42,6 +42,7 @@ PATTERNS = [
     (r"from sqlalchemy\.ext\.asyncio import", "from sqlalchemy.orm import"),
     (r"Callable\[\[Session\], Coroutine\[Any, Any, None\]\]", "Callable[[Session], None]"),
     (r"\.sync_session\b", ""),
+    (r"\breads_async\b", "reads"),
     (r"is awaited with", "is called with"),
     (r"in whatever task they run", "in this thread"),
 ]  # fmt: skip

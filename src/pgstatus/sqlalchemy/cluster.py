@@ -14,9 +14,10 @@ from pgstatus.client import (
     ChosenHost,
     ClientError,
     Hosts,
-    parse_lsn,
 )
 from pgstatus.client.errors import WITHDRAWN
+from pgstatus.routing.following import Question
+from pgstatus.routing.reads_async import choose
 from pgstatus.sqlalchemy.cleanup import roll_back_session
 from pgstatus.sqlalchemy.connect import DBConnect, SessionMakerCreatorFunc
 from pgstatus.sqlalchemy.context import current_sessions_or_none
@@ -267,33 +268,14 @@ class _ReplicaConnect(PgStatusConnect):
     ) -> None:
         super().__init__(cluster)
         self.joins = joins
-        self._lag_ms = lag_ms
-        self._lag_bytes = lag_bytes
+        self._question = Question("replica", lag_ms, lag_bytes)
         self._wait_ms = wait_ms
 
     async def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         client = self._cluster.client
         if on_master or _master_is_required():
             return await client.master()
-        if mark is None:
-            return await client.replica(lag_ms=self._lag_ms, lag_bytes=self._lag_bytes)
-        if mark.is_pinned():
-            return await client.master()
-        try:
-            chosen = await client.replica(
-                lag_ms=self._lag_ms,
-                lag_bytes=self._lag_bytes,
-                min_lsn=mark.position(),
-                wait_ms=self._wait_ms,
-            )
-        except WITHDRAWN:
-            # Even the known master is older than what was written, or there are several.
-            raise
-        except ClientError:
-            # No answer, or one of a pg-status that does not know timelines. The master is cached
-            # for longer than the positions of replicas.
-            return await client.master()
-        return chosen if _has(chosen, mark) else await client.master()
+        return await choose(client, self._question, mark, self._wait_ms)
 
     def _is_outdated(self, choice: _Choice) -> bool:
         if choice.pool.is_master:
@@ -330,13 +312,6 @@ def _master_is_required() -> bool:
     return (sessions is not None and sessions.master_only) or (
         notes is not None and notes.master_only
     )
-
-
-def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
-    """Whether this is certain; a pg-status that does not know ``min_lsn`` ignores it."""
-    if chosen.role == "master":
-        return True
-    return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)
 
 
 def _not_changeable(_: str) -> NoReturn:

@@ -15,9 +15,10 @@ from pgstatus.client import (
     ClientError,
     Hosts,
     PgStatusClient,
-    parse_lsn,
 )
 from pgstatus.client.errors import WITHDRAWN
+from pgstatus.routing.following import Question
+from pgstatus.routing.reads import choose
 from pgstatus.sqlalchemy.failures import has_connection, must_roll_back
 from pgstatus.sqlalchemy.sync.cleanup import roll_back_session
 from pgstatus.sqlalchemy.sync.connect import DBConnect, SessionMakerCreatorFunc
@@ -268,33 +269,14 @@ class _ReplicaConnect(PgStatusConnect):
     ) -> None:
         super().__init__(cluster)
         self.joins = joins
-        self._lag_ms = lag_ms
-        self._lag_bytes = lag_bytes
+        self._question = Question("replica", lag_ms, lag_bytes)
         self._wait_ms = wait_ms
 
     def _chosen(self, mark: Bookmark | None, *, on_master: bool) -> ChosenHost:
         client = self._cluster.client
         if on_master or _master_is_required():
             return client.master()
-        if mark is None:
-            return client.replica(lag_ms=self._lag_ms, lag_bytes=self._lag_bytes)
-        if mark.is_pinned():
-            return client.master()
-        try:
-            chosen = client.replica(
-                lag_ms=self._lag_ms,
-                lag_bytes=self._lag_bytes,
-                min_lsn=mark.position(),
-                wait_ms=self._wait_ms,
-            )
-        except WITHDRAWN:
-            # Even the known master is older than what was written, or there are several.
-            raise
-        except ClientError:
-            # No answer, or one of a pg-status that does not know timelines. The master is cached
-            # for longer than the positions of replicas.
-            return client.master()
-        return chosen if _has(chosen, mark) else client.master()
+        return choose(client, self._question, mark, self._wait_ms)
 
     def _is_outdated(self, choice: _Choice) -> bool:
         if choice.pool.is_master:
@@ -331,13 +313,6 @@ def _master_is_required() -> bool:
     return (sessions is not None and sessions.master_only) or (
         notes is not None and notes.master_only
     )
-
-
-def _has(chosen: ChosenHost, mark: Bookmark) -> bool:
-    """Whether this is certain; a pg-status that does not know ``min_lsn`` ignores it."""
-    if chosen.role == "master":
-        return True
-    return chosen.lsn is not None and parse_lsn(chosen.lsn) >= parse_lsn(mark.lsn)
 
 
 def _not_changeable(_: str) -> NoReturn:
