@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import unasync
@@ -55,18 +56,28 @@ def generate(source: Path, target: Path) -> str:
         text = DOCSTRING + text.partition('"""\n')[2]
     else:
         text = GENERATED.format(name=source.name) + text
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory, "asynchronous", target.name)
-        copy.parent.mkdir()
-        copy.write_text(text)
-        rule = unasync.Rule("/asynchronous/", "/synchronous/", additional_replacements=NAMES)
-        unasync.unasync_files([str(copy)], [rule])
-        text = (copy.parents[1] / "synchronous" / target.name).read_text()
+    text = without_async(text, NAMES)
     if target.parent == SYNC:
         own = "|".join(path.stem for path in SYNC.glob("*.py"))
         text = re.sub(rf"\bpgstatus\.sqlalchemy\.({own})\b", r"pgstatus.sqlalchemy.sync.\1", text)
         for pattern, replacement in PATTERNS:
             text = re.sub(pattern, replacement, text)
+    return formatted(text, target)
+
+
+def without_async(text: str, names: Mapping[str, str]) -> str:
+    """The code with the replacements of unasync, and with those of ``names``."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory, "asynchronous", "module.py")
+        copy.parent.mkdir()
+        copy.write_text(text)
+        rule = unasync.Rule("/asynchronous/", "/synchronous/", additional_replacements=names)
+        unasync.unasync_files([str(copy)], [rule])
+        return Path(directory, "synchronous", "module.py").read_text()
+
+
+def formatted(text: str, target: Path) -> str:
+    """The code as ruff writes it in the place of ``target``."""
     for command in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
         text = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(target), "-"],
@@ -75,10 +86,10 @@ def generate(source: Path, target: Path) -> str:
     return text
 
 
-def main() -> int:
+def update(generated: Iterable[tuple[Path, str]]) -> int:
+    """Write the files, or compare them with ``--check``; the exit status."""
     differ = 0
-    for source, target in FILES.items():
-        text = generate(source, target)
+    for target, text in generated:
         if sys.argv[1:] == ["--check"]:
             if not target.exists() or target.read_text() != text:
                 sys.stderr.write(f"{target} is not up to date: make unasync\n")
@@ -89,4 +100,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(update((target, generate(source, target)) for source, target in FILES.items()))

@@ -4,14 +4,11 @@
 """
 
 import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import unasync
+from generate_sync import PACKAGE, formatted, update, without_async
 
-ROOT = Path(__file__).parents[2] / "src/pgstatus"
 FILES = {
     "routing/reads_async.py": ("routing/reads.py", "The host for a read, for threads"),
     "psycopg/connection_async.py": ("psycopg/connection.py", "A connection, for threads"),
@@ -30,34 +27,17 @@ TEXT = {
 
 
 def generate(source: str, target: str, subject: str) -> str:
-    _, _, code = (ROOT / source).read_text().partition('"""\n')
+    _, _, code = (PACKAGE / source).read_text().partition('"""\n')
     for pattern, replacement in TEXT.items():
         code = re.sub(pattern, replacement, code)
     docstring = f'"""{subject}, generated from `{Path(source).stem}`: see ``make unasync``."""\n'
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "async", "module.py")
-        path.parent.mkdir()
-        path.write_text(docstring + code)
-        unasync.unasync_files([str(path)], [unasync.Rule("/async/", "/sync/")])
-        text = Path(directory, "sync", "module.py").read_text()
-    for command in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
-        text = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(ROOT / target), "-"],
-            input=text, capture_output=True, check=True, text=True, cwd=ROOT,
-        ).stdout  # fmt: skip
-    return text
-
-
-def main() -> int:
-    changed = False
-    for source, (target, subject) in FILES.items():
-        path, text = ROOT / target, generate(source, target, subject)
-        if not path.exists() or path.read_text() != text:
-            changed = True
-            if sys.argv[1:] != ["--check"]:
-                path.write_text(text)
-    return int(changed and sys.argv[1:] == ["--check"])
+    return formatted(without_async(docstring + code, {}), PACKAGE / target)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        update(
+            (PACKAGE / target, generate(source, target, subject))
+            for source, (target, subject) in FILES.items()
+        )
+    )
