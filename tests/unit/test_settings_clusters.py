@@ -131,6 +131,11 @@ def test_state_files(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_sessions_name_the_cluster() -> None:
+    found = configured({"clusters": "orders", "hosts": "a"})
+    assert found.clusters["orders"].targets[0].application_name.endswith("/orders")
+
+
 class TestFiles:
     """``clusters_dir``."""
 
