@@ -27,7 +27,7 @@ from pgstatus.errors import CheckError
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
-from pgstatus.settings.load import Settings
+from pgstatus.settings.cluster import Settings
 from pgstatus.settings.target import Target
 
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
