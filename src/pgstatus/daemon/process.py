@@ -100,6 +100,7 @@ class _Process:
             self._runtime.watchers,
             self._runtime.tls,
             on_turn=self._tick,
+            hosts=self._runtime.hosts,
         )
         self._watchdog = Watchdog(self._heartbeat, self._runtime.heartbeat_of_monitor)
         self._orphans = Orphans() if os.getpid() == 1 else None

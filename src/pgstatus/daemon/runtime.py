@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from math import inf
 from typing import Any
 
@@ -25,6 +26,7 @@ from pgstatus.errors import ConfigError
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.outputs.hook import GRACE_AT_STOP, RESULTS
 from pgstatus.outputs.systemd import Notifier
+from pgstatus.settings.cluster import Settings
 from pgstatus.settings.load import Configuration, require_clusters
 from pgstatus.settings.process import ProcessSettings, needs_restart
 from pgstatus.telemetry import logs
@@ -165,6 +167,10 @@ class Runtime:
             (cluster,) = clusters
         found = None if cluster is None else clusters.get(cluster)
         return None if found is None else found.wait_for(question, wake)
+
+    def hosts(self) -> int:
+        """How many hosts are checked."""
+        return sum(len(cluster.read().hosts) for cluster in self._clusters.values())
 
     def release_waiting(self) -> None:
         """Answer all waiting requests now: the process stops."""
@@ -316,8 +322,12 @@ class Runtime:
         """The number of finished reloads, and the result of the last, as in ``3 applied``."""
         return f"{self._reloads} {self._last_reload}"
 
-    def _make(self, settings: Any) -> Cluster:
-        return Cluster(settings, self, self._thread, self._epoch)
+    def _make(self, settings: Settings) -> Cluster:
+        def make() -> Cluster:
+            logs.set_cluster(settings.name)  # its state file is read
+            return Cluster(settings, self, self._thread, self._epoch)
+
+        return copy_context().run(make)
 
     def _report(self) -> Mapping[str, object]:
         """The condition of pg-status itself, for the status page."""
