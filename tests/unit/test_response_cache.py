@@ -41,7 +41,7 @@ class Keeper:
 
     def __init__(self, stale_after: float = float("inf")) -> None:
         self.snapshot = Snapshot((), ready=True, stale_after=stale_after)
-        self.cache = ResponseCaches(lambda cluster: self.snapshot)
+        self.cache = ResponseCaches(lambda cluster=None: self.snapshot)
 
     def keep(
         self,
@@ -174,7 +174,7 @@ def test_a_response_is_kept_in_the_cache_of_its_cluster_only() -> None:
     snapshots: dict[str | None, Snapshot] = {
         name: Snapshot((), ready=True) for name in (None, "orders", "users")
     }
-    cache = ResponseCaches(snapshots.get)
+    cache = ResponseCaches(lambda cluster=None: snapshots.get(cluster))
     orders, users = of_cluster("orders"), of_cluster("users")
     for request, name in ((orders, "orders"), (users, "users"), (REQUEST, None)):
         assert cache.find(request, 0.0) is None

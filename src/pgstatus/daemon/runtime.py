@@ -106,6 +106,8 @@ class Runtime:
         self._clusters: Mapping[str, Cluster] = {
             name: self._make(settings) for name, settings in configuration.clusters.items()
         }
+        self._only = _only(self._clusters)
+        """Each request reads it."""
         self._application = Application(
             create_app(
                 Daemon(
@@ -134,14 +136,12 @@ class Runtime:
 
     # The backend of the HTTP server.
 
-    def read(self, cluster: str | None) -> Snapshot | None:
+    def read(self, cluster: str | None = None) -> Snapshot | None:
         """The latest snapshot of a cluster; without a name, of the only one."""
-        clusters = self._clusters
         if cluster is None:
-            if len(clusters) != 1:
-                return _NO_CLUSTER
-            (cluster,) = clusters
-        found = clusters.get(cluster)
+            only = self._only
+            return _NO_CLUSTER if only is None else only.read()
+        found = self._clusters.get(cluster)
         return None if found is None else found.read()
 
     def tls(self) -> ssl.SSLContext | None:
@@ -162,10 +162,7 @@ class Runtime:
         """Call ``wake`` when a snapshot answers the question; returns the function that stops
         waiting, or None if it is not possible now.
         """
-        clusters = self._clusters
-        if cluster is None and len(clusters) == 1:
-            (cluster,) = clusters
-        found = None if cluster is None else clusters.get(cluster)
+        found = self._only if cluster is None else self._clusters.get(cluster)
         return None if found is None else found.wait_for(question, wake)
 
     def hosts(self) -> int:
@@ -286,7 +283,7 @@ class Runtime:
             log.info("monitoring of cluster %s begins", name or "without a name")
         access_changes = _access(self._process) != _access(configuration.process)
         self._process, self._rejected = configuration.process, configuration.rejected
-        self._clusters = clusters
+        self._clusters, self._only = clusters, _only(clusters)
         self._forget()
         removed = [before[name] for name in before.keys() - clusters.keys()]
         for cluster in removed:
@@ -389,6 +386,11 @@ class Runtime:
     def _beat(self) -> None:
         self.heartbeat_of_monitor.beat()
         self._notifier.alive(_summary([cluster.read() for cluster in self._clusters.values()]))
+
+
+def _only(clusters: Mapping[str, Cluster]) -> Cluster | None:
+    """The only cluster; None: there are several, or none."""
+    return next(iter(clusters.values())) if len(clusters) == 1 else None
 
 
 def _access(process: ProcessSettings) -> tuple[object, ...]:

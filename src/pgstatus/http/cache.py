@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import partial
 from math import inf
+from typing import Protocol
 
 from pgstatus.api.exchange import Response
 from pgstatus.core.snapshot import Snapshot
@@ -24,21 +25,26 @@ _OVERHEAD = 500
 _CLUSTER = (b"GET /c/", b"HEAD /c/")
 
 
+class Read(Protocol):
+    """Returns the latest snapshot of a cluster, None: there is no such cluster. Without a name: of
+    the only cluster, or an empty one.
+    """
+
+    def __call__(self, cluster: str | None = None, /) -> Snapshot | None: ...
+
+
 class ResponseCaches:
     """The responses of all clusters. For one thread.
 
-    ``read`` returns the latest snapshot of a cluster, or None if there is no such cluster. Clients
-    that presented no certificate where one is requested have caches of their own:
+    Clients that presented no certificate where one is requested have caches of their own:
     ``certificate_missing``.
     """
 
-    def __init__(
-        self, read: Callable[[str | None], Snapshot | None], *, certificate_missing: bool = False
-    ) -> None:
+    def __init__(self, read: Read, *, certificate_missing: bool = False) -> None:
         self._read = read
         self.certificate_missing = certificate_missing
         self._date = Date()
-        self._common = ResponseCache(partial(read, None), self._date)
+        self._common = ResponseCache(read, self._date)
         """Of requests that name no cluster."""
         self._named: dict[bytes, ResponseCache] = {}
 
@@ -54,7 +60,8 @@ class ResponseCaches:
 
     def find(self, request: bytes, now: float) -> Reply | None:
         """The response to these bytes, dated; None if it is not in the cache."""
-        return self._of(request).find(request, now)
+        cache = self._of(request) if request.startswith(_CLUSTER) else self._common
+        return cache.find(request, now)
 
     def turn(self, request: bytes) -> int | None:
         """The turn of the round robin that `find` has taken although the response is missing."""
