@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pgstatus import __version__, clock
+from pgstatus.core.snapshot import Host
 from pgstatus.core.state import Look, Memory
 from pgstatus.errors import in_a_line
 from pgstatus.fleet.document import Document, Result
@@ -51,15 +52,17 @@ class Evidence:
         condition = self._condition()
         version, recorded = self._results.since(since)
         hosts = self._results.hosts
-        results = [Result(hosts[index], look, value) for index, look, value in recorded]
+        results = [Result(hosts[of], look, value) for of, look, value in recorded]
         if not since:
-            # A host without a result is part of a complete document too, and so is their order.
-            checked = {index for index, _, _ in recorded}
+            # Every host is in it, in the order of the configuration.
+            found: dict[Host, list[Result]] = {host: [] for host in hosts}
+            for result in results:
+                found[result.host].append(result)
             results = [
-                Result(host, Look.ROUND, None)
-                for index, host in enumerate(hosts)
-                if index not in checked
-            ] + results
+                result
+                for host in hosts
+                for result in found[host] or (Result(host, Look.ROUND, None),)
+            ]
         document = Document(
             watcher=WATCHER,
             name=self._name,

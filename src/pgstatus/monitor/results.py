@@ -13,8 +13,8 @@ from pgstatus.core.state import Look
 class Recorded(NamedTuple):
     """The result of one check."""
 
-    index: int
-    """Of the host."""
+    host: int
+    """Its index."""
     look: Look
     value: Observation | Failure | Position
 
