@@ -1,6 +1,6 @@
 """One configuration in use: its monitor, its latest snapshot, and its API."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Protocol
 
@@ -14,12 +14,16 @@ from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
 from pgstatus.core.state import Memory, State
 from pgstatus.fleet.evidence import Condition, Evidence
+from pgstatus.fleet.relay import Relay
+from pgstatus.fleet.upstream import Upstream
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
-from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.prober import ProbeFactory
 from pgstatus.monitor.results import LatestResults
+from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.settings.load import Settings
+from pgstatus.settings.target import Target
 from pgstatus.telemetry.history import History
 
 MAX_WAITING = 1024
@@ -69,8 +73,9 @@ class Generation:
         self.latest = Latest(settings.hosts, settings.rules)
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
+        self._thread = MonitoringThread(lambda: owner.heartbeat(self))
         self._results = LatestResults(settings.hosts, lambda: owner.recorded(self))
-        self.monitor = self._monitor(before, memory)
+        self.monitor = self._make_monitor(before, memory)
         self.feeds = Feeds(
             self.latest.read,
             settings.place,
@@ -109,7 +114,7 @@ class Generation:
         """
         failed = self.monitor
         failed.stop(0)
-        self.monitor = self._monitor(failed.state, None)
+        self.monitor = self._make_monitor(failed.state, None)
         self.monitor.start()
 
     def stop(self, timeout: float) -> None:
@@ -130,11 +135,24 @@ class Generation:
         """Of the monitor's `Sink`."""
         self._owner.checked(self, host, result, seconds)
 
-    def _monitor(self, before: State | None, memory: Memory | None) -> Monitor:
+    def _make_monitor(self, before: State | None, memory: Memory | None) -> Monitor | Relay:
         settings = self.settings
+        if settings.fleet is not None:
+            return Relay(
+                self._thread,
+                sources=[Upstream(address) for address in settings.fleet.upstreams],
+                latest=self.latest,
+                waiters=self.waiters,
+                rules=settings.rules,
+                sink=self,
+                heartbeat=lambda: self._owner.heartbeat(self),
+                on_failure=lambda error: self._owner.failed(self, error),
+                before=before,
+                memory=memory,
+            )
         return Monitor(
             hosts=settings.hosts,
-            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
+            probes=probes(settings.targets),
             latest=self.latest,
             waiters=self.waiters,
             rules=settings.rules,
@@ -147,10 +165,21 @@ class Generation:
             results=self._results,
         )
 
-    def _evidence(self) -> EvidenceFeed:
+    def _evidence(self) -> EvidenceFeed | None:
+        if self.settings.fleet is not None:
+            return None
+
         def condition() -> Condition:
             state = self.monitor.state
             return Condition(state.memory, state.ready)
 
         evidence = Evidence(self._results, condition, self.settings.rules.sleep)
         return EvidenceFeed(evidence, self.latest.read, lambda: self.feeds.closed)
+
+
+def probes(targets: Sequence[Target]) -> ProbeFactory:
+    """The probes of these hosts."""
+    # A relay does not load libpq.
+    from pgstatus.monitor.probe import Probe  # noqa: PLC0415
+
+    return lambda index, on_lost: Probe(targets[index], on_lost)

@@ -21,10 +21,11 @@ from pgstatus.settings.command import Command, parse_command
 from pgstatus.settings.dimensions import read_dimension
 from pgstatus.settings.envfile import has_password, read_env_file
 from pgstatus.settings.files import writable_file_problem
+from pgstatus.settings.fleet import Fleet, read_fleet
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.secrets import read_tokens
 from pgstatus.settings.target import Target
-from pgstatus.settings.targets import Libpq, read_hosts, read_libpq, read_targets
+from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_hosts, read_libpq, read_targets
 from pgstatus.settings.tls import server_context
 
 
@@ -58,6 +59,8 @@ class Settings:
     cluster_name: str | None
     docs_url: str | None
     state_file: Path | None
+    fleet: Fleet | None = None
+    """None: this instance checks the hosts itself."""
     warnings: tuple[str, ...] = ()
     """The configuration is valid, but these points may be mistakes."""
 
@@ -99,19 +102,25 @@ def load(environ: Mapping[str, str]) -> Settings:
     reader = Reader({**environ, **file}, problems)
     if path and has_password(file):
         reader.warn_if_world_readable(v.ENV_FILE, Path(path))
-    settings = _read(reader, read_libpq(reader, environ, file))
+    fleet = read_fleet(reader)
+    is_relay = fleet is not None and not fleet.fallback_direct
+    # A relay does not load libpq.
+    libpq = NO_LIBPQ if is_relay else read_libpq(reader, environ, file)
+    settings = _read(reader, libpq, fleet)
     reader.finish()
     if reader.problems:
         raise ConfigError(reader.problems, reader.warnings)
     return replace(settings, warnings=tuple(reader.warnings))
 
 
-def _read(reader: Reader, libpq: Libpq) -> Settings:
+def _read(reader: Reader, libpq: Libpq, fleet: Fleet | None) -> Settings:
     """The settings; invalid if the reader has found problems."""
-    hosts = read_hosts(reader, libpq)
+    is_relay = libpq is NO_LIBPQ
+    hosts = [] if is_relay else read_hosts(reader, libpq)
+    number = None if is_relay else len(hosts)
     query_timeout_ms, sleep_ms = _query_timeout_ms(reader), reader.read_sleep_ms()
-    dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
-    geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
+    dc = read_dimension(reader, number, v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
+    geo = read_dimension(reader, number, v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
     thresholds = Thresholds(
         reader.read(v.SYNC_MAX_LAG_MS),
         reader.read(v.SYNC_MAX_LAG_BYTES),
@@ -150,6 +159,7 @@ def _read(reader: Reader, libpq: Libpq) -> Settings:
         cluster_name=reader.read(v.CLUSTER_NAME),
         docs_url=reader.read(v.DOCS_URL),
         state_file=_state_file(reader),
+        fleet=fleet,
     )
 
 
