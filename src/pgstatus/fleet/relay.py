@@ -32,6 +32,7 @@ from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.publisher import Publisher, Sink
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
+from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,10 @@ class Relay:
         heartbeat: Callable[[], None] = lambda: None,
         before: State | None = None,
         memory: Memory | None = None,
+        cluster: str = "",
     ) -> None:
         self._thread = thread
+        self._cluster = cluster
         self._sources = sources
         self._rules = rules
         self._waiters = waiters
@@ -130,6 +133,7 @@ class Relay:
         self._nudge.set()
 
     async def _main(self) -> None:
+        logs.set_cluster(self._cluster)
         try:
             await self._run()
         except BaseException as error:

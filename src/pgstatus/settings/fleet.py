@@ -21,6 +21,11 @@ class Fleet:
     """Check the hosts while no evidence arrives."""
 
 
+def is_relay(reader: Reader) -> bool:
+    """The instance makes no connections to PostgreSQL."""
+    return reader.is_set(v.UPSTREAMS) and reader.read(v.FALLBACK_DIRECT) != "true"
+
+
 def read_fleet(reader: Reader) -> Fleet | None:
     """None: the instance checks the hosts itself."""
     urls = split_list(reader.read(v.UPSTREAMS), reader.read(v.DELIMITER))
@@ -50,9 +55,7 @@ def _addresses(reader: Reader, urls: list[str]) -> list[Address]:
     if len({address.name for address in found}) < len(found):
         reader.problems.append(f"{v.UPSTREAMS.full_name}: expected each URL once")
     token, tls = _token(reader), _tls(reader) if any(a.is_tls for a in found) else None
-    return [
-        replace(address, token=token, tls=tls if address.is_tls else None) for address in found
-    ]
+    return [replace(address, token=token, tls=tls if address.is_tls else None) for address in found]
 
 
 def _token(reader: Reader) -> bytes | None:
