@@ -169,11 +169,19 @@ class Merge:
     def watchers_of(self, address: Address, now: float) -> tuple[tuple[str, str | None], ...]:
         """What the live watchers report of a host, if they disagree: the error, or None."""
         found = [
-            (watcher.name, None if report.failure is None else report.failure.message)
+            (self.label(watcher), None if report.failure is None else report.failure.message)
             for watcher in self.live(now)
             if (report := watcher.reports.get(address)) is not None
         ]
         return tuple(found) if len({error is None for _, error in found}) > 1 else ()
+
+    def label(self, watcher: Watcher) -> str:
+        """Its name; of several with the same name, with the source."""
+        same = [source for source, w in self.watchers.items() if w.name == watcher.name]
+        if len(same) == 1:
+            return watcher.name
+        source = next(source for source in same if self.watchers[source] is watcher)
+        return f"{watcher.name} ({source})"
 
     def _place(self, source: str) -> tuple[int, str]:
         return self._order.get(source, len(self._order)), source
@@ -222,7 +230,7 @@ class Merge:
         if isinstance(value, Observation):
             value = self._combined(address, value, at)
             self._refute(address, value)
-        return [Counted(address, watcher.name, look, value)]
+        return [Counted(address, self.label(watcher), look, value)]
 
     def _is_newer(
         self,
@@ -277,7 +285,7 @@ class Merge:
                 _outweighs(other, address, failure) <= now for other in live if other is not watcher
             ):
                 report.is_counted = True
-                counted.append(Counted(address, watcher.name, report.look, failure))
+                counted.append(Counted(address, self.label(watcher), report.look, failure))
         return sorted(counted, key=lambda result: result.value.started)
 
     def _pending(self, now: float) -> Iterator[tuple[Address, Failure, Watcher]]:

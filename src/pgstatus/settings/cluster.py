@@ -41,6 +41,13 @@ class Settings:
     fleet: Fleet | None = None
     """None: this instance checks the hosts itself."""
 
+    @property
+    def subject(self) -> str:
+        """What is monitored, for the log."""
+        if self.fleet is None:
+            return f"hosts {', '.join(map(str, self.hosts))}"
+        return f"relay of {', '.join(self.fleet.sources)}"
+
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
