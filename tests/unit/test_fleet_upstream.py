@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
+import socketserver
 import ssl
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -16,7 +20,7 @@ from pgstatus.fleet.upstream import Upstream
 from pgstatus.settings.upstream import Address, parse_address
 from tests.support.certificates import Certificates
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[socket.socket], None]
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 DOCUMENT = Document(
@@ -29,6 +33,7 @@ DOCUMENT = Document(
     memory=None,
     ready=True,
 )
+EVENT = b"data: " + encode(DOCUMENT) + b"\n\n"
 
 
 class Receiver:
@@ -54,30 +59,45 @@ class Receiver:
                 self.changed.clear()
 
 
-async def follow(
+@contextlib.contextmanager
+def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server that calls ``handler`` for each connection, in a thread; its port."""
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                connection = self.request
+                if tls is not None:
+                    connection = tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    handler(connection)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Connection) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def follow(
     handler: Handler,
     until: Callable[[Receiver], bool],
+    *,
     server_tls: ssl.SSLContext | None = None,
-    scheme: str = "http",
-    **options: object,
+    tls: ssl.SSLContext | None = None,
 ) -> Receiver:
     """Follow a server until the predicate is true."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            await handler(reader, writer)
-        writer.transport.abort()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_tls)
-    port = server.sockets[0].getsockname()[1]
-    address = replace(
-        parse_address(f"{scheme}://127.0.0.1:{port}"),
-        **options,  # type: ignore[arg-type]
-    )
-    receiver = await _run(address, until)
-    server.close()
-    return receiver
+    with serving(handler, server_tls) as port:
+        scheme = "http" if tls is None else "https"
+        address = replace(parse_address(f"{scheme}://127.0.0.1:{port}"), tls=tls)
+        return asyncio.run(_run(address, until))
 
 
 async def _run(address: Address, until: Callable[[Receiver], bool]) -> Receiver:
@@ -92,20 +112,32 @@ async def _run(address: Address, until: Callable[[Receiver], bool]) -> Receiver:
     return receiver
 
 
-def reason(handler: Handler, **options: object) -> str:
+def reason(handler: Handler, tls: ssl.SSLContext | None = None) -> str:
     """Why nothing is received from this server."""
-    receiver = asyncio.run(follow(handler, lambda r: bool(r.reasons), **options))  # type: ignore[arg-type]
+    receiver = follow(handler, lambda r: bool(r.reasons), tls=tls)
     assert not receiver.documents
     return receiver.reasons[0]
 
 
+def read_request(connection: socket.socket) -> bytes:
+    """The head of a request; empty if there is none."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        received = connection.recv(65536)
+        if not received:
+            return b""
+        data += received
+    return data
+
+
 def sends(data: bytes, *, forever: bool = False) -> Handler:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await writer.drain()
+    """A server that sends this to every client."""
+
+    def handler(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(data)
         while forever:
-            writer.write(data)
-            await writer.drain()
+            connection.sendall(data)
 
     return handler
 
@@ -131,7 +163,7 @@ def response(status: str, body: bytes = b"", *headers: str) -> Handler:
             response("302 Found", b"", "Location: http://elsewhere/"),
             "302 Found: redirected to http://elsewhere/; not followed",
         ),
-        (response("500 Oh\x07No", b"[" * 4000), "invalid HTTP response"),
+        (response("500 Oh\x07No", b"[" * 4000), "500 Oh No"),
         (response("503 Unavailable", b"[" * 100_000), "503 Unavailable"),
         (
             response("200 OK", b"<html>", "Content-Type: text/html"),
@@ -140,7 +172,7 @@ def response(status: str, body: bytes = b"", *headers: str) -> Handler:
         (response("200 OK", b"{}"), "not the evidence of a pg-status: media type unknown"),
         (sends(b""), "connection closed"),
         (sends(HEAD), "connection closed before the first document"),
-        (sends(b"SSH-2.0-OpenSSH_9.2\r\n"), "invalid HTTP response"),
+        (sends(b"SSH-2.0-OpenSSH_9.2\r\n"), "connection closed without a response"),
         (sends(b"\x00" * 1000), "invalid HTTP response"),
         (sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000), "invalid HTTP response"),
         (sends(HEAD + b"data: {}\n\n"), "invalid evidence: "),
@@ -155,40 +187,41 @@ def test_a_server_that_is_no_watcher(handler: Handler, text: str) -> None:
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 102 Processing\r\n\r\n"])
 def test_a_server_that_does_not_respond(head: bytes) -> None:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        await reader.read()
+    def handler(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(head)
+        connection.recv(1)
 
     assert reason(handler) == "no response in time"
 
 
 def test_a_watcher_that_falls_silent() -> None:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + b"data: " + encode(DOCUMENT) + b"\n\n")
-        for _ in range(100):
+    def handler(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEAD + EVENT)
+        while True:
             # Bytes are no documents.
-            await asyncio.sleep(0.1)
-            writer.write(b": comment\n")
+            time.sleep(0.1)
+            connection.sendall(b": comment\n")
 
-    receiver = asyncio.run(follow(handler, lambda r: bool(r.reasons)))
+    receiver = follow(handler, lambda r: bool(r.reasons))
     assert receiver.reasons == ["no evidence for 3 s"]
     assert len(receiver.documents) == 1
 
 
 def test_documents_are_delivered_with_the_moment_of_the_request() -> None:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + b"retry: 1000\n\n")
+    def handler(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEAD + b"retry: 1000\n\n")
         for sent in (5.0, 6.0):
-            event = (
-                b"event: evidence\r\ndata: " + encode(replace(DOCUMENT, sent=sent)) + b"\r\n\r\n"
-            )
+            document = encode(replace(DOCUMENT, sent=sent))
+            event = b"event: evidence\r\ndata: " + document + b"\r\n\r\n"
             for start in range(0, len(event), 7):
-                writer.write(event[start : start + 7])
-                await writer.drain()
-        await reader.read()
+                connection.sendall(event[start : start + 7])
+        connection.recv(1)
 
     began = clock.now()
-    receiver = asyncio.run(follow(handler, lambda r: len(r.documents) == 2))
+    receiver = follow(handler, lambda r: len(r.documents) == 2)
     (first, at, after), (second, _, later) = receiver.documents
     assert (first.sent, second.sent) == (5.0, 6.0)
     assert began <= after <= at <= clock.now()
@@ -197,8 +230,7 @@ def test_documents_are_delivered_with_the_moment_of_the_request() -> None:
 
 
 def test_a_stream_that_ends_is_requested_again() -> None:
-    handler = sends(HEAD + b"data: " + encode(DOCUMENT) + b"\n\n")
-    receiver = asyncio.run(follow(handler, lambda r: len(r.documents) == 3))
+    receiver = follow(sends(HEAD + EVENT), lambda r: len(r.documents) == 3)
     assert not receiver.reasons
     assert all(after > -inf for _, _, after in receiver.documents)
 
@@ -215,72 +247,60 @@ def test_a_name_that_does_not_exist() -> None:
     assert receiver.reasons[0]
 
 
-def test_the_request(tmp_path: Path) -> None:
-    async def scenario() -> bytes:
-        requests: list[bytes] = []
+def test_the_request() -> None:
+    requests: list[bytes] = []
 
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            requests.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(HEAD + b"data: " + encode(DOCUMENT) + b"\n\n")
+    def handler(connection: socket.socket) -> None:
+        requests.append(read_request(connection))
+        connection.sendall(HEAD + EVENT)
 
-        path = str(tmp_path / "socket")
-        server = await asyncio.start_unix_server(handle, path)
-        address = replace(
-            parse_address(f"unix:{path}"), path="/c/orders", token=b"0123456789abcdef"
-        )
-        await _run(address, lambda r: bool(r.documents))
-        server.close()
-        return requests[0]
-
-    head, *headers = asyncio.run(scenario()).decode().strip().split("\r\n")
+    with serving(handler) as port:
+        address = parse_address(f"http://127.0.0.1:{port}/c/orders/")
+        address = replace(address, token=b"0123456789abcdef")
+        asyncio.run(_run(address, lambda r: bool(r.documents)))
+    head, *headers = requests[0].decode().strip().split("\r\n")
     assert head == "GET /c/orders/evidence HTTP/1.1"
     assert "Authorization: Bearer 0123456789abcdef" in headers
-    assert "Host: localhost" in headers
+    assert f"Host: 127.0.0.1:{port}" in headers
 
 
 def test_positions_are_requested_on_a_kept_connection() -> None:
-    async def scenario() -> list[str]:
-        paths: list[str] = []
+    found: list[tuple[bytes, object]] = []
 
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while True:
-                    request = await reader.readuntil(b"\r\n\r\n")
-                    path = request.split()[1].decode()
-                    if path == "/evidence":
-                        writer.write(HEAD + b"data: " + encode(DOCUMENT) + b"\n\n")
-                    else:
-                        paths.append(
-                            f"{path.partition('=')[0]} {writer.get_extra_info('peername')}"
-                        )
-                        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    def handler(connection: socket.socket) -> None:
+        while request := read_request(connection):
+            path = request.split()[1]
+            if path == b"/evidence":
+                connection.sendall(HEAD + EVENT)
+                connection.recv(1)
+            found.append((path.partition(b"=")[0], connection.getpeername()))
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        upstream = Upstream(parse_address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    async def scenario(port: int) -> None:
+        upstream = Upstream(parse_address(f"http://127.0.0.1:{port}"))
         task = asyncio.create_task(upstream.run(Receiver()))
         async with asyncio.timeout(10):
-            while len(paths) < 3:
+            while len(found) < 3:
                 upstream.request_positions(1.0)
                 await asyncio.sleep(0.01)
         task.cancel()
-        server.close()
-        return paths
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
-    paths = asyncio.run(scenario())
-    assert len(set(paths)) == 1
-    assert paths[0].startswith("/evidence/positions?wait_ms ")
+    with serving(handler) as port:
+        asyncio.run(scenario(port))
+    assert len(set(found[:3])) == 1
+    assert found[0][0] == b"/evidence/positions?wait_ms"
 
 
 def test_certificates(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path, "127.0.0.1")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificates.cert, certificates.key)
-    handler = sends(HEAD + b"data: " + encode(DOCUMENT) + b"\n\n")
 
-    def followed(context: ssl.SSLContext) -> Receiver:
-        return asyncio.run(
-            follow(handler, lambda r: bool(r.reasons or r.documents), server, "https", tls=context)
-        )
+    def followed(tls: ssl.SSLContext) -> Receiver:
+        until: Callable[[Receiver], bool] = lambda r: bool(r.reasons or r.documents)  # noqa: E731
+        return follow(sends(HEAD + EVENT), until, server_tls=server, tls=tls)
 
     assert followed(certificates.context()).documents
     unknown = followed(ssl.create_default_context())
@@ -288,5 +308,8 @@ def test_certificates(tmp_path: Path) -> None:
 
 
 def test_a_server_without_tls() -> None:
-    text = reason(sends(HEAD), scheme="https", tls=ssl.create_default_context())
-    assert text.startswith("TLS: ")
+    def handler(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    assert reason(handler, ssl.create_default_context()).startswith("TLS: ")
