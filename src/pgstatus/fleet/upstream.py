@@ -35,6 +35,8 @@ _FIRST = 10.0
 _LIFETIME = 300.0
 # Seconds between two attempts to connect.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
+# Seconds between two requests for positions.
+_BETWEEN_REQUESTS = 0.005
 _MAX_HEAD = 32 * 1024
 _MAX_ERROR = 4096
 _CHUNK = 64 * 1024
@@ -108,7 +110,7 @@ class Upstream:
                         break
         except TimeoutError:
             seconds = _FIRST if after > -inf else SILENCE
-            raise UpstreamError(f"no evidence for {seconds:.0f} s") from None
+            raise UpstreamError(f"no document for {seconds:.0f} s") from None
         if after > -inf:
             raise UpstreamError("connection closed before the first document")
 
@@ -125,6 +127,8 @@ class Upstream:
                         self._positions_wanted.clear()
                         async with asyncio.timeout(_CONNECT):
                             await self._request(connection)
+                        # The requests of a moment are one.
+                        await asyncio.sleep(_BETWEEN_REQUESTS)
             except Exception as error:  # the stream reports what is wrong with the watcher
                 log.debug("%s: positions cannot be requested: %s", self.name, reason_of(error))
                 await asyncio.sleep(_SHORTEST_PAUSE)
