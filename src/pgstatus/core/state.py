@@ -23,6 +23,8 @@ class Look(Enum):
     """A second check because the host appeared late; its result is final."""
     POSITION = auto()
     """A check for the replay position alone."""
+    OVERDUE = auto()
+    """A check that has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
