@@ -174,4 +174,3 @@ class NatsCluster:
                         leader = (detail.get("cluster") or {}).get("leader")
                         return next((s for s in self.servers if s.name == leader), None)
         return None
-

@@ -46,8 +46,12 @@ class Nats:
 
     servers: tuple[NatsServer, ...]
     credentials_file: Path | None
-    tls: ssl.SSLContext | None
-    """None: not required, and the default context if a server requires it."""
+    tls: bool
+    """TLS is required. Without it, it is used if the server requires it."""
+    tls_ca: Path | None
+    """None: the authorities of the system."""
+    tls_certificate: tuple[Path, Path] | None
+    """The certificate of this client, and its key."""
     bucket: str
     replicas: int
     """Of the bucket, if it is created."""
@@ -69,14 +73,22 @@ def read_nats(reader: Reader) -> Nats | None:
     _require_library(reader, file)
     delimiter = reader.read(v.DELIMITER)
     servers, tls = _servers(reader, split_list(text, delimiter))
-    return Nats(
+    ca, certificate = reader.read(v.NATS_TLS_CA), _certificate(reader)
+    nats = Nats(
         servers=servers,
         credentials_file=file,
-        tls=_tls(reader, required=tls),
+        tls=tls or ca is not None or certificate is not None,
+        tls_ca=ca,
+        tls_certificate=certificate,
         bucket=reader.read(v.NATS_BUCKET),
         replicas=reader.read(v.NATS_REPLICAS),
         name=reader.read(v.NATS_NAME),
     )
+    try:
+        read_tls(nats)
+    except OSError as error:  # ssl.SSLError is one
+        reader.problems.append(f"{v.PREFIX}nats_tls_*: cannot use the files: {error}")
+    return nats
 
 
 def parse_login(text: str) -> Login:
@@ -99,6 +111,11 @@ def read_login(path: Path) -> Login:
         return parse_login(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_tls(nats: Nats) -> ssl.SSLContext | None:
+    """The context with the present content of the files; None: TLS is not required. OSError."""
+    return client_context(nats.tls_ca, nats.tls_certificate) if nats.tls else None
 
 
 def _require_library(reader: Reader, file: Path | None) -> None:
@@ -162,22 +179,15 @@ def _login(parts: SplitResult) -> Login:
     return Login(user=user, password=unquote(parts.password))
 
 
-def _tls(reader: Reader, *, required: bool) -> ssl.SSLContext | None:
-    ca = reader.read(v.NATS_TLS_CA)
+def _certificate(reader: Reader) -> tuple[Path, Path] | None:
     certificate, key = reader.read(v.NATS_TLS_CERT), reader.read(v.NATS_TLS_KEY)
-    if (certificate is None) != (key is None):
+    if certificate is not None and key is not None:
+        reader.warn_if_world_readable(v.NATS_TLS_KEY, key)
+        return certificate, key
+    if certificate is not None or key is not None:
         missing = v.NATS_TLS_CERT if certificate is None else v.NATS_TLS_KEY
         reader.problems.append(
             f"{missing.full_name}: expected a file; a client certificate requires nats_tls_cert "
             "and nats_tls_key"
         )
-        return None
-    if ca is None and certificate is None and not required:
-        return None
-    if key is not None:
-        reader.warn_if_world_readable(v.NATS_TLS_KEY, key)
-    try:
-        return client_context(ca, None if certificate is None or key is None else (certificate, key))
-    except OSError as error:  # ssl.SSLError is one
-        reader.problems.append(f"{v.PREFIX}nats_tls_*: cannot use the files: {error}")
-        return None
+    return None
