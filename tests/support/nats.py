@@ -152,14 +152,19 @@ class NatsCluster:
         wait_until("JetStream has a leader", self._has_leader, 30)
 
     def _has_leader(self) -> bool:
+        return any(map(self._leads, self.servers))
+
+    def _leads(self, server: NatsServer) -> bool:
+        """It leads JetStream, and all servers are in the group."""
         try:
-            found = self.servers[0].get("/jsz")
+            found = server.get("/jsz")
         except (httpx.TransportError, ValueError):
             return False
         if len(self.servers) == 1:
             return "config" in found
-        meta = found.get("meta_cluster") or {}
-        return bool(meta.get("leader")) and len(meta.get("replicas") or ()) + 1 >= len(self.servers)
+        # Only the leader lists the others.
+        replicas = (found.get("meta_cluster") or {}).get("replicas") or ()
+        return sum(not replica.get("offline") for replica in replicas) + 1 >= len(self.servers)
 
     def leader_of(self, stream: str) -> NatsServer | None:
         """The server that leads the group of a stream; None: it has no leader."""

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from math import inf, isfinite
 
-from nats import errors
 from nats.aio.msg import Msg
 from nats.js.api import StorageType
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
+from nats import errors
 from pgstatus import clock
 from pgstatus.fleet.document import encode
 from pgstatus.fleet.evidence import BATCH, INTERVAL, WATCHER, Evidence
@@ -30,7 +30,7 @@ _BACKLOG = 256 * 1024
 _SEND = 2.0
 _API = 2.0
 """Seconds for a request to JetStream."""
-_UNSTORED = 5.0
+_UNSTORED = 3.0
 """Seconds without an acknowledgement after which the bucket is examined."""
 _TTL = 86_400.0
 """Seconds after which the bucket forgets a watcher. The memory of its cluster, the newest timeline,
@@ -67,7 +67,7 @@ class NatsPublisher:
         """The first document without an acknowledgement was published then."""
         self._stores = True
         self._examined_at = -inf
-        self._wake = asyncio.Event()
+        self._wake, self._doubt = asyncio.Event(), asyncio.Event()
         self._lines = Lines(log)
 
     def changed(self) -> None:
@@ -95,11 +95,11 @@ class NatsPublisher:
         await client.subscribe(self._subjects.positions, cb=self._request_positions)
         self._client, self._waiting_since = client, None
         self.changed()
-        await self._examine(client)
         while True:
+            self._doubt.clear()
+            await self._examine(client)
             await asyncio.sleep(_UNSTORED)
-            if self._is_unstored:
-                await self._examine(client)
+            await self._doubt.wait()
 
     def disconnected(self, text: str) -> None:
         self._client = None
@@ -126,6 +126,8 @@ class NatsPublisher:
         _, document = self._evidence.document()
         if self._waiting_since is None:
             self._waiting_since = self._published_at
+        elif self._is_unstored:
+            self._doubt.set()
         subject = self._subjects.value_of(self._nats.name or document.name)
         try:
             async with asyncio.timeout(_SEND):

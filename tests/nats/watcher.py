@@ -1,0 +1,67 @@
+"""A watcher without PostgreSQL: a process that publishes synthetic evidence through NATS.
+
+``python -m tests.nats.watcher CLUSTER HOST…`` with the variables ``pg_status__nats*``. Each line on
+stdin is a change: the write position of the first host is from then on the number in it. Each
+request for positions is a line of the log.
+"""
+
+import asyncio
+import logging
+import sys
+
+from pgstatus import clock
+from pgstatus.core.snapshot import Host
+from pgstatus.core.state import Look, Memory
+from pgstatus.fleet.evidence import Condition, Evidence
+from pgstatus.fleet.nats.publisher import NatsPublisher
+from pgstatus.monitor.results import LatestResults
+from tests.nats.following import nats_settings
+from tests.support.world import master, replica
+
+log = logging.getLogger(__name__)
+
+_ROUND = 0.5
+
+
+async def main(cluster: str, names: list[str]) -> None:
+    hosts = [Host(name, 5432) for name in names]
+    results = LatestResults(hosts)
+    memory = Memory(1, 7, frozenset({str(hosts[0])}), str(hosts[0]), frozenset())
+    evidence = Evidence(results, lambda: Condition(memory, ready=True), _ROUND)
+    publisher = NatsPublisher(
+        nats_settings(), cluster, evidence, lambda seconds: log.info("positions %g", seconds)
+    )
+    lsn = 1000
+
+    def check() -> None:
+        now = clock.now() - 0.001
+        for index in range(len(hosts)):
+            result = master(now, lsn, 7) if index == 0 else replica(now, lsn, 7)
+            results.record(index, Look.ROUND, result, dead=False)
+
+    async def rounds() -> None:
+        while True:
+            check()
+            publisher.recorded()
+            await asyncio.sleep(_ROUND)
+
+    async def commands() -> None:
+        nonlocal lsn
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
+        while line := await reader.readline():
+            lsn = int(line)
+            check()
+            publisher.changed()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publisher.run())
+        group.create_task(rounds())
+        group.create_task(commands())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))
