@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgstatus.demo.network import Network
+from pgstatus.settings.variables import PREFIX
 from tests.nats.following import Following, nats_settings
 from tests.nats.watching import Watcher
 from tests.support.nats import PROGRAM, NatsCluster
@@ -72,7 +73,8 @@ def follow(undo: ExitStack) -> FollowingFactory:
     """``follow(variables, cluster="orders")``."""
 
     def start(variables: dict[str, object], cluster: str = "orders") -> Following:
-        return undo.enter_context(Following(cluster, nats_settings(**variables)))
+        environ = {f"{PREFIX}{name}": str(value) for name, value in variables.items()}
+        return undo.enter_context(Following(cluster, nats_settings(environ)))
 
     return start
 

@@ -1,7 +1,6 @@
 """A source in a thread, and everything that its receiver was given."""
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -14,13 +13,11 @@ from pgstatus.fleet.document import Document
 from pgstatus.fleet.nats.source import NatsSource
 from pgstatus.settings.nats import Nats, read_nats
 from pgstatus.settings.reader import Reader
-from pgstatus.settings.variables import PREFIX
 
 
-def nats_settings(environ: Mapping[str, str] = os.environ, **variables: object) -> Nats:
-    """The settings of an environment, or of variables without their prefix."""
-    given = {f"{PREFIX}{name}": str(value) for name, value in variables.items()} or environ
-    reader = Reader(given, [])
+def nats_settings(environ: Mapping[str, str]) -> Nats:
+    """The settings of an environment."""
+    reader = Reader(environ, [])
     settings = read_nats(reader)
     reader.finish()
     assert not reader.problems, reader.problems

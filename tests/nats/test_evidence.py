@@ -90,7 +90,7 @@ def test_watchers_that_start_together_create_one_bucket(
         try:
             bucket = await client.jetstream().key_value(str(variables["nats_bucket"]))
             return set(await bucket.keys())
-        except nats.js.errors.Error:
+        except nats.errors.Error:
             return set()
 
     wait_until(
@@ -119,7 +119,7 @@ def test_an_existing_bucket_with_other_settings_is_used(
     async def is_stored(client: Client) -> bool:
         try:
             return bool((await (await client.jetstream().key_value(bucket)).get("orders.w1")).value)
-        except nats.js.errors.Error:
+        except nats.errors.Error:
             return False
 
     wait_until("it is stored", lambda: with_client(servers, is_stored))
@@ -142,6 +142,7 @@ def test_what_a_former_watcher_has_left_counts_as_memory_only(
     watcher.kill()
     following = follow(variables)
     last = wait_until("what the bucket holds", lambda: following.last("w1"))
+    assert last is not None
     assert [str(result.host) for result in last.document.results] == [
         "pg1:5432", "pg2:5432", "pg3:5432",
     ]  # fmt: skip
@@ -267,10 +268,8 @@ def test_garbage_is_logged_once(
     now = clock.now()
     wait_until("evidence afterwards", lambda: following.is_live("w1", now))
     lines = [line for line in caplog.messages if "w9" in line]
-    assert lines == [
-        f"NATS: $KV.{variables['nats_bucket']}.orders.w9: not evidence: "
-        "not evidence of pg-status: it has no format"
-    ]
+    assert len(lines) == 1
+    assert "not evidence of pg-status: it has no format" in lines[0]
 
 
 def test_two_watchers_with_one_name_are_logged(
@@ -300,10 +299,9 @@ def test_deletions(
 
     async def stored(client: Client) -> int:
         try:
-            return (
-                await (await client.jetstream().key_value(bucket)).get("orders.w1")
-            ).revision or 0
-        except nats.js.errors.Error:
+            values = await client.jetstream(timeout=0.5).key_value(bucket)
+            return (await values.get("orders.w1")).revision or 0
+        except nats.errors.Error:
             return 0
 
     async def delete(client: Client) -> None:

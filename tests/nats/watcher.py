@@ -7,6 +7,7 @@ request for positions is a line of the log.
 
 import asyncio
 import logging
+import os
 import sys
 
 from pgstatus import clock
@@ -29,7 +30,10 @@ async def main(cluster: str, names: list[str]) -> None:
     memory = Memory(1, 7, frozenset({str(hosts[0])}), str(hosts[0]), frozenset())
     evidence = Evidence(results, lambda: Condition(memory, ready=True), _ROUND)
     publisher = NatsPublisher(
-        nats_settings(), cluster, evidence, lambda seconds: log.info("positions %g", seconds)
+        nats_settings(os.environ),
+        cluster,
+        evidence,
+        lambda seconds: log.info("positions %g", seconds),
     )
     lsn = 1000
 
