@@ -6,7 +6,7 @@ Every response is made from the latest snapshot; no request queries PostgreSQL. 
 
 import falcon
 
-from pgstatus.api import hosts, metrics, page, params, probes, questions, watch
+from pgstatus.api import evidence, hosts, metrics, page, params, probes, questions, watch
 from pgstatus.api.access import Access
 from pgstatus.api.exchange import OTHER, Deferred, exchange_of
 from pgstatus.api.resource import METHODS
@@ -30,6 +30,8 @@ def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]
         app.add_route(f"/watch/{kind}", watch.Watch(service, kind))
     app.add_route("/explain", questions.ExplanationIndex(service))
     app.add_route("/watch", watch.Watch(service))
+    app.add_route("/evidence", evidence.EvidenceStream(service))
+    app.add_route("/evidence/positions", evidence.EvidencePositions(service))
     app.add_route("/hosts", hosts.Hosts(service))
     app.add_route("/status", hosts.Status(service))
     app.add_route("/replicas_info", hosts.ReplicasInfo(service))

@@ -6,15 +6,18 @@ from typing import Protocol
 
 from pgstatus import clock
 from pgstatus.api import Application, Service, create_app
+from pgstatus.api.evidence import EvidenceFeed
 from pgstatus.api.feeds import Epoch, Feeds
 from pgstatus.core.bucket import Bucket
 from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
 from pgstatus.core.state import Memory, State
+from pgstatus.fleet.evidence import Condition, Evidence
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
 from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.settings.load import Settings
 from pgstatus.telemetry.history import History
@@ -33,6 +36,9 @@ class Owner(Protocol):
         self, generation: "Generation", host: Host, result: Observation | Failure, seconds: float
     ) -> None:
         """The result of one check that took ``seconds``."""
+
+    def recorded(self, generation: "Generation") -> None:
+        """The result of a check is part of the evidence."""
 
     def heartbeat(self, generation: "Generation") -> None:
         """The monitor is running; at least once a second."""
@@ -63,6 +69,7 @@ class Generation:
         self.latest = Latest(settings.hosts, settings.rules)
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
+        self._results = LatestResults(settings.hosts, lambda: owner.recorded(self))
         self.monitor = self._monitor(before, memory)
         self.feeds = Feeds(
             self.latest.read,
@@ -89,6 +96,8 @@ class Generation:
                     fallback_bucket=None
                     if settings.fallback_per_s is None
                     else Bucket(settings.fallback_per_s),
+                    evidence=self._evidence(),
+                    request_positions=self.request_positions,
                 )
             )
         )
@@ -108,6 +117,10 @@ class Generation:
         self.waiters.close()
         self.feeds.close()
         self.monitor.stop(timeout)
+
+    def request_positions(self, seconds: float) -> None:
+        """Check positions for so long."""
+        self.monitor.request_positions(seconds)
 
     def publish(self, update: Update) -> None:
         """Of the monitor's `Sink`."""
@@ -131,4 +144,13 @@ class Generation:
             on_failure=lambda error: self._owner.failed(self, error),
             before=before,
             memory=memory,
+            results=self._results,
         )
+
+    def _evidence(self) -> EvidenceFeed:
+        def condition() -> Condition:
+            state = self.monitor.state
+            return Condition(state.memory, state.ready)
+
+        evidence = Evidence(self._results, condition, self.settings.rules.sleep)
+        return EvidenceFeed(evidence, self.latest.read, lambda: self.feeds.closed)

@@ -337,6 +337,10 @@ class Runtime:
         if generation is self._current:
             self._checks.checked(host, result, seconds)
 
+    def recorded(self, generation: Generation) -> None:
+        if generation is self._current:
+            self._changed()
+
     def heartbeat(self, generation: Generation) -> None:
         if generation is self._next and self._may_follow(generation):
             self._replace(generation)

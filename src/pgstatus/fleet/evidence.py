@@ -47,6 +47,11 @@ class Evidence:
         """Increased with each result."""
         return self._results.version
 
+    @property
+    def urgent(self) -> int:
+        """The version of the last result that should be sent at once."""
+        return self._results.urgent
+
     def document(self, since: int = 0) -> tuple[int, Document]:
         """The present version, and the results since another one; 0: the complete document."""
         condition = self._condition()

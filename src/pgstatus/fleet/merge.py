@@ -81,12 +81,13 @@ class Watcher:
 
 
 class _Newest(NamedTuple):
-    """The end of the newest successful check of a host."""
+    """The newest successful check of a host."""
 
     epoch: str
     theirs: float
-    """On the clock of the watcher."""
-    ours: float
+    """When it ended, on the clock of the watcher."""
+    started: float
+    finished: float
 
 
 class Merge:
@@ -206,14 +207,18 @@ class Merge:
         finished = min(at, watcher.clock.latest(value.finished))
         value = replace(value, started=started, finished=max(started, finished))
         if isinstance(value, Failure):
-            report.failure, report.look, report.is_counted = value, look, False
+            newest = self._newest.get(address)
+            report.failure, report.look = value, look
+            report.is_counted = newest is not None and newest.started >= value.started
             # Others may have waited for the opinion of this watcher.
             return self._failures(address, at)
         if isinstance(value, Observation):
             report.seen, report.failure = value, None
         if not self._is_newer(watcher, address, theirs, value):
             return []
-        self._newest[address] = _Newest(watcher.epoch, theirs.finished, value.finished)
+        self._newest[address] = _Newest(
+            watcher.epoch, theirs.finished, value.started, value.finished
+        )
         if isinstance(value, Observation):
             value = self._combined(address, value, at)
             self._refute(address, value)
@@ -231,7 +236,7 @@ class Merge:
             return True
         if newest.epoch == watcher.epoch:
             return theirs.started >= newest.theirs - _ROUNDING
-        return ours.started >= newest.ours
+        return ours.started >= newest.finished
 
     def _combined(self, address: Address, seen: Observation, now: float) -> Observation:
         """With what depends on the watcher and not on the host alone.
@@ -242,7 +247,9 @@ class Merge:
         known = [
             report.seen
             for watcher in self.live(now)
-            if (report := watcher.reports.get(address)) is not None and report.seen is not None
+            if (report := watcher.reports.get(address)) is not None
+            and report.seen is not None
+            and report.failure is None
         ]
         addresses = seen.addresses.union(*(other.addresses for other in known))
         if any(other.admits for other in known):

@@ -3,7 +3,7 @@ read by any thread.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pgstatus.core.snapshot import Failure, Host, Observation, Position
@@ -31,10 +31,15 @@ class _Of(NamedTuple):
 
 
 class LatestResults:
-    """What is known of each host, and what is new since a version."""
+    """What is known of each host, and what is new since a version.
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    ``notify`` is called in the monitoring thread after each result.
+    """
+
+    def __init__(self, hosts: Sequence[Host], notify: Callable[[], None] = lambda: None) -> None:
         self.hosts = tuple(hosts)
+        self._notify = notify
+        self._urgent = 0
         self._lock = threading.Lock()
         self._version = 0
         self._hosts = [_Of() for _ in hosts]
@@ -44,10 +49,25 @@ class LatestResults:
         """Increased with each result."""
         return self._version
 
+    @property
+    def urgent(self) -> int:
+        """The version of the last result that matters."""
+        return self._urgent
+
     def record(
-        self, index: int, look: Look, value: Observation | Failure | Position, *, dead: bool
+        self,
+        index: int,
+        look: Look,
+        value: Observation | Failure | Position,
+        *,
+        dead: bool,
+        matters: bool,
     ) -> None:
-        """A result was folded; ``dead``: the last successful check is not in use any more."""
+        """A result was folded.
+
+        ``dead``: the last successful check is not in use any more; ``matters``: the result changes
+        more than figures, or is awaited.
+        """
         with self._lock:
             before, version = self._hosts[index], self._version + 1
             entry = version, Recorded(index, look, value)
@@ -60,6 +80,9 @@ class LatestResults:
             else:
                 after = before._replace(failure=entry)
             self._hosts[index], self._version = after, version
+            if matters:
+                self._urgent = version
+        self._notify()
 
     def since(self, version: int) -> tuple[int, tuple[Recorded, ...]]:
         """The present version, and the results since ``version`` (0: all), in their order."""
