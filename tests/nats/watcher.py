@@ -26,7 +26,7 @@ _ROUND = 0.5
 
 async def main(cluster: str, names: list[str]) -> None:
     hosts = [Host(name, 5432) for name in names]
-    results = LatestResults(hosts)
+    results = LatestResults(hosts, lambda: publisher.recorded())  # noqa: PLW0108  # defined below
     memory = Memory(1, 7, frozenset({str(hosts[0])}), str(hosts[0]), frozenset())
     evidence = Evidence(results, lambda: Condition(memory, ready=True), _ROUND)
     publisher = NatsPublisher(
@@ -37,16 +37,15 @@ async def main(cluster: str, names: list[str]) -> None:
     )
     lsn = 1000
 
-    def check() -> None:
+    def check(*, matters: bool) -> None:
         now = clock.now() - 0.001
         for index in range(len(hosts)):
             result = master(now, lsn, 7) if index == 0 else replica(now, lsn, 7)
-            results.record(index, Look.ROUND, result, dead=False)
+            results.record(index, Look.ROUND, result, dead=False, matters=matters)
 
     async def rounds() -> None:
         while True:
-            check()
-            publisher.recorded()
+            check(matters=False)
             await asyncio.sleep(_ROUND)
 
     async def commands() -> None:
@@ -57,8 +56,7 @@ async def main(cluster: str, names: list[str]) -> None:
         )
         while line := await reader.readline():
             lsn = int(line)
-            check()
-            publisher.changed()
+            check(matters=True)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(publisher.run())

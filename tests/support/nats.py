@@ -79,9 +79,11 @@ class NatsCluster:
         servers: int = 3,
         first: int = 240,
         extra: str = "",
-        jetstream: str = "",
+        jetstream: str | None = "",
     ) -> None:
-        """``extra``: lines of the configuration of each server, ``jetstream``: of its section."""
+        """``extra``: lines of the configuration of each server; ``jetstream``: of this section,
+        None: without it.
+        """
         self._undo = ExitStack()
         addresses = [network.address(first + number) for number in range(servers)]
         client = free_port(addresses, 4222)
@@ -98,11 +100,14 @@ class NatsCluster:
                 if servers > 1
                 else ""
             )
+            section = f"jetstream {{ store_dir: '{server.store}', {jetstream} }}"
+            if jetstream is None:
+                section = ""
             server.file.write_text(
                 f"server_name: {server.name}\n"
                 f"listen: '{address}:{client}'\n"
                 f"http: '{address}:{monitoring}'\n"
-                f"jetstream {{ store_dir: '{server.store}', {jetstream} }}\n"
+                f"{section}\n"
                 f"{cluster}\n"
                 f"{extra}\n"
             )
@@ -161,7 +166,7 @@ class NatsCluster:
         except (httpx.TransportError, ValueError):
             return False
         if len(self.servers) == 1:
-            return "config" in found
+            return True
         # Only the leader lists the others.
         replicas = (found.get("meta_cluster") or {}).get("replicas") or ()
         return sum(not replica.get("offline") for replica in replicas) + 1 >= len(self.servers)

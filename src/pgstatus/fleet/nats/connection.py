@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT = 3.0
 """Seconds for name resolution and files, and then for connection and login."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two attempts. Half of it is random: many instances lose a server at once."""
 _STABLE = 10.0
 """After a connection that lasted so many seconds the pauses begin with the first again."""

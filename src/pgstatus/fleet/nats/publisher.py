@@ -23,7 +23,7 @@ from pgstatus.settings.nats import Nats
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 0.01
+_SPACING = 0.01
 """Seconds between two documents at least."""
 _BACKLOG = 256 * 1024
 """Bytes that the server has not accepted yet; nothing is added to more than that."""
@@ -61,6 +61,8 @@ class NatsPublisher:
         self._subject = ""
         self._published_at = -inf
         self._changed = False
+        self._version = 0
+        """That was published last."""
         self._recorded_at: float | None = None
         """The first result that is not published yet."""
         self._waiting_since: float | None = None
@@ -71,14 +73,16 @@ class NatsPublisher:
         self._lines = Lines(log)
 
     def changed(self) -> None:
-        """The state of the cluster changed: publish at once. Called on the event loop."""
+        """What the watcher knows besides the results changed. Called on the event loop."""
         self._changed = True
         self._wake.set()
 
     def recorded(self) -> None:
-        """There is a result that changed nothing. Called on the event loop."""
+        """There is another result. Called on the event loop."""
         if self._recorded_at is None:
             self._recorded_at = clock.now()
+            self._wake.set()
+        elif self._is_urgent:
             self._wake.set()
 
     async def run(self) -> None:
@@ -104,10 +108,14 @@ class NatsPublisher:
     def disconnected(self, text: str) -> None:
         self._client = None
 
+    @property
+    def _is_urgent(self) -> bool:
+        return self._changed or self._evidence.urgent > self._version
+
     async def _due(self) -> None:
         """Wait until a document is to be published."""
         while True:
-            due = self._published_at + (_AT_ONCE if self._changed else INTERVAL)
+            due = self._published_at + (_SPACING if self._is_urgent else INTERVAL)
             if self._recorded_at is not None:
                 due = min(due, self._recorded_at + BATCH)
             now = clock.now()
@@ -123,7 +131,7 @@ class NatsPublisher:
         client = self._client
         if client is None or client.pending_data_size > _BACKLOG:
             return
-        _, document = self._evidence.document()
+        self._version, document = self._evidence.document()
         if self._waiting_since is None:
             self._waiting_since = self._published_at
         elif self._is_unstored:

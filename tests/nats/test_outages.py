@@ -1,0 +1,184 @@
+"""Failures of the NATS servers, of the connections to them, and of the processes that use them.
+
+The clocks of all processes are one clock, so that the true age of a document is known: whatever
+fails, no document is passed on as younger than it is.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgstatus import clock
+from pgstatus.demo.network import Network
+from tests.nats.conftest import FollowingFactory, WatcherFactory, wait_for_age
+from tests.nats.following import Following
+from tests.support.nats import NatsCluster, NatsServer
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def servers(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    """Three servers; each test leaves them running."""
+    with NatsCluster(tmp_path_factory.mktemp("nats"), network) as servers:
+        yield servers
+
+
+@pytest.fixture
+def variables(servers: NatsCluster) -> dict[str, object]:
+    return {"nats": servers.urls, "nats_replicas": 3}
+
+
+def assert_ages(following: Following) -> None:
+    """Nothing was passed on as younger than it is."""
+    for call in following.received_all:
+        assert call.after <= call.document.sent <= call.at
+
+
+def wait_for_news(following: Following, watcher: str = "w1") -> float:
+    """Evidence that was made from now on has arrived; the seconds that this took."""
+    now = clock.now()
+    wait_until(f"new evidence of {watcher}", lambda: following.is_live(watcher, now), 30)
+    return clock.now() - now
+
+
+def connected_to(servers: NatsCluster, log: str) -> NatsServer:
+    """The server of the last line about a connection."""
+    line = [line for line in log.splitlines() if "connected to" in line][-1]
+    return next(s for s in servers.servers if line.endswith(f"{s.address}:{s.port}"))
+
+
+def only(variables: dict[str, object], *servers: NatsServer) -> dict[str, object]:
+    """With these servers alone."""
+    return {**variables, "nats": ",".join(server.url for server in servers)}
+
+
+def test_each_server_is_killed_in_turn(
+    servers: NatsCluster,
+    variables: dict[str, object],
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+) -> None:
+    """Among them are the leader of the bucket, and those of the watcher and of the relay."""
+    watcher, following = start_watcher(variables), follow(variables)
+    wait_for_age(following, "w1")
+    wait_until("the bucket has a leader", lambda: servers.leader_of("KV_pg-status"))
+    for server in servers.servers:
+        server.kill()
+        wait_for_news(following)
+        server.launch()
+        servers.wait_until_ready()
+    assert_ages(following)
+    assert "Traceback" not in watcher.log
+
+
+@pytest.mark.parametrize("data", ["kept", "deleted"])
+def test_all_servers_are_killed(
+    servers: NatsCluster,
+    variables: dict[str, object],
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+    data: str,
+) -> None:
+    watcher, following = start_watcher(variables), follow(variables)
+    wait_for_age(following, "w1")
+    for server in servers.servers:
+        server.kill()
+    wait_until("it is lost", lambda: following.is_lost("w1"))
+    calls = len(following.received_all)
+    wait_until("attempts to connect", lambda: watcher.log.count("cannot connect") == 3)
+    assert len(following.received_all) == calls
+    if data == "deleted":
+        for server in servers.servers:
+            server.forget()
+    servers.launch()
+    wait_for_news(following)
+    servers.wait_until_ready()
+    wait_until("the bucket exists", lambda: servers.leader_of("KV_pg-status"), 30)
+    assert_ages(following)
+    assert len(watcher.log.splitlines()) < 20
+
+
+def test_a_frozen_server_is_left_and_what_it_kept_has_its_age(
+    servers: NatsCluster,
+    variables: dict[str, object],
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+) -> None:
+    """The watcher sends into the buffers of a frozen server; the relay follows through another."""
+    first, second, _ = servers.servers
+    start_watcher(only(variables, first, second))
+    near, far = follow(only(variables, first)), follow(only(variables, second))
+    for following in (near, far):
+        wait_for_age(following, "w1")
+    first.freeze()
+    wait_until("it is lost", lambda: near.is_lost("w1"))
+    wait_for_news(far)
+    first.thaw()
+    for following in (near, far):
+        wait_for_news(following)
+        assert_ages(following)
+
+
+def test_a_frozen_relay_receives_old_evidence_as_old(
+    variables: dict[str, object], start_watcher: WatcherFactory, follow: FollowingFactory
+) -> None:
+    watcher, following = start_watcher(variables), follow(variables)
+    wait_for_age(following, "w1")
+    following.freeze(4)
+    wait_for_news(following)
+    # The watcher that has died meanwhile is not taken for alive.
+    following.freeze(2)
+    watcher.kill()
+    wait_until("it is lost", lambda: following.is_lost("w1"))
+    assert_ages(following)
+
+
+def test_evidence_of_a_process_that_has_lived_and_died_meanwhile_has_no_age(
+    variables: dict[str, object], start_watcher: WatcherFactory, follow: FollowingFactory
+) -> None:
+    """The first document of an unknown process was delayed."""
+    watcher, following = start_watcher(variables), follow(variables)
+    wait_for_age(following, "w1")
+    former = following.last("w1")
+    assert former is not None
+    following.freeze(4)
+    watcher.kill()
+    watcher.launch()
+    wait_until("it is connected", lambda: watcher.log.count("connected to") == 2)
+    watcher.change(1)
+    watcher.kill()
+    wait_until("it is lost", lambda: following.is_lost("w1"))
+    assert_ages(following)
+    for call in following.of("w1"):
+        assert call.after < 0 or call.document.watcher == former.document.watcher
+
+
+def test_a_full_disk_stops_no_evidence(
+    network: Network,
+    tmp_path: Path,
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+) -> None:
+    """JetStream has no space for the bucket."""
+    limits = "max_memory_store: 1, max_file_store: 1"
+    with NatsCluster(tmp_path, network, first=250, servers=1, jetstream=limits) as servers:
+        variables: dict[str, object] = {"nats": servers.urls}
+        watcher, following = start_watcher(variables), follow(variables)
+        wait_for_age(following, "w1")
+        wait_for_news(following)
+        wait_until("it is logged", lambda: "WARNING NATS: bucket pg-status" in watcher.log)
+        assert_ages(following)
+
+
+def test_a_server_without_jetstream(
+    network: Network,
+    tmp_path: Path,
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+) -> None:
+    with NatsCluster(tmp_path, network, first=250, servers=1, jetstream=None) as servers:
+        variables: dict[str, object] = {"nats": servers.urls}
+        watcher, following = start_watcher(variables), follow(variables)
+        wait_for_age(following, "w1")
+        wait_until("it is logged", lambda: "JetStream" in watcher.log)
