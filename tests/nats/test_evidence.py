@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.api import StorageType
 
-import nats
 from pgstatus import clock
 from tests.nats.conftest import FollowingFactory, WatcherFactory, own_clock, wait_for_age
 from tests.nats.watching import OFFSET

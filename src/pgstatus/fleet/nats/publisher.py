@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from math import inf, isfinite
 
+from nats import errors
 from nats.aio.msg import Msg
 from nats.js.api import StorageType
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from nats import errors
 from pgstatus import clock
 from pgstatus.fleet.document import encode
 from pgstatus.fleet.evidence import BATCH, INTERVAL, WATCHER, Evidence

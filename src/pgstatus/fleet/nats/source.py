@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import NamedTuple
 
+from nats import errors
 from nats.aio.msg import Msg
 
-from nats import errors
 from pgstatus import clock
 from pgstatus.core.state import Look
 from pgstatus.fleet.clocks import DRIFT
