@@ -91,8 +91,10 @@ class EvidenceStream(Resource):
 
     from_snapshot = False
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        feed = evidence_of(self.service)
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
+    ) -> None:
+        feed = evidence_of(self.service(req, cluster))
         resp.content_type = "text/event-stream"
         resp.set_header("X-Accel-Buffering", "no")
         exchange = exchange_of(req)
@@ -108,11 +110,14 @@ class EvidencePositions(Resource):
 
     from_snapshot = False
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        evidence_of(self.service)
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
+    ) -> None:
+        service = self.service(req, cluster)
+        evidence_of(service)
         seconds = params.positions_wait(req)
         if req.method == "GET":
-            self.service.request_positions(seconds)
+            service.request_positions(seconds)
         resp.status = falcon.HTTP_204
 
 

@@ -65,10 +65,14 @@ class Publisher:
         self._latest.publish(after)
         self._waiters.release(after)
         for event in update.events:
-            if self._damper.admits(event, now):
-                _log(event)
+            self.log(event, now)
         self._sink.publish(update)
         return True
+
+    def log(self, event: Event, now: float) -> None:
+        """Log an event, unless there are too many."""
+        if self._damper.admits(event, now):
+            _log(event)
 
     def summarise(self, now: float) -> float:
         """Log what was held back, if it is time; when to call this next."""

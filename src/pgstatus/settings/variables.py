@@ -5,6 +5,7 @@ The tables of ``docs/configuration.md`` are generated from `VARIABLES`
 package with it.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -35,6 +36,8 @@ class Variable(Generic[T_co]):
     """Its name in 1.0, with the same values."""
     restart: bool = False
     """A reload does not apply a change."""
+    process: bool = False
+    """It applies to the process, not to a cluster."""
     shown_default: str | None = None
     """The default in the documentation where it is computed."""
 
@@ -55,9 +58,12 @@ def _declare(
     *,
     older: str | None = None,
     restart: bool = False,
+    process: bool = False,
     shown_default: str | None = None,
 ) -> Variable[T]:
-    variable = Variable(group, name, parser, default, description, older, restart, shown_default)
+    variable = Variable(
+        group, name, parser, default, description, older, restart, process, shown_default
+    )
     _declared.append(variable)
     return variable
 
@@ -326,6 +332,69 @@ NATS_NAME: Variable[str | None] = _declare(
     "The name of this watcher in the bucket. No other watcher of the cluster may have it.",
     shown_default="the host name",
 )
+UPSTREAMS: Variable[str | None] = _declare(
+    "fleet",
+    "upstreams",
+    text("URLs of other pg-status instances"),
+    None,
+    "Instead of `hosts`: the URLs of two or three pg-status instances that check the hosts, "
+    "comma-separated. Each is `http://host:port`, `https://host:port` or `unix:/path`, with "
+    "`/c/NAME` for one of many clusters. This instance is a *relay*: it applies its rules to their "
+    "results and makes no connection to PostgreSQL.",
+)
+UPSTREAMS_TOKEN_FILE: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_token_file",
+    path(),
+    None,
+    "A file with the token that the upstreams require (their `http_token_file`); of several lines "
+    "the first one is used.",
+)
+UPSTREAMS_TLS_CA: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_ca",
+    path(),
+    None,
+    "HTTPS: the certificate authorities of the upstreams (PEM). Without it those of the system "
+    "apply.",
+)
+UPSTREAMS_TLS_CERT: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_cert",
+    path(),
+    None,
+    "HTTPS: the client certificate for upstreams with `http_tls_client_ca` (PEM).",
+)
+UPSTREAMS_TLS_KEY: Variable[Path | None] = _declare(
+    "fleet", "upstreams_tls_key", path(), None, "HTTPS: its private key (PEM, no passphrase)."
+)
+FALLBACK_DIRECT = _declare(
+    "fleet",
+    "fallback_direct",
+    one_of("true", "false"),
+    "false",
+    "`true`: while no upstream delivers results, the relay checks `hosts` itself. It begins some "
+    "seconds after it has lost the last upstream (a random time, so that not all relays connect at "
+    "the same moment), and ends when an upstream has been back for some seconds.",
+)
+CLUSTERS: Variable[str | None] = _declare(
+    "clusters",
+    "clusters",
+    text("names of clusters"),
+    None,
+    "The names of the clusters, comma-separated (see [clusters.md](clusters.md)). Each variable of "
+    "a cluster is `pg_status__NAME__VARIABLE`; if it is not set, `pg_status__VARIABLE` applies.",
+    process=True,
+)
+CLUSTERS_DIR: Variable[Path | None] = _declare(
+    "clusters",
+    "clusters_dir",
+    path("a directory"),
+    None,
+    "A directory in which each file `NAME.env` defines the cluster NAME by variables "
+    "`pg_status__VARIABLE`. It is read again on a reload.",
+    process=True,
+)
 
 
 CLUSTER_NAME: Variable[str | None] = _declare(
@@ -342,6 +411,7 @@ DOCS_URL: Variable[str | None] = _declare(
     None,
     "The address of the documentation, for example of a copy in your network. The status page "
     "contains a link to it.",
+    process=True,
 )
 HTTP_LISTEN_ADDRESS = _declare(
     "process",
@@ -351,8 +421,11 @@ HTTP_LISTEN_ADDRESS = _declare(
     "An IPv4 or IPv6 address, `localhost`, `*` for all IPv4 and IPv6 addresses, or `unix:/path` "
     "for a Unix-domain socket.",
     restart=True,
+    process=True,
 )
-HTTP_PORT = _declare("process", "http_port", whole(1, 65535), 8000, "The TCP port.", restart=True)
+HTTP_PORT = _declare(
+    "process", "http_port", whole(1, 65535), 8000, "The TCP port.", restart=True, process=True
+)
 HTTP_SOCKET_MODE = _declare(
     "process",
     "http_socket_mode",
@@ -360,6 +433,7 @@ HTTP_SOCKET_MODE = _declare(
     "660",
     "The file mode of the Unix-domain socket, octal.",
     restart=True,
+    process=True,
 )
 HTTP_TOKEN_FILE: Variable[Path | None] = _declare(
     "process",
@@ -368,6 +442,7 @@ HTTP_TOKEN_FILE: Variable[Path | None] = _declare(
     None,
     "A file of bearer tokens, one per line. Requests must contain one of them (see "
     "[security.md](security.md)).",
+    process=True,
 )
 HTTP_TLS_CERT: Variable[Path | None] = _declare(
     "process",
@@ -375,9 +450,15 @@ HTTP_TLS_CERT: Variable[Path | None] = _declare(
     path(),
     None,
     "HTTPS: the certificate of this service, followed by intermediate certificates (PEM).",
+    process=True,
 )
 HTTP_TLS_KEY: Variable[Path | None] = _declare(
-    "process", "http_tls_key", path(), None, "HTTPS: its private key (PEM, without a passphrase)."
+    "process",
+    "http_tls_key",
+    path(),
+    None,
+    "HTTPS: its private key (PEM, without a passphrase).",
+    process=True,
 )
 HTTP_TLS_CLIENT_CA: Variable[Path | None] = _declare(
     "process",
@@ -385,6 +466,7 @@ HTTP_TLS_CLIENT_CA: Variable[Path | None] = _declare(
     path(),
     None,
     "HTTPS: the certificate authorities of clients (PEM). Clients must present a certificate.",
+    process=True,
 )
 LOG_LEVEL = _declare(
     "process",
@@ -392,6 +474,7 @@ LOG_LEVEL = _declare(
     one_of("debug", "info", "warning", "error", "fatal", warn="warning"),
     "info",
     "`debug`, `info`, `warning` (or `warn`), `error`, `fatal`, in any letter case.",
+    process=True,
 )
 LOG_FORMAT = _declare(
     "process",
@@ -400,6 +483,7 @@ LOG_FORMAT = _declare(
     "text",
     "`text` or `json`, one line per message, on standard error.",
     restart=True,
+    process=True,
 )
 STATE_FILE: Variable[Path | None] = _declare(
     "process",
@@ -426,7 +510,12 @@ ON_CHANGE_TIMEOUT_MS = _declare(
     "The command is terminated after this time, milliseconds.",
 )
 ENV_FILE: Variable[Path | None] = _declare(
-    "process", "env_file", path(), None, "A file of variables (see below)."
+    "process", "env_file", path(), None, "A file of variables (see below).", process=True
 )
 
 VARIABLES = tuple(_declared)
+
+
+def variable_key(cluster: str) -> str:
+    """The name of a cluster in the names of variables."""
+    return re.sub(r"[-.]", "_", cluster)
