@@ -18,7 +18,7 @@ from pgstatus.settings.reader import Reader
 def nats_settings(environ: Mapping[str, str]) -> Nats:
     """The settings of an environment."""
     reader = Reader(environ, [])
-    settings = read_nats(reader)
+    settings = read_nats(reader, "test")
     reader.finish()
     assert not reader.problems, reader.problems
     assert settings is not None

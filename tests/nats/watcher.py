@@ -16,6 +16,7 @@ from pgstatus.core.state import Look, Memory
 from pgstatus.fleet.evidence import Condition, Evidence
 from pgstatus.fleet.nats.publisher import NatsPublisher
 from pgstatus.monitor.results import LatestResults
+from pgstatus.monitor.thread import MonitoringThread
 from tests.nats.following import nats_settings
 from tests.support.world import master, replica
 
@@ -24,12 +25,14 @@ log = logging.getLogger(__name__)
 _ROUND = 0.5
 
 
-async def main(cluster: str, names: list[str]) -> None:
+def main(cluster: str, names: list[str]) -> None:
     hosts = [Host(name, 5432) for name in names]
     results = LatestResults(hosts, lambda: publisher.recorded())  # noqa: PLW0108  # defined below
     memory = Memory(1, 7, frozenset({str(hosts[0])}), str(hosts[0]), frozenset())
     evidence = Evidence(results, lambda: Condition(memory, ready=True), _ROUND)
+    thread = MonitoringThread()
     publisher = NatsPublisher(
+        thread,
         nats_settings(os.environ),
         cluster,
         evidence,
@@ -48,22 +51,15 @@ async def main(cluster: str, names: list[str]) -> None:
             check(matters=False)
             await asyncio.sleep(_ROUND)
 
-    async def commands() -> None:
-        nonlocal lsn
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-        )
-        while line := await reader.readline():
-            lsn = int(line)
-            check(matters=True)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(publisher.run())
-        group.create_task(rounds())
-        group.create_task(commands())
+    publisher.start()
+    thread.run(rounds)
+    for line in sys.stdin:
+        lsn = int(line)
+        thread.call(lambda: check(matters=True))
+    publisher.stop()
+    thread.stop(5)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    asyncio.run(main(sys.argv[1], sys.argv[2:]))
+    main(sys.argv[1], sys.argv[2:])

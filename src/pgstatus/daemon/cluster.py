@@ -113,6 +113,7 @@ class Cluster:
     def start(self) -> None:
         """Start the monitor. RuntimeError: no thread can be started."""
         self._current.monitor.start()
+        self._current.publish_evidence()
 
     def stop(self) -> None:
         """End the monitors soon, and the command that is running."""
@@ -203,6 +204,7 @@ class Cluster:
             self.history.changed(old, list(events(old, new)), clock.wall())
         # The old monitor ends by itself; this one has hosts to check.
         before.stop()
+        generation.publish_evidence()
         self._owner.changed()  # its streams end
         log.info("reloaded: %s", _difference(before.settings, generation.settings))
         self._owner.replaced()

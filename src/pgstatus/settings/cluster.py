@@ -12,6 +12,7 @@ from pgstatus.settings.command import Command, parse_command
 from pgstatus.settings.dimensions import read_dimension
 from pgstatus.settings.files import writable_file_problem
 from pgstatus.settings.fleet import Fleet, read_fleet
+from pgstatus.settings.nats import Nats, read_nats
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.target import Target
 from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_hosts, read_targets
@@ -40,11 +41,15 @@ class Settings:
     state_file: Path | None
     fleet: Fleet | None = None
     """None: this instance checks the hosts itself."""
+    nats: Nats | None = None
+    """Where it publishes its evidence."""
 
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
-    fleet = read_fleet(reader)
+    shown = name or reader.read(v.CLUSTER_NAME)
+    nats = read_nats(reader, shown)
+    fleet = read_fleet(reader, nats)
     # The watchers of a relay know the hosts.
     hosts = [] if libpq is NO_LIBPQ else read_hosts(reader, libpq)
     number = None if libpq is NO_LIBPQ else len(hosts)
@@ -78,9 +83,10 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         failover_sleep=min(reader.read(v.FAILOVER_SLEEP_MS), sleep_ms) / 1000,
         min_lsn_wait=reader.read(v.MIN_LSN_WAIT_MS) / 1000,
         on_change=_command(reader),
-        cluster_name=name or reader.read(v.CLUSTER_NAME),
+        cluster_name=shown,
         state_file=_state_file(reader),
         fleet=fleet,
+        nats=nats if fleet is None else None,
     )
 
 

@@ -59,8 +59,8 @@ class Nats:
     """Of this watcher; None: the host name."""
 
 
-def read_nats(reader: Reader) -> Nats | None:
-    """None: not configured."""
+def read_nats(reader: Reader, cluster: str | None) -> Nats | None:
+    """None: not configured. ``cluster``: the name of the cluster, if it has one."""
     text = reader.read(v.NATS)
     if text is None:
         for variable in (v.NATS_CREDENTIALS_FILE, v.NATS_TLS_CA, v.NATS_TLS_CERT, v.NATS_TLS_KEY):
@@ -69,6 +69,11 @@ def read_nats(reader: Reader) -> Nats | None:
                     f"{variable.full_name} is ignored because {v.NATS.full_name} is not set"
                 )
         return None
+    if not cluster:
+        reader.problems.append(
+            f"{v.NATS.full_name}: several clusters can share a bucket; expected a name of this one "
+            f"in {v.CLUSTER_NAME.full_name}, the same on its watchers and relays"
+        )
     file = _credentials_file(reader)
     _require_library(reader, file)
     delimiter = reader.read(v.DELIMITER)

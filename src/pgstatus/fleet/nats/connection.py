@@ -6,6 +6,7 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator
+from contextvars import Context
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -59,7 +60,8 @@ class Connection:
         """While this context is entered, the user is connected again and again."""
         self._users.append(user)
         if self._running is None:
-            self._running = self.loop.create_task(self._run())
+            # The lines about it belong to no cluster.
+            self._running = self.loop.create_task(self._run(), context=Context())
         elif self._client is not None:
             self._introduce(user, self._client)
         try:

@@ -19,6 +19,7 @@ from pgstatus.fleet.nats.client import OneClient, reason
 from pgstatus.fleet.nats.connection import connection_to
 from pgstatus.fleet.nats.lines import Lines
 from pgstatus.fleet.nats.subjects import Subjects
+from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.settings.nats import Nats
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _TTL = 86_400.0
 """Seconds after which the bucket forgets a watcher. The memory of its cluster, the newest timeline,
 is useful to a relay that starts while no watcher runs; the name of a former pod is not."""
 _LONGEST_POSITIONS = 60.0
+_AFTER_DEFECT = 1.0
 
 
 class NatsPublisher:
@@ -43,6 +45,7 @@ class NatsPublisher:
 
     def __init__(
         self,
+        thread: MonitoringThread,
         nats: Nats,
         cluster: str,
         evidence: Evidence,
@@ -51,6 +54,7 @@ class NatsPublisher:
         """``positions`` is called if relays request checks of the replay positions for so many
         seconds.
         """
+        self._thread = thread
         self._nats = nats
         self._subjects = Subjects(nats.bucket, cluster)
         self._evidence = evidence
@@ -71,6 +75,17 @@ class NatsPublisher:
         self._examined_at = -inf
         self._wake, self._doubt = asyncio.Event(), asyncio.Event()
         self._lines = Lines(log)
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Publish from now on. RuntimeError: no thread can be started."""
+        self._thread.run(self._main)
+
+    def stop(self) -> None:
+        """Publish nothing more. Safe in any thread."""
+        self._stopping = True
+        self._thread.call(lambda: self._task and self._task.cancel())
 
     def changed(self) -> None:
         """What the watcher knows besides the results changed. Called on the event loop."""
@@ -85,8 +100,17 @@ class NatsPublisher:
         elif self._is_urgent:
             self._wake.set()
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
+    async def _main(self) -> None:
+        self._task = asyncio.current_task()
+        while not self._stopping:
+            try:
+                await self._run()
+            except Exception:
+                # The checks are not concerned.
+                log.exception("NATS: the evidence cannot be published")
+                await asyncio.sleep(_AFTER_DEFECT)
+
+    async def _run(self) -> None:
         async with connection_to(self._nats).used_by(self):
             while True:
                 await self._due()
@@ -142,8 +166,8 @@ class NatsPublisher:
                 await client.publish(subject, encode(document), reply=self._acknowledgements)
         except errors.MaxPayloadError:
             self._lines.warning(
-                f"the evidence of {len(document.results)} results is larger than max_payload of "
-                f"the server, {client.max_payload} bytes"
+                f"{subject}: the evidence is larger than max_payload of the server, "
+                f"{client.max_payload} bytes"
             )
         except (errors.Error, OSError, TimeoutError) as error:
             log.debug("NATS: not published: %s", reason(error))

@@ -98,6 +98,8 @@ class NatsSource:
         self._ask_at, self._asked_at = inf, -inf
         self._positions_until = self._positions_sent = -inf
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_lost = False
+        """It has been reported that no server can be reached."""
         self._wake = asyncio.Event()
         self._lines = Lines(log)
 
@@ -133,7 +135,7 @@ class NatsSource:
         await client.subscribe(
             self._subjects.values, cb=self._updated, pending_bytes_limit=_PENDING
         )
-        self._client = client
+        self._client, self._is_lost = client, False
         self._ask(clock.now())
         try:
             await self._read_bucket(client)
@@ -146,7 +148,9 @@ class NatsSource:
         self._positions_until = -inf
         for watcher in self._watchers.values():
             self._lose(watcher, text)
-        self._receiver.lost(self.name, text)
+        if not self._watchers and not self._is_lost:
+            self._is_lost = True
+            self._receiver.lost(self.name, text)
 
     async def _read_bucket(self, client: OneClient) -> None:
         jetstream, stream = client.jetstream(timeout=_API), self._subjects.stream
