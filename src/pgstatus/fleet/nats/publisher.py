@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, isfinite
 
 from nats import errors
@@ -160,7 +161,9 @@ class NatsPublisher:
             self._waiting_since = self._published_at
         elif self._is_unstored:
             self._doubt.set()
-        subject = self._subjects.value_of(self._nats.name or document.name)
+        if self._nats.name is not None:
+            document = replace(document, name=self._nats.name)
+        subject = self._subjects.value_of(document.name)
         try:
             async with asyncio.timeout(_SEND):
                 await client.publish(subject, encode(document), reply=self._acknowledgements)
