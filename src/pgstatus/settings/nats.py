@@ -138,7 +138,7 @@ def _require_library(reader: Reader, file: Path | None) -> None:
         if needs_it:
             reader.problems.append(
                 f"{v.NATS_CREDENTIALS_FILE.full_name}: a .creds file requires the library nkeys; "
-                "install it with: pip install 'pg-status[nats]'"
+                "install it with: pip install 'pg-status[nats-creds]'"
             )
 
 
