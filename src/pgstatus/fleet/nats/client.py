@@ -8,6 +8,7 @@ does not respond.
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from pgstatus.settings.nats import Login, NatsServer
 # Its tracebacks are about broken connections, which are logged in one line here.
 logging.getLogger("nats").setLevel(logging.CRITICAL)
 
-PONG = 3.0
+PONG = 2.0
 """Seconds for the response of a connection on which nothing arrives."""
 
 _PING = 1.0
@@ -123,6 +124,6 @@ def reason(error: Exception) -> str:
     """The message of an error of nats-py, asyncio or ssl."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's text is "Connect call failed"
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
