@@ -1,6 +1,5 @@
 """A relay with real watchers: failovers, watchers that fail, and hosts on which they disagree."""
 
-
 import pytest
 
 from pgstatus.demo.cluster import Cluster
@@ -20,7 +19,8 @@ class Fleet:
 
     def another_relay(self, **variables: object) -> Daemon:
         upstreams = ",".join(watcher.url for watcher in self.watchers)
-        return self.daemons.start(sleep_ms=500, **{"upstreams": upstreams, **variables})
+        variables.setdefault("upstreams", upstreams)
+        return self.daemons.start(None, sleep_ms=500, **variables)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
 from pgstatus.core.state import Memory, State
 from pgstatus.core.watching import condition
+from pgstatus.fleet.direct import ChecksOnly, Direct
 from pgstatus.fleet.evidence import Condition, Evidence
 from pgstatus.fleet.relay import Relay
 from pgstatus.fleet.source import Source
@@ -155,34 +156,58 @@ class Generation:
 
     def _make_monitor(self, before: State | None, memory: Memory | None) -> Monitor | Relay:
         settings = self.settings
-        if settings.fleet is not None:
-            return Relay(
-                self._thread,
-                sources=sources(settings.fleet, settings.cluster_name or ""),
-                latest=self.latest,
-                waiters=self.waiters,
-                rules=settings.rules,
-                sink=self,
-                heartbeat=lambda: self._owner.heartbeat(self),
-                on_failure=lambda error: self._owner.failed(self),
-                before=before,
-                memory=memory,
-                cluster=settings.name,
-            )
-        return Monitor(
+        if settings.fleet is None:
+            return self._checks(self.latest, self.waiters, self._results, before, memory)
+        return Relay(
             self._thread,
-            hosts=settings.hosts,
-            probes=probes(settings.targets),
+            sources=sources(settings.fleet, settings.cluster_name or ""),
+            direct=self._direct() if settings.fleet.fallback_direct else None,
             latest=self.latest,
             waiters=self.waiters,
             rules=settings.rules,
-            schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
             sink=self,
             heartbeat=lambda: self._owner.heartbeat(self),
             on_failure=lambda error: self._owner.failed(self),
             before=before,
             memory=memory,
-            results=self._results,
+            cluster=settings.name,
+        )
+
+    def _direct(self) -> Direct:
+        settings = self.settings
+
+        def make(results: LatestResults) -> Monitor:
+            latest = Latest(settings.hosts, settings.rules)
+            return self._checks(latest, Waiters(0), results, is_fallback=True)
+
+        return Direct(settings.hosts, make, settings.rules.sleep)
+
+    def _checks(
+        self,
+        latest: Latest,
+        waiters: Waiters,
+        results: LatestResults,
+        before: State | None = None,
+        memory: Memory | None = None,
+        *,
+        is_fallback: bool = False,
+    ) -> Monitor:
+        settings = self.settings
+        return Monitor(
+            self._thread,
+            hosts=settings.hosts,
+            probes=probes(settings.targets),
+            latest=latest,
+            waiters=waiters,
+            rules=settings.rules,
+            schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
+            sink=ChecksOnly(self) if is_fallback else self,
+            heartbeat=(lambda: None) if is_fallback else (lambda: self._owner.heartbeat(self)),
+            on_failure=lambda error: self._owner.failed(self),
+            before=before,
+            memory=memory,
+            results=results,
+            quiet=is_fallback,
             cluster=settings.name,
         )
 

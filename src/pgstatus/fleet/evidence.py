@@ -34,13 +34,17 @@ class Evidence:
     """Of one monitor. Safe in any thread."""
 
     def __init__(
-        self, results: LatestResults, condition: Callable[[], Condition], interval: float
+        self,
+        results: LatestResults,
+        condition: Callable[[], Condition],
+        interval: float,
+        name: str = "",
     ) -> None:
-        """``interval``: seconds between two rounds of checks."""
+        """``interval``: seconds between two rounds of checks; ``name``: instead of the host's."""
         self._results = results
         self._condition = condition
         self._interval = interval
-        self._name = in_a_line(socket.gethostname()) or "unnamed"
+        self._name = name or in_a_line(socket.gethostname()) or "unnamed"
 
     @property
     def version(self) -> int:

@@ -108,6 +108,8 @@ class Merge:
         if watcher is None or watcher.epoch != document.watcher:
             watcher = self.watchers[source] = Watcher(document.watcher)
         watcher.clock.received(document.sent, at, after)
+        # It needs no age: a watcher that does not run any more may have seen the newest timeline.
+        self._remember(watcher, document.memory)
         if not watcher.clock.is_known or (watcher.hosts is None and not document.complete):
             return []
         watcher.name, watcher.version = document.name, document.version
@@ -117,7 +119,6 @@ class Merge:
         watcher.delay = watcher.clock.delay(document.sent, at)
         if document.complete:
             watcher.hosts = tuple(dict.fromkeys(result.host for result in document.results))
-        self._remember(watcher, document.memory)
         counted = []
         for result in sorted(
             (result for result in document.results if result.value is not None),
@@ -169,11 +170,19 @@ class Merge:
     def watchers_of(self, address: Address, now: float) -> tuple[tuple[str, str | None], ...]:
         """What the live watchers report of a host, if they disagree: the error, or None."""
         found = [
-            (watcher.name, None if report.failure is None else report.failure.message)
+            (self.label(watcher), None if report.failure is None else report.failure.message)
             for watcher in self.live(now)
             if (report := watcher.reports.get(address)) is not None
         ]
         return tuple(found) if len({error is None for _, error in found}) > 1 else ()
+
+    def label(self, watcher: Watcher) -> str:
+        """Its name; of several with the same name, with the source."""
+        same = [source for source, w in self.watchers.items() if w.name == watcher.name]
+        if len(same) == 1:
+            return watcher.name
+        source = next(source for source in same if self.watchers[source] is watcher)
+        return f"{watcher.name} ({source})"
 
     def _place(self, source: str) -> tuple[int, str]:
         return self._order.get(source, len(self._order)), source
@@ -222,7 +231,7 @@ class Merge:
         if isinstance(value, Observation):
             value = self._combined(address, value, at)
             self._refute(address, value)
-        return [Counted(address, watcher.name, look, value)]
+        return [Counted(address, self.label(watcher), look, value)]
 
     def _is_newer(
         self,
@@ -277,7 +286,7 @@ class Merge:
                 _outweighs(other, address, failure) <= now for other in live if other is not watcher
             ):
                 report.is_counted = True
-                counted.append(Counted(address, watcher.name, report.look, failure))
+                counted.append(Counted(address, self.label(watcher), report.look, failure))
         return sorted(counted, key=lambda result: result.value.started)
 
     def _pending(self, now: float) -> Iterator[tuple[Address, Failure, Watcher]]:

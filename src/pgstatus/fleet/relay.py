@@ -24,6 +24,7 @@ from pgstatus.core.tracker import (
     overdue,
 )
 from pgstatus.errors import Cause
+from pgstatus.fleet.direct import Direct
 from pgstatus.fleet.document import Document
 from pgstatus.fleet.merge import Counted, Merge
 from pgstatus.fleet.notices import Notices
@@ -49,6 +50,7 @@ class Relay:
     """The relay of one cluster; its interface is that of `Monitor`.
 
     It continues from ``before``, the state of a previous monitor or relay, or from ``memory``.
+    ``direct`` checks the hosts while no other source delivers.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Relay:
         thread: MonitoringThread,
         *,
         sources: Sequence[Source],
+        direct: Direct | None = None,
         latest: Latest,
         waiters: Waiters,
         rules: Rules,
@@ -68,7 +71,8 @@ class Relay:
     ) -> None:
         self._thread = thread
         self._cluster = cluster
-        self._sources = sources
+        self._direct = direct
+        self._sources: Sequence[Source] = [*sources, *([direct] if direct else [])]
         self._rules = rules
         self._waiters = waiters
         self._on_failure = on_failure
@@ -78,7 +82,7 @@ class Relay:
         """What the state file holds; used when the hosts are known."""
         self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
-        self._merge = Merge(source.name for source in sources)
+        self._merge = Merge(source.name for source in self._sources)
         self._notices = Notices()
         self._awaited = {source.name for source in sources}
         """The sources that have neither delivered nor failed yet."""
@@ -129,7 +133,8 @@ class Relay:
     def lost(self, source: str, reason: str) -> None:
         self._awaited.discard(source)
         self._merge.lost(source)
-        self._notices.lost(source, reason)
+        if reason:
+            self._notices.lost(source, reason)
         self._nudge.set()
 
     async def _main(self) -> None:
@@ -169,6 +174,8 @@ class Relay:
             if now >= beat_due:
                 beat_due = now + _HEARTBEAT
                 self._heartbeat()
+            if self._direct is not None:
+                self._direct.update(now, has_watcher=self._has_watcher(now))
             self._begin(now)
             self._advance(now)
             self._publish(now)
@@ -206,6 +213,13 @@ class Relay:
         for counted in collected:
             is_round = counted.look is Look.ROUND
             self._apply([counted._replace(look=Look.RECHECK) if is_round else counted], now)
+
+    def _has_watcher(self, now: float) -> bool:
+        return any(
+            watcher.is_live(now)
+            for source, watcher in self._merge.watchers.items()
+            if self._direct is None or source != self._direct.name
+        )
 
     def _advance(self, now: float) -> None:
         """What follows from the passing of time, and from changes of the watchers."""

@@ -18,15 +18,19 @@ class Receiver(Protocol):
         """
 
     def lost(self, source: str, reason: str) -> None:
-        """No document will arrive until the source has connected again; readable text."""
+        """No document will arrive until the source has connected again; readable text, which is
+        logged unless it is empty.
+        """
 
 
 class Source(Protocol):
     """Delivers the documents of one or more watchers."""
 
-    name: str
-    """As in ``http://w1:8000``. A source of several watchers reports each of them by a name of its
-    own."""
+    @property
+    def name(self) -> str:
+        """As in ``http://w1:8000``. A source of several watchers reports each of them by a name
+        of its own.
+        """
 
     async def run(self, receiver: Receiver) -> None:
         """Deliver until cancelled; connect again by itself, with back-off and jitter."""

@@ -7,6 +7,7 @@ readable reason, and another one is made later.
 import asyncio
 import json
 import logging
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator
@@ -280,7 +281,8 @@ def reason_of(error: Exception) -> str:
         case ssl.SSLError():
             text = f"TLS: {error.reason or error}"
         case OSError():
-            text = error.strerror or str(error)
+            # asyncio describes the call.
+            text = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         case _:
             text = f"unexpected {type(error).__name__}: {error}"
     return in_a_line(text or type(error).__name__)

@@ -56,7 +56,7 @@ class Monitor:
     state file holds; neither makes it ready before every host was checked. In the thread are
     called: ``sink``, ``heartbeat`` at least every second, and ``on_failure`` if a defect ended it;
     its connections are closed then, and another monitor may take its place. Its log messages are
-    those of ``cluster``.
+    those of ``cluster``; ``quiet``: changes are not logged.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Monitor:
         before: State | None = None,
         memory: Memory | None = None,
         results: LatestResults | None = None,
+        quiet: bool = False,
         cluster: str = "",
     ) -> None:
         self._thread = thread
@@ -90,7 +91,7 @@ class Monitor:
         self._sink = sink
         self._on_failure = on_failure
         self._heartbeat = heartbeat
-        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
+        self._publisher = Publisher(self._state, rules, latest, waiters, sink, quiet=quiet)
         waiters.look = self._request_waits
         self._results = results or LatestResults(hosts)
         self._positions_until = -inf

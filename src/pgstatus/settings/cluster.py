@@ -44,6 +44,13 @@ class Settings:
     nats: Nats | None = None
     """Where it publishes its evidence."""
 
+    @property
+    def subject(self) -> str:
+        """What is monitored, for the log."""
+        if self.fleet is None:
+            return f"hosts {', '.join(map(str, self.hosts))}"
+        return f"relay of {', '.join(self.fleet.sources)}"
+
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""

@@ -22,6 +22,11 @@ class Fleet:
     fallback_direct: bool
     """Check the hosts while no evidence arrives."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(address.name for address in self.upstreams)
+
 
 def is_relay(reader: Reader) -> bool:
     """The instance makes no connections to PostgreSQL."""
