@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple, Self
 
@@ -73,9 +73,21 @@ class Following:
     def lost(self, source: str, reason: str) -> None:
         self.lost_all.append((source, reason, clock.now()))
 
-    def freeze(self, seconds: float) -> None:
-        """The event loop does not run for so long, as in a process that was stopped."""
-        self._loop.call_soon_threadsafe(time.sleep, seconds)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within this block the event loop does not run, as in a process that was stopped."""
+        begun, ended = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            ended.wait()
+
+        self._loop.call_soon_threadsafe(wait)
+        begun.wait()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def request_positions(self, seconds: float) -> None:
         self._loop.call_soon_threadsafe(self._source.request_positions, seconds)

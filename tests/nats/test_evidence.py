@@ -284,13 +284,11 @@ def test_two_watchers_with_one_name_are_logged(
     wait_until("it is logged", lambda: "several watchers have this name" in caplog.text)
 
 
-@pytest.mark.parametrize("what", ["key deleted", "key purged", "bucket purged", "bucket deleted"])
 def test_deletions(
     servers: NatsCluster,
     variables: dict[str, object],
     start_watcher: WatcherFactory,
     follow: FollowingFactory,
-    what: str,
 ) -> None:
     bucket = str(variables["nats_bucket"])
     start_watcher(variables)
@@ -304,21 +302,22 @@ def test_deletions(
         except nats.errors.Error:
             return 0
 
-    async def delete(client: Client) -> None:
-        jetstream = client.jetstream()
-        values = await jetstream.key_value(bucket)
-        if what == "key deleted":
-            await values.delete("orders.w1")
-        elif what == "key purged":
-            await values.purge("orders.w1")
-        elif what == "bucket purged":
-            await jetstream.purge_stream(f"KV_{bucket}")
-        else:
-            await jetstream.delete_key_value(bucket)
+    async def delete_key(client: Client) -> None:
+        await (await client.jetstream().key_value(bucket)).delete("orders.w1")
 
-    wait_until("it is stored", lambda: with_client(servers, stored))
-    with_client(servers, delete)
-    now = clock.now()
-    wait_until("evidence afterwards", lambda: following.is_live("w1", now))
+    async def purge_key(client: Client) -> None:
+        await (await client.jetstream().key_value(bucket)).purge("orders.w1")
+
+    async def purge_bucket(client: Client) -> None:
+        await client.jetstream().purge_stream(f"KV_{bucket}")
+
+    async def delete_bucket(client: Client) -> None:
+        await client.jetstream().delete_key_value(bucket)
+
+    for delete in (delete_key, purge_key, purge_bucket, delete_bucket):
+        wait_until("it is stored", lambda: with_client(servers, stored))
+        with_client(servers, delete)
+        now = clock.now()
+        wait_until("evidence afterwards", lambda now=now: following.is_live("w1", now))  # type: ignore[misc]
     wait_until("it is stored again", lambda: with_client(servers, stored))
     assert not following.lost_all

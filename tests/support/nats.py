@@ -24,7 +24,7 @@ class NatsServer(Program):
 
     def __init__(self, directory: Path, name: str, address: str, ports: tuple[int, int]) -> None:
         assert PROGRAM is not None, "apt-get install nats-server"
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.address = address
         self.port, monitoring = ports

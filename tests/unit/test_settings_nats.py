@@ -118,6 +118,7 @@ def test_a_creds_file_requires_nkeys(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     file.write_text("-----BEGIN NATS USER JWT-----\n-----BEGIN USER NKEY SEED-----\n")
     file.chmod(0o600)
     monkeypatch.setitem(sys.modules, "nkeys", None)
-    assert "pip install 'pg-status[nats-creds]'" in problems(nats="nats://n1", nats_credentials_file=file)
+    text = problems(nats="nats://n1", nats_credentials_file=file)
+    assert "pip install 'pg-status[nats-creds]'" in text
     file.write_text("token")
     assert settings(nats="nats://n1", nats_credentials_file=file).fleet is not None
