@@ -4,15 +4,23 @@ The clocks of all processes are one clock, so that the true age of a document is
 fails, no document is passed on as younger than it is.
 """
 
+import asyncio
+import contextlib
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nats
 import pytest
+from nats.js.api import StorageType
 
 from pgstatus import clock
 from pgstatus.demo.network import Network
 from tests.nats.conftest import FollowingFactory, WatcherFactory, wait_for_age
 from tests.nats.following import Following
+from tests.nats.watching import Watcher
 from tests.support.nats import NatsCluster, NatsServer
 from tests.support.waiting import wait_until
 
@@ -40,12 +48,6 @@ def wait_for_news(following: Following, watcher: str = "w1") -> float:
     now = clock.now()
     wait_until(f"new evidence of {watcher}", lambda: following.is_live(watcher, now), 30)
     return clock.now() - now
-
-
-def connected_to(servers: NatsCluster, log: str) -> NatsServer:
-    """The server of the last line about a connection."""
-    line = [line for line in log.splitlines() if "connected to" in line][-1]
-    return next(s for s in servers.servers if line.endswith(f"{s.address}:{s.port}"))
 
 
 def only(variables: dict[str, object], *servers: NatsServer) -> dict[str, object]:
@@ -174,6 +176,90 @@ def test_a_full_disk_stops_no_evidence(
         wait_for_news(following)
         wait_until("it is logged", lambda: "WARNING NATS: bucket pg-status" in watcher.log)
         assert_ages(following)
+
+
+def test_a_full_disk_below_a_bucket_with_files(
+    network: Network,
+    tmp_path: Path,
+    undo: ExitStack,
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
+) -> None:
+    """The server with the leader of the bucket then processes nothing that is published."""
+    for name in ("n1", "n2", "n3"):
+        undo.enter_context(small_file_system(tmp_path / name))
+    servers = undo.enter_context(
+        NatsCluster(tmp_path, network, first=250, jetstream="max_file_store: 100MB")
+    )
+    variables: dict[str, object] = {"nats": servers.urls}
+
+    async def create() -> None:
+        client = await nats.connect([server.url for server in servers.servers])
+        await client.jetstream().create_key_value(
+            bucket="pg-status", storage=StorageType.FILE, replicas=3
+        )
+        await client.close()
+
+    asyncio.run(create())
+    watcher, following = start_watcher(variables), follow(variables)
+    wait_for_age(following, "w1")
+    leader = wait_until("the bucket has a leader", lambda: servers.leader_of("KV_pg-status"))
+    assert leader is not None
+    with (
+        contextlib.suppress(OSError),
+        (leader.store.parent / "fill").open("wb", buffering=0) as file,
+    ):
+        while True:
+            file.write(bytes(4096))
+    full = clock.now()
+    wait_until("the server has been left", lambda: clock.now() > full + 5)
+    for number in range(200):
+        watcher.change(number)
+    wait_for_news(following)
+    assert_ages(following)
+
+
+@contextmanager
+def small_file_system(directory: Path) -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("requires root, to mount a small file system")
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def test_a_server_without_evidence_is_left(
+    network: Network, tmp_path: Path, undo: ExitStack, follow: FollowingFactory
+) -> None:
+    """The servers are separated from each other; the watcher is connected to one of them."""
+    first = NatsCluster(tmp_path / "1", network, first=250, servers=1)
+    second = NatsCluster(tmp_path / "2", network, first=251, servers=1)
+    both: dict[str, object] = {"nats": f"{first.urls},{second.urls}"}
+    undo.enter_context(first)
+    following = follow(both)
+    wait_until("it is connected", lambda: connections(first))
+    undo.enter_context(second)
+    watcher = Watcher(tmp_path / "w1.log", "orders", "w1", {"nats": second.urls})
+    undo.enter_context(watcher)
+    wait_for_age(following, "w1")
+
+
+def test_a_server_that_stores_no_evidence_is_left(
+    network: Network, tmp_path: Path, undo: ExitStack, start_watcher: WatcherFactory
+) -> None:
+    first = NatsCluster(tmp_path / "1", network, first=250, servers=1, jetstream=None)
+    second = NatsCluster(tmp_path / "2", network, first=251, servers=1)
+    undo.enter_context(first)
+    watcher = start_watcher({"nats": f"{first.urls},{second.urls}"})
+    undo.enter_context(second)
+    wait_until(lambda: watcher.log, lambda: "created" in watcher.log)
+
+
+def connections(servers: NatsCluster) -> int:
+    return int(servers.servers[0].get("/connz")["num_connections"])
 
 
 def test_a_server_without_jetstream(

@@ -90,6 +90,11 @@ class OneClient(Client):
                 break
         return reason(self._last) if self._last is not None else "closed by the server"
 
+    def leave(self, text: str) -> None:
+        """End it for this reason."""
+        self._last = errors.Error(text)
+        self._ended.set()
+
     async def abandon(self) -> None:
         """Close it in any state."""
         writer = getattr(self._transport, "_io_writer", None)

@@ -7,6 +7,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import Context
+from math import inf
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -27,6 +28,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two attempts. Half of it is random: many instances lose a server at once."""
 _STABLE = 10.0
 """After a connection that lasted so many seconds the pauses begin with the first again."""
+_FIRST_PATIENCE, _LONGEST_PATIENCE = 3.0, 60.0
+"""Seconds for which a connection that is of no use is kept. The next one is kept longer."""
 
 
 class User(Protocol):
@@ -53,6 +56,9 @@ class Connection:
         """Those of `User.connected`."""
         self._running: asyncio.Task[None] | None = None
         self._client: OneClient | None = None
+        self._connected_at = inf
+        self._useless_for: set[User] = set()
+        self._patience = _FIRST_PATIENCE
         self._lines = Lines(log)
 
     @contextlib.asynccontextmanager
@@ -68,11 +74,33 @@ class Connection:
             yield
         finally:
             self._users.remove(user)
+            self._useless_for.discard(user)
             running = self._running
             if not self._users and running is not None:
                 self._running = None
                 running.cancel()
                 await asyncio.wait([running])
+
+    def is_useful(self, user: User) -> None:
+        """What the user needs is available through this connection."""
+        self._useless_for.discard(user)
+        self._patience = _FIRST_PATIENCE
+
+    def is_useless(self, user: User, text: str) -> None:
+        """It is not: if no other user has any use for it, another server is tried.
+
+        The servers may be separated from each other, or one may respond and do nothing else.
+        """
+        self._useless_for.add(user)
+        if (
+            self._client is None
+            or len(self._servers) == 1
+            or not self._useless_for.issuperset(self._users)
+            or clock.now() - self._connected_at < self._patience
+        ):
+            return
+        self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
+        self._client.leave(text)
 
     async def _run(self) -> None:
         attempts = 0
@@ -96,7 +124,7 @@ class Connection:
         except Exception as error:  # various ones of nats-py, asyncio, ssl and nkeys
             return f"cannot connect to {server}: {reason(error)}"
         self._lines.info(f"connected to {server}")
-        self._client = client
+        self._client, self._connected_at = client, clock.now()
         try:
             for user in tuple(self._users):
                 self._introduce(user, client)

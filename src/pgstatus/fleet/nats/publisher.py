@@ -17,7 +17,7 @@ from pgstatus import clock
 from pgstatus.fleet.document import encode
 from pgstatus.fleet.evidence import BATCH, INTERVAL, WATCHER, Evidence
 from pgstatus.fleet.nats.client import OneClient, reason
-from pgstatus.fleet.nats.connection import connection_to
+from pgstatus.fleet.nats.connection import Connection, connection_to
 from pgstatus.fleet.nats.lines import Lines
 from pgstatus.fleet.nats.subjects import Subjects
 from pgstatus.monitor.thread import MonitoringThread
@@ -60,6 +60,7 @@ class NatsPublisher:
         self._subjects = Subjects(nats.bucket, cluster)
         self._evidence = evidence
         self._positions = positions
+        self._connection: Connection
         self._client: OneClient | None = None
         self._acknowledgements = ""
         """The subject on which JetStream acknowledges."""
@@ -112,7 +113,8 @@ class NatsPublisher:
                 await asyncio.sleep(_AFTER_DEFECT)
 
     async def _run(self) -> None:
-        async with connection_to(self._nats).used_by(self):
+        self._connection = connection_to(self._nats)
+        async with self._connection.used_by(self):
             while True:
                 await self._due()
                 await self._publish()
@@ -161,6 +163,7 @@ class NatsPublisher:
             self._waiting_since = self._published_at
         elif self._is_unstored:
             self._doubt.set()
+            self._connection.is_useless(self, "it does not store evidence")
         if self._nats.name is not None:
             document = replace(document, name=self._nats.name)
         subject = self._subjects.value_of(document.name)
@@ -188,6 +191,7 @@ class NatsPublisher:
             self._unstored(f"bucket {self._nats.bucket}: evidence is not stored: {text}")
             return
         self._waiting_since = None
+        self._connection.is_useful(self)
         if not self._stores:
             self._stores = True
             self._lines.info(f"bucket {self._nats.bucket}: evidence is stored")

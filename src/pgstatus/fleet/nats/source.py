@@ -26,7 +26,7 @@ from pgstatus.fleet.clocks import DRIFT
 from pgstatus.fleet.document import Document, DocumentError, Result, decode
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.nats.client import OneClient, reason
-from pgstatus.fleet.nats.connection import connection_to
+from pgstatus.fleet.nats.connection import Connection, connection_to
 from pgstatus.fleet.nats.lines import Lines
 from pgstatus.fleet.nats.subjects import Subjects
 from pgstatus.fleet.source import Receiver
@@ -89,6 +89,7 @@ class NatsSource:
         self._nats = nats
         self._subjects = Subjects(nats.bucket, cluster)
         self._receiver: Receiver
+        self._connection: Connection
         self._client: OneClient | None = None
         self._answers = ""
         """The subject of responses."""
@@ -105,7 +106,8 @@ class NatsSource:
 
     async def run(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        async with connection_to(self._nats).used_by(self):
+        self._connection = connection_to(self._nats)
+        async with self._connection.used_by(self):
             while True:
                 expected = clock.now() + _TICK
                 self._wake.clear()
@@ -214,6 +216,10 @@ class NatsSource:
             if now - watcher.at > _FORGET:
                 del self._watchers[key]
                 self._clocks.pop(watcher.document.watcher, None)
+        if all(watcher.lost for watcher in self._watchers.values()):
+            self._connection.is_useless(self, "no evidence arrives")
+        else:
+            self._connection.is_useful(self)
 
     def _lose(self, watcher: _Watcher, text: str) -> None:
         if not watcher.lost:
