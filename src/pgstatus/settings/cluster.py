@@ -54,8 +54,8 @@ class Settings:
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
-    shown = name or reader.read(v.CLUSTER_NAME)
-    nats = read_nats(reader, shown)
+    shown_name = name or reader.read(v.CLUSTER_NAME)
+    nats = read_nats(reader, shown_name)
     fleet = read_fleet(reader, nats)
     # The watchers of a relay know the hosts.
     hosts = [] if libpq is NO_LIBPQ else read_hosts(reader, libpq)
@@ -75,7 +75,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
             Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])
             for i, params in enumerate(hosts)
         ),
-        targets=read_targets(reader, hosts, libpq, query_timeout_ms / 1000),
+        targets=read_targets(reader, hosts, libpq, query_timeout_ms / 1000, shown_name),
         rules=Rules(
             sleep=sleep_ms / 1000,
             max_fails=max_fails,
@@ -90,7 +90,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         failover_sleep=min(reader.read(v.FAILOVER_SLEEP_MS), sleep_ms) / 1000,
         min_lsn_wait=reader.read(v.MIN_LSN_WAIT_MS) / 1000,
         on_change=_command(reader),
-        cluster_name=shown,
+        cluster_name=shown_name,
         state_file=_state_file(reader),
         fleet=fleet,
         nats=nats if fleet is None else None,

@@ -25,7 +25,10 @@ class Fleet:
     @property
     def sources(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(address.name for address in self.upstreams)
+        names = tuple(address.name for address in self.upstreams)
+        if self.nats is None:
+            return names
+        return *names, *(f"nats://{server}" for server in self.nats.servers)
 
 
 def is_relay(reader: Reader) -> bool:
