@@ -22,14 +22,16 @@ from pgstatus.settings.nats import Login, Nats, NatsServer, read_login, read_tls
 
 log = logging.getLogger(__name__)
 
-_CONNECT = 3.0
+_CONNECT = 2.0
 """Seconds for name resolution and files, and then for connection and login."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two attempts. Half of it is random: many instances lose a server at once."""
 _STABLE = 10.0
 """After a connection that lasted so many seconds the pauses begin with the first again."""
-_FIRST_PATIENCE, _LONGEST_PATIENCE = 3.0, 60.0
-"""Seconds for which a connection that is of no use is kept. The next one is kept longer."""
+_FIRST_PATIENCE, _LONGEST_PATIENCE = 4.0, 60.0
+"""Seconds for which a connection that is of no use is kept: first so long that a watcher can leave
+a server that does not respond, then longer each time.
+"""
 
 
 class User(Protocol):
@@ -56,8 +58,9 @@ class Connection:
         """Those of `User.connected`."""
         self._running: asyncio.Task[None] | None = None
         self._client: OneClient | None = None
-        self._connected_at = inf
         self._useless_for: set[User] = set()
+        self._useless_since = inf
+        """For all users."""
         self._patience = _FIRST_PATIENCE
         self._lines = Lines(log)
 
@@ -84,7 +87,7 @@ class Connection:
     def is_useful(self, user: User) -> None:
         """What the user needs is available through this connection."""
         self._useless_for.discard(user)
-        self._patience = _FIRST_PATIENCE
+        self._useless_since, self._patience = inf, _FIRST_PATIENCE
 
     def is_useless(self, user: User, text: str) -> None:
         """It is not: if no other user has any use for it, another server is tried.
@@ -92,15 +95,13 @@ class Connection:
         The servers may be separated from each other, or one may respond and do nothing else.
         """
         self._useless_for.add(user)
-        if (
-            self._client is None
-            or len(self._servers) == 1
-            or not self._useless_for.issuperset(self._users)
-            or clock.now() - self._connected_at < self._patience
-        ):
+        if self._client is None or not self._useless_for.issuperset(self._users):
             return
-        self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
-        self._client.leave(text)
+        now = clock.now()
+        self._useless_since = min(self._useless_since, now)
+        if now - self._useless_since >= self._patience and len(self._servers) > 1:
+            self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
+            self._client.leave(text)
 
     async def _run(self) -> None:
         attempts = 0
@@ -124,7 +125,7 @@ class Connection:
         except Exception as error:  # various ones of nats-py, asyncio, ssl and nkeys
             return f"cannot connect to {server}: {reason(error)}"
         self._lines.info(f"connected to {server}")
-        self._client, self._connected_at = client, clock.now()
+        self._client, self._useless_since = client, inf
         try:
             for user in tuple(self._users):
                 self._introduce(user, client)
