@@ -92,7 +92,9 @@ class NatsSource:
         self._connection: Connection
         self._client: OneClient | None = None
         self._answers = ""
-        """The subject of responses."""
+        """The subject of responses, without the number of the request: servers may permit one
+        response for each subject."""
+        self._asked = 0
         self._watchers: dict[str, _Watcher] = {}
         self._clocks: dict[str, _Clock] = {}
         """Of the epochs."""
@@ -133,7 +135,7 @@ class NatsSource:
 
     async def connected(self, client: OneClient) -> None:
         self._answers = client.new_inbox()
-        await client.subscribe(self._answers, cb=self._answered)
+        await client.subscribe(f"{self._answers}.*", cb=self._answered)
         await client.subscribe(
             self._subjects.values, cb=self._updated, pending_bytes_limit=_PENDING
         )
@@ -238,11 +240,12 @@ class NatsSource:
         if self._client is None:
             return
         self._asked_at = now
+        self._asked += 1
         self._ask_at = now + _ASK_EVERY * random.uniform(0.8, 1)  # noqa: S311
         for watcher in self._watchers.values():
             watcher.asked += 1
-        question = repr(now).encode()
-        self._send(self._client.publish(self._subjects.clock, question, self._answers))
+        subject, answers = self._subjects.clock, f"{self._answers}.{self._asked}"
+        self._send(self._client.publish(subject, repr(now).encode(), answers))
 
     async def _answered(self, message: Msg) -> None:
         """A watcher has responded with its time."""
