@@ -116,7 +116,7 @@ class Direct:
             return Condition(monitor.state.memory, monitor.state.ready)
 
         evidence = Evidence(results, condition, self._interval, self.name)
-        version = 0
+        version: int | None = None
         try:
             monitor.start()
             while self._need.exists:
