@@ -145,7 +145,7 @@ footprint: .venv ## as root: the sizes and the memory in docs/install.md
 
 sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
 	@mkdir -p dist
-	$(SBOM) --package pg-status --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
+	$(SBOM) --package pg-status --extra nats --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
 	$(SBOM) --package pg-status-client --all-extras \
 		--output-file dist/pg-status-client-$(VERSION).cdx.json > /dev/null
 
