@@ -6,8 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check matrix docs chaos figures example example-flask example-django \
-	test-django bench-client unasync format bench screenshots workflows wheels test-wheels deb test-deb \
+.PHONY: help run failover test check matrix docs chaos chaos-fleet figures example example-flask example-django \
+	test-django bench-client unasync format bench bench-fleet screenshots workflows wheels test-wheels deb test-deb \
 	images test-images footprint sbom release-check clean
 
 help: ## list the targets
@@ -58,6 +58,10 @@ chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compar
 	$(RUN) python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach event,$(EVENT),--event $(event)) \
 		$(foreach url,$(URL),--url $(url))
+
+chaos-fleet: .venv ## the same with watchers and relays, which are disturbed; SECONDS=, SEED=, EVENT=
+	$(RUN) python -m tests.chaos.fleet --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		$(foreach event,$(EVENT),--event $(event))
 
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
