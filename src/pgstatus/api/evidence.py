@@ -41,7 +41,7 @@ class EvidenceFeed(Feed):
         self._condition: Hashable = None
         self._has_changed = False
         """The condition, since the last event."""
-        self._since = self._version = 0
+        self._since = self._version = evidence.version
         """The results that the last event contains: after the first version, up to the second."""
         self._noticed_at = inf
         """When a result was first seen that was not sent yet."""

@@ -152,7 +152,7 @@ class Generation:
             latest = Latest(settings.hosts, settings.rules)
             return self._checks(latest, Waiters(0), results, is_fallback=True)
 
-        return Direct(settings.hosts, make, settings.rules.sleep)
+        return Direct(settings.hosts, make, settings.rules)
 
     def _checks(
         self,

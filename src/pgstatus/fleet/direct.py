@@ -8,9 +8,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from math import inf
 
 from pgstatus.core.changes import Update
 from pgstatus.core.snapshot import Failure, Host, Observation
+from pgstatus.core.state import Rules
 from pgstatus.fleet.evidence import BATCH, Condition, Evidence
 from pgstatus.fleet.source import Receiver
 from pgstatus.monitor.monitor import Monitor
@@ -19,9 +21,13 @@ from pgstatus.monitor.results import LatestResults
 
 log = logging.getLogger(__name__)
 
-# Seconds without any watcher until checks begin: longer than a watcher takes to restart. All relays
-# lose their watchers at the same moment, and must not log in at the same moment.
-_BEGIN, _SPREAD = 2.0, 5.0
+# Seconds without any watcher until checks begin at the earliest: most restarts take less.
+_BEGIN = 1.0
+# All relays lose their watchers at the same moment, and must not log in at the same moment: they
+# begin within so many seconds, if possible before the last evidence is too old.
+_SHORTEST, _LONGEST = 2.0, 10.0
+# Seconds that are left for the first check then.
+_FIRST_CHECK = 1.0
 # Seconds that a watcher has to be back until the checks end.
 _STABLE = 5.0
 
@@ -29,19 +35,25 @@ _STABLE = 5.0
 class Need:
     """Whether the relay should make checks. Pure: the time and the randomness are arguments."""
 
-    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, max_staleness: float, jitter: Callable[[], float] = random.random) -> None:
+        self._max_staleness = max_staleness or inf
         self._jitter = jitter
         self._begin_at: float | None = None
         """Since no watcher is live: when to begin."""
         self._back_since: float | None = None
         self.exists = False
 
-    def update(self, now: float, *, has_watcher: bool) -> None:
-        """A watcher is live, or not; to be called about once a second, and after changes."""
+    def update(self, now: float, newest: float, *, has_watcher: bool) -> None:
+        """A watcher is live, or not; the last document was sent at ``newest``.
+
+        To be called about once a second, and after changes.
+        """
         if not has_watcher:
             self._back_since = None
             if self._begin_at is None:
-                self._begin_at = now + _BEGIN + _SPREAD * self._jitter()
+                earliest = now + _BEGIN
+                spread = newest + self._max_staleness - _FIRST_CHECK - earliest
+                self._begin_at = earliest + self._jitter() * min(max(spread, _SHORTEST), _LONGEST)
             self.exists = self.exists or now >= self._begin_at
             return
         self._begin_at = None
@@ -50,6 +62,11 @@ class Need:
         if now - self._back_since >= _STABLE:
             self.exists = False
 
+    @property
+    def changes_at(self) -> float:
+        """When `update` may have an effect although nothing else changes; infinite: never."""
+        return inf if self._begin_at is None or self.exists else self._begin_at
+
 
 class Direct:
     """The source of evidence that consists of the relay's own checks."""
@@ -57,22 +74,27 @@ class Direct:
     name = "direct"
 
     def __init__(
-        self, hosts: tuple[Host, ...], make: Callable[[LatestResults], Monitor], interval: float
+        self, hosts: tuple[Host, ...], make: Callable[[LatestResults], Monitor], rules: Rules
     ) -> None:
-        """``make`` makes the monitor that checks ``hosts`` every ``interval`` seconds."""
+        """``make`` makes the monitor that checks ``hosts`` by these rules."""
         self._hosts = hosts
         self._make = make
-        self._interval = interval
+        self._interval = rules.sleep
         self._monitor: Monitor | None = None
-        self._need = Need()
+        self._need = Need(rules.max_staleness)
         self._changed = asyncio.Event()
 
-    def update(self, now: float, *, has_watcher: bool) -> None:
-        """A watcher is live, or not."""
+    def update(self, now: float, newest: float, *, has_watcher: bool) -> None:
+        """See `Need.update`."""
         before = self._need.exists
-        self._need.update(now, has_watcher=has_watcher)
+        self._need.update(now, newest, has_watcher=has_watcher)
         if self._need.exists is not before:
             self._changed.set()
+
+    @property
+    def changes_at(self) -> float:
+        """When `update` is to be called."""
+        return self._need.changes_at
 
     async def run(self, receiver: Receiver) -> None:
         while True:
@@ -94,7 +116,7 @@ class Direct:
             return Condition(monitor.state.memory, monitor.state.ready)
 
         evidence = Evidence(results, condition, self._interval, self.name)
-        version = 0
+        version: int | None = None
         try:
             monitor.start()
             while self._need.exists:

@@ -56,13 +56,13 @@ class Evidence:
         """The version of the last result that should be sent at once."""
         return self._results.urgent
 
-    def document(self, since: int = 0) -> tuple[int, Document]:
-        """The present version, and the results since another one; 0: the complete document."""
+    def document(self, since: int | None = None) -> tuple[int, Document]:
+        """The present version, and the results since another one; None: the complete document."""
         condition = self._condition()
-        version, recorded = self._results.since(since)
+        version, recorded = self._results.since(since or 0)
         hosts = self._results.hosts
         results = [Result(hosts[of], look, value) for of, look, value in recorded]
-        if not since:
+        if since is None:
             # Every host is in it, in the order of the configuration.
             found: dict[Host, list[Result]] = {host: [] for host in hosts}
             for result in results:
@@ -77,7 +77,7 @@ class Evidence:
             name=self._name,
             version=__version__,
             sent=clock.now(),
-            complete=not since,
+            complete=since is None,
             results=tuple(results),
             memory=condition.memory,
             ready=condition.ready,

@@ -175,7 +175,7 @@ class Relay:
                 beat_due = now + _HEARTBEAT
                 self._heartbeat()
             if self._direct is not None:
-                self._direct.update(now, has_watcher=self._has_watcher(now))
+                self._update_direct(self._direct, now)
             self._begin(now)
             self._advance(now)
             self._publish(now)
@@ -184,6 +184,7 @@ class Relay:
                 beat_due,
                 self._begin_at,
                 self._positions_due,
+                inf if self._direct is None else self._direct.changes_at,
                 self._merge.next(now),
                 self._publisher.summarise(now),
             )
@@ -214,12 +215,10 @@ class Relay:
             is_round = counted.look is Look.ROUND
             self._apply([counted._replace(look=Look.RECHECK) if is_round else counted], now)
 
-    def _has_watcher(self, now: float) -> bool:
-        return any(
-            watcher.is_live(now)
-            for source, watcher in self._merge.watchers.items()
-            if self._direct is None or source != self._direct.name
-        )
+    def _update_direct(self, direct: Direct, now: float) -> None:
+        others = [w for source, w in self._merge.watchers.items() if source != direct.name]
+        newest = max((watcher.sent for watcher in others), default=now)
+        direct.update(now, newest, has_watcher=any(watcher.is_live(now) for watcher in others))
 
     def _advance(self, now: float) -> None:
         """What follows from the passing of time, and from changes of the watchers."""

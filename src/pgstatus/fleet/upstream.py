@@ -83,26 +83,34 @@ class Upstream:
     async def _receive(self, receiver: Receiver) -> float:
         """Deliver the documents of one connection until it ends; how long it lasted, seconds."""
         began = clock.now()
-        until = began + _LIFETIME * random.uniform(0.9, 1.1)  # noqa: S311
-        events, after = Events(MAX_SIZE), -inf
         async with _Connection(self._address, self._resolver) as connection:
             async with asyncio.timeout(_CONNECT):
                 await connection.open()
-                after = clock.now()
+                asked = clock.now()
                 await connection.request("/evidence", "text/event-stream")
                 await connection.expect_events()
+            await self._deliver(connection, receiver, asked)
+        return clock.now() - began
+
+    async def _deliver(self, connection: "_Connection", receiver: Receiver, asked: float) -> None:
+        events, after = Events(MAX_SIZE), asked
+        until = asked + _LIFETIME * random.uniform(0.9, 1.1)  # noqa: S311
+        loop = asyncio.get_running_loop()
+        try:
             async with asyncio.timeout(_FIRST) as deadline:
                 async for data in connection.body():
                     at = clock.now()
                     for event in events.feed(data):
                         receiver.received(self.name, decode(event), at, after=after)
                         after = -inf
-                        deadline.reschedule(asyncio.get_running_loop().time() + SILENCE)
+                        deadline.reschedule(loop.time() + SILENCE)
                     if at >= until:
                         break
-            if after > -inf:
-                raise UpstreamError("connection closed before the first document")
-        return clock.now() - began
+        except TimeoutError:
+            seconds = _FIRST if after > -inf else SILENCE
+            raise UpstreamError(f"no evidence for {seconds:.0f} s") from None
+        if after > -inf:
+            raise UpstreamError("connection closed before the first document")
 
     async def _request_positions(self) -> None:
         """Pass requests for positions on, one after the other, on a connection that is kept."""
@@ -239,7 +247,10 @@ class _Connection:
 
     async def _next(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(_CHUNK))
+            data = await self._reader.read(_CHUNK)
+            if not data and self._http.their_state is h11.SEND_RESPONSE:
+                raise UpstreamError("connection closed without a response")
+            self._http.receive_data(data)
         return event
 
     async def _send(self, event: h11.Request | h11.EndOfMessage) -> None:
