@@ -42,7 +42,7 @@ def main() -> int:
     enter_namespace([sys.executable, "-m", "tests.chaos.fleet", *sys.argv[1:]])
     with ExitStack() as undo:
         scene = undo.enter_context(a_scene(options.bindir))
-        truth = Truth(scene.cluster)
+        truth = Truth(scene.cluster, instances=_WATCHERS + 1)
         undo.callback(truth.stop)
         fleet = _fleet(scene, options)
         for member in fleet.members:
