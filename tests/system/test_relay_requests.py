@@ -1,14 +1,20 @@
 """Requests to a relay: the responses are those of a watcher, positions are passed on."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
 from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network
 from tests.conftest import Daemons
+from tests.support.certificates import Certificates
 from tests.support.daemon import Daemon
 from tests.support.fleet import Fleet, all_in_sync
 from tests.support.waiting import wait_until
@@ -43,7 +49,6 @@ def relay(fleet: Fleet) -> Daemon:
         "/explain/replica?lag_ms=1000",
         "/watch/master?since=0",
         "/ready",
-        "/overview",
     ],
 )
 def test_responses_have_the_form_of_those_of_a_watcher(
@@ -139,3 +144,56 @@ def test_the_first_document_is_complete_and_others_are_not(
 )
 def test_positions_are_requested(fleet: Fleet, query: str, status: int) -> None:
     assert fleet.watchers[0].get(f"/evidence/positions{query}").status_code == status
+
+
+def test_check_of_a_relay(fleet: Fleet, capfd: pytest.CaptureFixture[str]) -> None:
+    relay = fleet.prepare_relay(*fleet.watchers, fleet.daemons.prepare(fleet.cluster))
+    command = [sys.executable, "-m", "pgstatus", "check"]
+    done = subprocess.run(command, env=relay.environment, check=False)
+    output = capfd.readouterr().out
+    assert done.returncode == 1
+    assert "2 of 3 upstreams deliver evidence" in output
+    assert "Connection refused" in output
+
+
+def test_access_by_token_and_certificates(
+    daemons: Daemons, cluster: Cluster, network: Network, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path, network.address(1))
+    certificate, key = certificates.client()
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-watchers\n")
+    token.chmod(0o600)
+    hosts = ",".join(f"{server.address}:{server.port}" for server in cluster.servers)
+    watcher = daemons.prepare(
+        None,
+        clusters="orders",
+        orders__hosts=hosts,
+        http_token_file=token,
+        http_tls_client_ca=certificates.ca,
+        **certificates.variables,
+    )
+    # The client of the test has no certificate.
+    with watcher.launched():
+        wait_until("it listens", partial(is_logged, watcher, "listening on https://"))
+        address = watcher.url.replace("http:", "https:") + "/c/orders"
+        access: dict[str, object] = {
+            "upstreams": address,
+            "upstreams_token_file": token,
+            "upstreams_tls_ca": certificates.ca,
+            "upstreams_tls_cert": certificate,
+            "upstreams_tls_key": key,
+        }
+        for missing, reason in (
+            ("upstreams_tls_ca", "TLS: "),
+            ("upstreams_token_file", "401 Unauthorized: token required"),
+        ):
+            few = {name: value for name, value in access.items() if name != missing}
+            with daemons.prepare(None, **few).launched() as refused:
+                wait_until("the reason is logged", partial(is_logged, refused, reason))
+        relay = daemons.start(None, **access)
+        assert relay.text("/master") == cluster.primary.address
+
+
+def is_logged(daemon: Daemon, text: str) -> bool:
+    return text in daemon.log

@@ -205,7 +205,7 @@ def test_a_watcher_that_falls_silent() -> None:
             connection.sendall(b": comment\n")
 
     receiver = follow(handler, lambda r: bool(r.reasons))
-    assert receiver.reasons == ["no evidence for 3 s"]
+    assert receiver.reasons == ["no document for 3 s"]
     assert len(receiver.documents) == 1
 
 

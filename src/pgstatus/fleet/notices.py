@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pgstatus import __version__
 from pgstatus.core.changes import Change, Event
 from pgstatus.core.snapshot import Host
+from pgstatus.core.state import Rules
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.merge import Merge
 
@@ -23,6 +24,7 @@ class Notices:
         self._away: dict[str, str] = {}
         """The sources that were logged as lost, and why."""
         self._versions: dict[str, str] = {}
+        self._intervals: dict[str, float] = {}
         self._disagree: dict[Host, float] = {}
         """Since when."""
         self._logged: set[Host] = set()
@@ -32,9 +34,12 @@ class Notices:
         """The source cannot deliver."""
         self._reasons[source] = reason
 
-    def events(self, merge: Merge, hosts: Sequence[Host], now: float) -> Iterator[Event]:
+    def events(
+        self, merge: Merge, hosts: Sequence[Host], rules: Rules, now: float
+    ) -> Iterator[Event]:
         """What is to be logged now."""
         yield from self._of_sources(merge, now)
+        yield from self._of_intervals(merge, rules)
         for host in hosts:
             yield from self._of_host(merge, host, now)
 
@@ -50,11 +55,22 @@ class Notices:
                         text = f"{source}: version {watcher.version} (this instance: {__version__})"
                         yield _event(source, text)
             elif watcher.hosts is not None and watcher.connected:
-                self._reasons.setdefault(source, f"no evidence for {SILENCE:.0f} s")
+                self._reasons.setdefault(source, f"no document for {SILENCE:.0f} s")
         for source, reason in self._reasons.items():
             if self._away.get(source) != reason:
                 self._away[source] = reason
                 yield _event(source, f"{source}: no evidence: {reason}", logging.WARNING)
+
+    def _of_intervals(self, merge: Merge, rules: Rules) -> Iterator[Event]:
+        """Watchers that check less often than the rules of this instance assume."""
+        for source, watcher in merge.watchers.items():
+            if watcher.interval > rules.sleep and self._intervals.get(source) != watcher.interval:
+                text = (
+                    f"{source}: the hosts are checked every {watcher.interval * 1000:g} ms, but "
+                    f"sleep_ms of this instance is {rules.sleep * 1000:g}: evidence may be too old"
+                )
+                yield _event(source, text, logging.WARNING)
+            self._intervals[source] = watcher.interval
 
     def _of_host(self, merge: Merge, host: Host, now: float) -> Iterator[Event]:
         reports = merge.watchers_of(host.address, now)

@@ -38,6 +38,8 @@ from pgstatus.telemetry import logs
 log = logging.getLogger(__name__)
 
 _HEARTBEAT = 1.0
+# After a publication: the heartbeat follows soon, but not once per document.
+_HEARTBEAT_SOON = 0.1
 # Seconds after the first complete document in which the other watchers may deliver theirs.
 _FIRST_ROUND = 1.0
 # Seconds for which positions are requested at a time while requests wait.
@@ -93,6 +95,8 @@ class Relay:
         """What has arrived before."""
         self._position_only = True
         """Nothing but positions changed since the last publication."""
+        self._published = False
+        """Since the last heartbeat."""
         self._positions_due = inf
         self._nudge = asyncio.Event()
         self._stopping = False
@@ -168,11 +172,11 @@ class Relay:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        beat_due = -inf
+        beat_at = -inf
         while not self._stopping:
             now = clock.now()
-            if now >= beat_due:
-                beat_due = now + _HEARTBEAT
+            if now >= beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT):
+                beat_at, self._published = now, False
                 self._heartbeat()
             if self._direct is not None:
                 self._update_direct(self._direct, now)
@@ -181,7 +185,7 @@ class Relay:
             self._publish(now)
             self._continue_positions(now)
             due = min(
-                beat_due,
+                beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT),
                 self._begin_at,
                 self._positions_due,
                 inf if self._direct is None else self._direct.changes_at,
@@ -231,7 +235,7 @@ class Relay:
                 watchers = self._merge.watchers_of(host.address, now)
                 watcher = self._state.records[index].watcher
                 self._keep(self._state.reported_by(index, watcher, watchers))
-        for event in self._notices.events(self._merge, self._state.hosts, now):
+        for event in self._notices.events(self._merge, self._state.hosts, self._rules, now):
             self._publisher.log(event, now)
 
     def _update_hosts(self, now: float) -> None:
@@ -286,6 +290,7 @@ class Relay:
     def _publish(self, now: float) -> None:
         if self._publisher.publish(self._state, now, position_only=self._position_only):
             self._position_only = True
+            self._published = True
 
     # Requests that wait for a position.
 

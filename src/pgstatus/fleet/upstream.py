@@ -17,7 +17,7 @@ import h11
 
 from pgstatus import __version__, clock
 from pgstatus.errors import in_a_line
-from pgstatus.fleet.document import MAX_SIZE, DocumentError, decode
+from pgstatus.fleet.document import MAX_SIZE, Document, DocumentError, decode
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.source import Receiver
 from pgstatus.fleet.sse import Events, EventTooLargeError
@@ -35,6 +35,8 @@ _FIRST = 10.0
 _LIFETIME = 300.0
 # Seconds between two attempts to connect.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
+# Seconds between two requests for positions.
+_BETWEEN_REQUESTS = 0.005
 _MAX_HEAD = 32 * 1024
 _MAX_ERROR = 4096
 _CHUNK = 64 * 1024
@@ -108,7 +110,7 @@ class Upstream:
                         break
         except TimeoutError:
             seconds = _FIRST if after > -inf else SILENCE
-            raise UpstreamError(f"no evidence for {seconds:.0f} s") from None
+            raise UpstreamError(f"no document for {seconds:.0f} s") from None
         if after > -inf:
             raise UpstreamError("connection closed before the first document")
 
@@ -125,6 +127,8 @@ class Upstream:
                         self._positions_wanted.clear()
                         async with asyncio.timeout(_CONNECT):
                             await self._request(connection)
+                        # The requests of a moment are one.
+                        await asyncio.sleep(_BETWEEN_REQUESTS)
             except Exception as error:  # the stream reports what is wrong with the watcher
                 log.debug("%s: positions cannot be requested: %s", self.name, reason_of(error))
                 await asyncio.sleep(_SHORTEST_PAUSE)
@@ -134,6 +138,28 @@ class Upstream:
         if wait_ms > 0:
             await connection.request(f"/evidence/positions?wait_ms={wait_ms}", "*/*")
             await connection.expect_no_content()
+
+
+async def first_document(address: Address) -> Document | str:
+    """The first document of an upstream, or why there is none."""
+    found: asyncio.Future[Document | str] = asyncio.get_running_loop().create_future()
+
+    class First:
+        def received(
+            self, source: str, document: Document, at: float, *, after: float = -inf
+        ) -> None:
+            if not found.done():
+                found.set_result(document)
+
+        def lost(self, source: str, reason: str) -> None:
+            if not found.done():
+                found.set_result(reason)
+
+    task = asyncio.create_task(Upstream(address).run(First()))
+    try:
+        return await found
+    finally:
+        task.cancel()
 
 
 class _Connection:
