@@ -38,6 +38,8 @@ _REQUEST = b"GET %s HTTP/1.1\r\nHost: bench\r\n\r\n"
 _WATCHERS = 3
 # Seconds until a group of processes uses no more CPU time for its start.
 _SETTLE = 5.0
+# Seconds between two failovers.
+_PAUSE = 2.0
 
 Address = tuple[str, int]
 
@@ -60,7 +62,7 @@ def main() -> int:
             row(
                 f"CPU time of {name}", f"{share_of_a_core(daemon, options.seconds):.2f} % of a core"
             )
-        delays = [_delay(place.cluster, watchers, relay) for _ in range(options.failovers)]
+        delays = [_failover(place.cluster, watchers, relay)[0] for _ in range(options.failovers)]
         row(
             f"delay from the first watcher to a relay, {len(delays)} failovers",
             f"median {statistics.median(delays):.1f} ms, worst {max(delays):.1f} ms",
@@ -72,19 +74,19 @@ def main() -> int:
             cpu = share_of_a_core(watchers[0], options.seconds)
             row(f"CPU time of a watcher, {count}", f"{cpu:.1f} % of a core")
             row(f"memory of a watcher, {count}", _memory(watchers[0]))
-            all_received, real = [], []
-            for _ in range(options.failovers):
-                receipts, delay = _failover_of_all(place.cluster, watchers, relay, loads)
-                all_received.append(receipts)
-                real.append(delay)
+            runs = [
+                _failover(place.cluster, watchers, relay, loads) for _ in range(options.failovers)
+            ]
+            received = [receipts for _, receipts in runs]
             row(
-                f"delay from the first watcher to the simulated relays, {len(real)} failovers",
-                f"half within {_of(all_received, 0.5)} ms, 99 % {_of(all_received, 0.99)} ms, "
-                f"the last {_of(all_received, 1.0)} ms",
+                f"delay from the first watcher to {count}, {len(runs)} failovers",
+                f"half within {_of(received, 0.5)} ms, 99 % {_of(received, 0.99)} ms, "
+                f"the last {_of(received, 1.0)} ms",
             )
+            delays = [delay for delay, _ in runs]
             row(
                 "delay to the real relay meanwhile",
-                f"median {statistics.median(real):.0f} ms, worst {max(real):.0f} ms",
+                f"median {statistics.median(delays):.0f} ms, worst {max(delays):.0f} ms",
             )
     if options.write:
         _write(rows)
@@ -128,16 +130,6 @@ def _subscribe(address: Address, path: str) -> socket.socket:
     return sock
 
 
-def _promote(cluster: Cluster) -> None:
-    """The primary crashes and a replica is promoted."""
-    old = cluster.primary
-    successor = max(cluster.replicas, key=lambda server: server.lsn())
-    old.crash()
-    cluster.promote(successor)
-    for replica in cluster.replicas_without(old):
-        replica.follow(successor)
-
-
 def _first_events(socks: Sequence[socket.socket], wanted: bytes) -> list[float]:
     """When each stream has contained these bytes."""
     epoll = select.epoll()
@@ -155,24 +147,6 @@ def _first_events(socks: Sequence[socket.socket], wanted: bytes) -> list[float]:
                 received.setdefault(fd, at)
             buffers[fd] = sock, buffer[-1000:]
     return [received[sock.fileno()] for sock in socks]
-
-
-def _delay(cluster: Cluster, watchers: Sequence[Daemon], relay: Daemon) -> float:
-    """Milliseconds from the event of the first watcher to that of the relay, at a failover."""
-    successor = max(cluster.replicas, key=lambda server: server.lsn())
-    lost = cluster.primary
-    with ExitStack() as undo:
-        socks = [
-            undo.enter_context(_subscribe(_address(daemon), "/watch/master"))
-            for daemon in (*watchers, relay)
-        ]
-        wanted = f'"host": "{successor.address}"'.encode()
-        events = undo.enter_context(ThreadPoolExecutor()).submit(_first_events, socks, wanted)
-        _promote(cluster)
-        *theirs, ours = events.result()
-    cluster.rebuild(lost)
-    time.sleep(2)
-    return 1000 * (ours - min(theirs))
 
 
 @contextmanager
@@ -226,29 +200,36 @@ def _hold(addresses: Sequence[Address], relays: int, pipe: Any) -> None:
                     wanted = None
 
 
-def _failover_of_all(
-    cluster: Cluster, watchers: Sequence[Daemon], relay: Daemon, loads: Sequence[Connection]
-) -> tuple[list[float], float]:
-    """Milliseconds from the first event of a watcher to each simulated relay and to the real one;
-    the events of the watchers are those of ``/watch/master``.
+def _failover(
+    cluster: Cluster,
+    watchers: Sequence[Daemon],
+    relay: Daemon,
+    loads: Sequence[Connection] = (),
+) -> tuple[float, list[float]]:
+    """Milliseconds from the first event of a watcher to the relay, and to each simulated one.
+
+    The events of the watchers and of the relay are those of ``/watch/master``.
     """
-    successor = max(cluster.replicas, key=lambda server: server.lsn())
     lost = cluster.primary
+    successor = max(cluster.replicas, key=lambda server: server.lsn())
+    wanted = f'"host": "{successor.address}"'.encode()
+    for pipe in loads:
+        pipe.send(f'"master":"{successor.address}:{successor.port}"'.encode())
     with ExitStack() as undo:
         socks = [
             undo.enter_context(_subscribe(_address(daemon), "/watch/master"))
             for daemon in (*watchers, relay)
         ]
-        for pipe in loads:
-            pipe.send(f'"master":"{successor.address}:{successor.port}"'.encode())
-        wanted = f'"host": "{successor.address}"'.encode()
         events = undo.enter_context(ThreadPoolExecutor()).submit(_first_events, socks, wanted)
-        _promote(cluster)
+        lost.crash()
+        cluster.promote(successor)
+        for replica in cluster.replicas_without(lost):
+            replica.follow(successor)
         *theirs, ours = events.result()
-        received = sorted(at for pipe in loads for at in pipe.recv())
+    received = sorted(at for pipe in loads for at in pipe.recv())
     cluster.rebuild(lost)
-    time.sleep(2)
-    return [1000 * (at - min(theirs)) for at in received], 1000 * (ours - min(theirs))
+    time.sleep(_PAUSE)
+    return 1000 * (ours - min(theirs)), [1000 * (at - min(theirs)) for at in received]
 
 
 def _of(runs: Sequence[Sequence[float]], share: float) -> str:

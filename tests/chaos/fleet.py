@@ -78,6 +78,8 @@ def main() -> int:
                 if member is relay or not member.is_relay:
                     verdict.violations += member.evaluate()
             report(f"\n{relay.name}, judged for {share:.0%} of the time\n{verdict}")
+            for answer in observers[relay.name].answers if verdict.problems else ():
+                report(f"{answer.at:.3f}: {answer.host or 'no master'}")
             failed = failed or bool(verdict.problems)
         if failed:
             _explain(fleet, truth, options)
