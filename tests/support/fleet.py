@@ -1,6 +1,9 @@
 """Watchers and relays for the tests."""
 
-from collections.abc import Iterable
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pgstatus.demo.cluster import Cluster, Server
 from tests.conftest import Daemons
@@ -12,10 +15,15 @@ SLEEP_MS = 500
 class Fleet:
     """Watchers of one cluster, and relays."""
 
-    def __init__(self, daemons: Daemons, cluster: Cluster, watchers: int = 3) -> None:
+    def __init__(
+        self, daemons: Daemons, cluster: Cluster, watchers: int | Sequence[Daemon] = 3
+    ) -> None:
+        """``watchers``: their number, or those that run already."""
         self.daemons = daemons
         self.cluster = cluster
-        self.watchers = [self.watcher() for _ in range(watchers)]
+        self.watchers = (
+            [self.watcher() for _ in range(watchers)] if isinstance(watchers, int) else watchers
+        )
 
     def watcher(self, unreachable: Iterable[Server] = (), **variables: object) -> Daemon:
         """A watcher that is ready; it cannot reach some of the hosts."""
@@ -44,6 +52,18 @@ class Fleet:
     def relay(self, *watchers: Daemon, **variables: object) -> Daemon:
         """A relay of these watchers, or of all, that is ready."""
         return self.daemons.enter(self.prepare_relay(*watchers, **variables))
+
+
+@contextmanager
+def frozen(*daemons: Daemon) -> Iterator[None]:
+    """The processes are suspended."""
+    try:
+        for daemon in daemons:
+            os.kill(daemon.pid, signal.SIGSTOP)
+        yield
+    finally:
+        for daemon in daemons:
+            os.kill(daemon.pid, signal.SIGCONT)
 
 
 def is_master(daemon: Daemon, server: Server) -> bool:

@@ -1,7 +1,7 @@
 """A relay with real watchers: failovers, watchers that fail, and hosts on which they disagree."""
 
-import os
 import signal
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from tests.conftest import ClusterFactory, Clusters, Daemons
 from tests.support.daemon import Daemon
-from tests.support.fleet import Fleet, all_in_sync, is_master
+from tests.support.fleet import Fleet, all_in_sync, frozen, is_master
 from tests.support.waiting import wait_until
 
 
@@ -22,21 +22,27 @@ def own_cluster(session_clusters: Clusters) -> Cluster:
     return session_clusters.make()
 
 
+@pytest.fixture(scope="module")
+def watchers(
+    own_cluster: Cluster, network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sequence[Daemon]]:
+    daemons = Daemons(network, tmp_path_factory.mktemp("watchers"))
+    yield Fleet(daemons, own_cluster).watchers
+    daemons.close()
+
+
 @pytest.fixture
-def fleet(daemons: Daemons, own_cluster: Cluster) -> Fleet:
-    return Fleet(daemons, own_cluster)
-
-
-def freeze(daemon: Daemon) -> None:
-    os.kill(daemon.pid, signal.SIGSTOP)
-
-
-def thaw(daemon: Daemon) -> None:
-    os.kill(daemon.pid, signal.SIGCONT)
+def fleet(daemons: Daemons, own_cluster: Cluster, watchers: Sequence[Daemon]) -> Fleet:
+    """Three watchers, which are the same for all tests."""
+    return Fleet(daemons, own_cluster, watchers)
 
 
 def is_logged(daemon: Daemon, text: str) -> bool:
     return text in daemon.log
+
+
+def has_reloaded(daemon: Daemon) -> bool:
+    return "applied" in daemon.get("/live").headers["X-Pg-Status-Reloads"]
 
 
 def has_no_master(daemon: Daemon) -> bool:
@@ -70,19 +76,18 @@ def test_a_relay_loads_no_libpq_and_makes_no_connection(fleet: Fleet) -> None:
 
 def test_a_frozen_watcher_delays_no_failover_and_brings_no_old_evidence(fleet: Fleet) -> None:
     relay, cluster = fleet.relay(), fleet.cluster
-    frozen = fleet.watchers[0]
-    freeze(frozen)
-    lost = cluster.fail_over()
-    wait_until("the new master is reported", lambda: is_master(relay, cluster.primary))
-    wait_until("the watcher is lost", lambda: f"{frozen.url}: no evidence" in relay.log)
-    thaw(frozen)
-    wait_until("the watcher is back", lambda: f"{frozen.url}: evidence is" in relay.log)
-    wait_until("it has checked again", lambda: is_master(frozen, cluster.primary))
+    watcher = fleet.watchers[0]
+    with frozen(watcher):
+        lost = cluster.fail_over()
+        wait_until("the new master is reported", lambda: is_master(relay, cluster.primary))
+        wait_until("the watcher is lost", lambda: f"{watcher.url}: no evidence" in relay.log)
+    wait_until("the watcher is back", lambda: f"{watcher.url}: evidence is" in relay.log)
+    wait_until("it has checked again", lambda: is_master(watcher, cluster.primary))
     assert is_master(relay, cluster.primary)
-    # Old evidence would have made it the master again.
-    assert relay.log.count(f"{lost.address}:{lost.port} is now the master") <= 1
-    assert relay.log.count("is now the master") == 2
     cluster.rebuild(lost)
+    wait_until("all hosts are in sync", lambda: all_in_sync(relay))
+    # Old evidence would have made the lost host the master again.
+    assert relay.log.count("is now the master") == 2
 
 
 def test_a_watcher_is_killed_and_started_again(fleet: Fleet) -> None:
@@ -101,8 +106,6 @@ def test_a_watcher_is_killed_and_started_again(fleet: Fleet) -> None:
 def test_without_watchers_evidence_expires_when_it_is_too_old(fleet: Fleet) -> None:
     limit = 4.0
     relay = fleet.relay(max_staleness_ms=round(limit * 1000))
-    for watcher in fleet.watchers:
-        freeze(watcher)
     statuses = []
 
     def expired() -> bool:
@@ -114,11 +117,10 @@ def test_without_watchers_evidence_expires_when_it_is_too_old(fleet: Fleet) -> N
             assert (asked - newest).total_seconds() <= limit + 0.1
         return answer.status_code == 503
 
-    wait_until("the evidence has expired", expired)
-    assert statuses[0] == 200
-    assert relay.get("/master").status_code == 503
-    for watcher in fleet.watchers:
-        thaw(watcher)
+    with frozen(*fleet.watchers):
+        wait_until("the evidence has expired", expired)
+        assert statuses[0] == 200
+        assert relay.get("/master").status_code == 503
     wait_until("the master is reported", lambda: is_master(relay, fleet.cluster.primary))
 
 
@@ -181,7 +183,7 @@ def test_a_new_relay_does_not_report_a_replaced_master(
     assert "timeline 2 exists" in answer.json()["reason"]
 
 
-def test_hosts_are_those_of_the_live_watchers(fleet: Fleet, network: Network) -> None:
+def test_hosts_are_those_of_the_live_watchers(fleet: Fleet) -> None:
     servers = fleet.cluster.servers
     first, second = (
         fleet.daemons.start(
@@ -197,3 +199,37 @@ def test_hosts_are_those_of_the_live_watchers(fleet: Fleet, network: Network) ->
     wait_until("it has all hosts", lambda: hosts() == [s.address for s in servers])
     first.stop()
     wait_until("the first is removed", lambda: hosts() == [s.address for s in servers[1:]])
+
+
+def test_a_reload_of_a_relay_loses_no_request(fleet: Fleet) -> None:
+    relay = fleet.relay()
+    for number in range(1, 4):
+        relay.process.send_signal(signal.SIGHUP)
+
+        def is_reloaded(applied: str = f"{number} applied") -> bool:
+            assert is_master(relay, fleet.cluster.primary)
+            return relay.get("/live").headers["X-Pg-Status-Reloads"] == applied
+
+        wait_until("it is reloaded", is_reloaded)
+    assert is_master(relay, fleet.cluster.primary)
+
+
+def test_a_watcher_that_reloads_is_not_lost(fleet: Fleet) -> None:
+    relay = fleet.relay()
+    for watcher in fleet.watchers:
+        watcher.process.send_signal(signal.SIGHUP)
+        wait_until("it is reloaded", partial(has_reloaded, watcher))
+    wait_until("all hosts are in sync", lambda: all_in_sync(relay))
+    assert "no evidence" not in relay.log
+
+
+def test_a_frozen_relay_does_not_believe_what_waited_for_it(fleet: Fleet) -> None:
+    relay, cluster = fleet.relay(), fleet.cluster
+    with frozen(relay):
+        lost = cluster.fail_over()
+        for watcher in fleet.watchers:
+            wait_until("it has seen the failover", partial(is_master, watcher, cluster.primary))
+    wait_until("the new master is reported", lambda: is_master(relay, cluster.primary))
+    cluster.rebuild(lost)
+    wait_until("all hosts are in sync", lambda: all_in_sync(relay))
+    assert relay.log.count("is now the master") == 2

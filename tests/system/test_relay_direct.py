@@ -1,13 +1,11 @@
 """A relay without watchers: it checks the hosts itself, if that is configured."""
 
-import os
-import signal
 from pathlib import Path
 
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
-from tests.support.fleet import Fleet, all_in_sync, is_master
+from tests.support.fleet import Fleet, all_in_sync, frozen, is_master
 from tests.support.waiting import wait_until
 
 
@@ -64,8 +62,7 @@ def test_a_frozen_watcher_is_no_watcher(daemons: Daemons, cluster: Cluster) -> N
     fleet = Fleet(daemons, cluster, watchers=1)
     (watcher,) = fleet.watchers
     relay = fleet.relay(watcher, fallback_direct="true", max_staleness_ms=4000, **fleet.hosts())
-    os.kill(watcher.pid, signal.SIGSTOP)
-    wait_until("the relay checks the hosts", lambda: watchers_of(relay) == {"direct"}, 30)
-    os.kill(watcher.pid, signal.SIGCONT)
+    with frozen(watcher):
+        wait_until("the relay checks the hosts", lambda: watchers_of(relay) == {"direct"}, 30)
     wait_until("the checks end", lambda: "this relay checks the hosts no longer" in relay.log, 30)
     assert is_master(relay, cluster.primary)
