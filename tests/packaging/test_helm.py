@@ -3,6 +3,7 @@ published schemas of Kubernetes and of the Prometheus operator. test_pods.py exe
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,13 @@ def test_notes_name_the_url_of_each_instance() -> None:
     for number in range(3):
         url = f"http://a-pg-status-{number}.a-pg-status-pods.b.svc:8000\n"
         assert url in notes["pg-status/templates/NOTES.txt"]
+
+
+def test_the_values_in_the_documentation_are_accepted() -> None:
+    page = (chart.HERE.parents[1] / "docs/kubernetes.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) > 4
+    for block in blocks:
+        values = yaml.safe_load(block)
+        documents = rendered({**values, "enabled": True})
+        assert kinds(documents, "StatefulSet")
