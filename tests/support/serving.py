@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 from gunicorn.config import Config
@@ -17,13 +18,13 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from pgstatus import clock
-from pgstatus.api import Application, Service, create_app
+from pgstatus.api import Application, Daemon, Service, create_app
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Epoch, Feeds
 from pgstatus.core.selection import Place, Question, Thresholds
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.http.worker import EventLoopWorker
-from pgstatus.monitor.waiters import Waiter, Waiters
+from pgstatus.monitor.waiters import Waiters
 from pgstatus.telemetry.counters import Requests, Watchers
 from pgstatus.telemetry.history import History
 from tests.support.running import Running
@@ -51,7 +52,7 @@ class Serving(Running):
         self.context = context
         self.app_calls = 0
         self.waiters = waiters or Waiters(100)
-        self._application = Application(app or create_app(service(self.read)))
+        self._application = Application(app or create_app(daemon(service(self.read))))
         listener = _listener(send_buffer)
         self.address = listener.getsockname()
         self.worker = EventLoopWorker(
@@ -65,18 +66,18 @@ class Serving(Running):
         )
         self._thread = threading.Thread(target=self.worker.run)
 
-    def read(self) -> Snapshot:
+    def read(self, cluster: str | None = None) -> Snapshot:
         return self.snapshot
 
     def respond(self, environ: dict[str, Any], exchange: Exchange) -> Response | Waiting | Slow:
         self.app_calls += 1
         return self._application.respond(environ, exchange)
 
-    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
-        return self.waiters.add(question, wake)
-
-    def discard(self, waiter: Waiter) -> None:
-        self.waiters.discard(waiter)
+    def wait(
+        self, cluster: str | None, question: Question, wake: Callable[[], None]
+    ) -> Callable[[], object] | None:
+        waiter = self.waiters.add(question, wake)
+        return None if waiter is None else partial(self.waiters.discard, waiter)
 
     @property
     def connections(self) -> int:
@@ -114,7 +115,7 @@ class StockServing(Running):
     """gunicorn's own thread worker serves the same application, for comparison."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._app = create_app(service(lambda: snapshot))
+        self._app = create_app(daemon(service(lambda: snapshot)))
         config = Config()
         for name, value in {"keepalive": 75, "threads": 1, "graceful_timeout": 1}.items():
             config.set(name, value)
@@ -167,7 +168,15 @@ def service(read: Callable[[], Snapshot]) -> Service:
         min_lsn_wait=0.0,
         feeds=Feeds(read, Place(), Epoch(), limits_fallback=False),
         history=History(),
-        expose=lambda accept: ("text/plain", b"metrics"),
+    )
+
+
+def daemon(only: Service, **more: Any) -> Daemon:
+    """A daemon with one cluster, which has no name."""
+    return Daemon(
+        clusters=lambda: {"": only},
+        expose=lambda accept, cluster: ("text/plain", b"metrics"),
+        **more,
     )
 
 

@@ -19,7 +19,7 @@ from pgstatus import clock
 from pgstatus.api import create_app
 from pgstatus.api.exchange import KEY, Exchange, Slow
 from pgstatus.http import connection, loop, worker
-from tests.support.serving import Client, Serving, service, undated
+from tests.support.serving import Client, Serving, daemon, service, undated
 from tests.support.waiting import wait_until
 from tests.support.world import World, master, replica
 
@@ -361,7 +361,7 @@ class SlowApplication:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.begun = threading.Semaphore(0)
-        self._app = create_app(service(lambda: CLUSTER))
+        self._app = create_app(daemon(service(lambda: CLUSTER)))
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/slow":

@@ -80,7 +80,7 @@ def test_a_monitoring_thread_that_fails_is_restarted(
     with daemon:
         pid = daemon.pid
         trigger.touch()
-        wait_until("it is logged", lambda: "the monitoring thread was restarted" in daemon.log)
+        wait_until("it is logged", lambda: "the monitoring was restarted" in daemon.log)
         assert "ZeroDivisionError: a defect" in daemon.log
         wait_until("all hosts were checked again", lambda: answers(daemon.client, "/ready"))
         assert daemon.text("/master") == cluster.primary.address

@@ -113,10 +113,11 @@ def test_no_thread_can_be_started(cluster: Cluster, daemons: Daemons) -> None:
             assert "pg_status_ready 1.0" in daemon.text("/metrics")
             assert daemon.text("/replica?min_lsn=F/0&wait_ms=100") == cluster.primary.address
             daemon.process.send_signal(signal.SIGHUP)
-            wait_until("it is logged", lambda: "the reload is postponed: can't" in daemon.log)
+            # There may be room for one thread: that of the reload, or that of a login.
+            wait_until("it is logged", lambda: "can't start new thread" in daemon.log)
             checks_go_on(daemon, cluster)
         wait_until("the reload is done later", lambda: "reloaded: " in daemon.log)
-        assert daemon.log.count("is postponed") == 1
+        assert daemon.log.count("is postponed") <= 1
         checks_go_on(daemon, cluster)
 
 

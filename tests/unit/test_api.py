@@ -13,7 +13,7 @@ from pgstatus.core.selection import Kind
 from pgstatus.core.snapshot import Host, HostStatus, Snapshot
 from pgstatus.core.state import Rules
 from pgstatus.settings.libpq import parse_uri
-from tests.support.serving import service
+from tests.support.serving import daemon, service
 from tests.support.world import World, master, refused, replica
 
 SELECTIONS = [f"/{kind}" for kind in Kind]
@@ -29,7 +29,7 @@ class Asked:
     """The application with one snapshot at one time."""
 
     def __init__(self, snapshot: Snapshot, now: float = 0.0) -> None:
-        app = create_app(replace(service(lambda: snapshot), now=lambda: now))
+        app = create_app(daemon(replace(service(lambda: snapshot), now=lambda: now)))
         # Not falcon.testing: its validator requires a Content-Type for empty responses.
         self.client = httpx.Client(
             transport=httpx.WSGITransport(app), base_url="http://pg-status", headers={"Accept": ""}

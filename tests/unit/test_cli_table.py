@@ -14,7 +14,7 @@ from pgstatus.cli.table import Screen
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.core.state import Rules
-from tests.support.serving import service
+from tests.support.serving import daemon, service
 from tests.support.world import NOON, World, master, refused, replica
 
 URL = "http://127.0.0.1:8000"
@@ -22,7 +22,8 @@ LONG = "standby-1.a-rather-long-name.database.svc.cluster.local"
 
 
 def state_of(snapshot: Snapshot, now: float = 1.0) -> State:
-    return parse(overview(service(lambda: snapshot), snapshot, now=now, at=datetime.now(UTC)))
+    only = replace(service(lambda: snapshot), now=lambda: now)
+    return parse(overview(daemon(only), only, datetime.now(UTC)))
 
 
 def lines(state: State, *, width: int = 80, **options: Any) -> list[str]:

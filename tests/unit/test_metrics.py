@@ -10,7 +10,7 @@ from pgstatus.core.snapshot import Host, Snapshot
 from pgstatus.errors import Cause
 from pgstatus.outputs.hook import Hook
 from pgstatus.telemetry.counters import Checks, RequestKind, Requests, Watchers
-from pgstatus.telemetry.prometheus import expose
+from pgstatus.telemetry.prometheus import Figures, expose
 from tests.support.scrape import Samples, Scrape
 from tests.support.world import World, master, refused, replica
 
@@ -25,13 +25,10 @@ def scraped(
     checks.watch([Host("a", 5432)])
     media_type, body = expose(
         accept,
-        snapshot=snapshot,
+        clusters=[Figures("", snapshot, checks, Hook().runs, hook_pending=False)],
         now=now,
         watchers=Watchers(),
         requests=requests or Requests(),
-        checks=checks,
-        hook_runs=Hook().runs,
-        hook_pending=False,
         dropped_log_lines=7,
     )
     return Scrape(media_type, body.decode())

@@ -21,6 +21,7 @@ from pgstatus.monitor import monitor
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.monitor import Monitor
+from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from tests.support.fakes import FakeProbe
 from tests.support.waiting import wait_until
@@ -70,7 +71,9 @@ class Watched:
         def beat() -> None:
             self.beats += 1
 
+        self.thread = MonitoringThread(beat)
         self.monitor = Monitor(
+            self.thread,
             hosts=hosts,
             probes=probe,
             latest=self.latest,
@@ -83,6 +86,11 @@ class Watched:
             before=before,
         )
         self.monitor.start()
+
+    def stop(self) -> None:
+        self.monitor.stop()
+        self.monitor.wait(1)
+        self.thread.stop(1)
 
     def master(self) -> str | None:
         master = self.latest.read().master
@@ -120,7 +128,7 @@ def watch() -> Iterator[Callable[..., Watched]]:
 
     yield watch
     for watched in running:
-        watched.monitor.stop()
+        watched.stop()
         assert all(probe.closed for probe in watched.probes)
 
 
@@ -433,7 +441,7 @@ def test_each_change_is_one_update_after_the_snapshot_was_published(
     wait_until("the first round", lambda: watched.in_sync() == 2)
     watched.probes[1].behaviour = "refusing"
     wait_until("it fails", lambda: watched.latest.read().hosts[1].possible_dead)
-    watched.monitor.stop()
+    watched.stop()
     updates = watched.sink.updates
     assert [update.after for update in updates] == watched.sink.latest
     assert all(earlier.after is later.before for earlier, later in pairwise(updates))
@@ -466,7 +474,8 @@ def test_stop_returns_although_the_sink_is_blocked(watch: Callable[..., Watched]
     wait_until("the first round", lambda: watched.master() == "a")
     watched.probes[0].loop.call_soon_threadsafe(time.sleep, 1.0)
     began = clock.now()
-    watched.monitor.stop(0.1)
+    watched.monitor.stop()
+    assert not watched.monitor.wait(0.1)
     assert clock.now() - began < 0.5
 
 

@@ -14,7 +14,7 @@ from pgstatus.core.render import host_entry
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.core.state import Rules
 from pgstatus.telemetry.history import SAMPLES, STEP, History
-from tests.support.serving import service
+from tests.support.serving import daemon, service
 from tests.support.world import NOON, World, master, refused, replica
 
 
@@ -22,7 +22,7 @@ def ask(
     snapshot: Snapshot, now: float = 0.0, history: History | None = None, method: str = "GET"
 ) -> httpx.Response:
     app = create_app(
-        replace(service(lambda: snapshot), now=lambda: now, history=history or History())
+        daemon(replace(service(lambda: snapshot), now=lambda: now, history=history or History()))
     )
     transport = httpx.WSGITransport(app)
     with httpx.Client(transport=transport, base_url="http://pg-status") as client:

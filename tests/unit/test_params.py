@@ -9,14 +9,16 @@ import pytest
 from pgstatus.api import create_app
 from pgstatus.api.params import accepts_json
 from pgstatus.core.snapshot import Snapshot
-from tests.support.serving import service
+from tests.support.serving import daemon, service
 from tests.support.world import World, master, refused, replica
 
 CLUSTER = World().see_all(a=master(0), b=replica(0), c=replica(0)).snapshot
 
 
 def client(snapshot: Snapshot = CLUSTER, tokens: Sequence[bytes] = ()) -> httpx.Client:
-    app = create_app(replace(service(lambda: snapshot), now=lambda: 0.0, tokens=tokens))
+    app = create_app(
+        daemon(replace(service(lambda: snapshot), now=lambda: 0.0), tokens=lambda: tokens)
+    )
     return httpx.Client(transport=httpx.WSGITransport(app), base_url="http://pg-status")
 
 

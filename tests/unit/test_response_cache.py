@@ -6,9 +6,10 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from itertools import count
 
+from pgstatus import clock
 from pgstatus.api.exchange import Exchange, Response
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.http.cache import ResponseCache
+from pgstatus.http.cache import ResponseCaches
 from pgstatus.http.reply import Reply
 from pgstatus.telemetry.counters import Tally
 
@@ -40,7 +41,7 @@ class Keeper:
 
     def __init__(self, stale_after: float = float("inf")) -> None:
         self.snapshot = Snapshot((), ready=True, stale_after=stale_after)
-        self.cache = ResponseCache(lambda: self.snapshot, 0.0)
+        self.cache = ResponseCaches(lambda cluster: self.snapshot)
 
     def keep(
         self,
@@ -82,13 +83,14 @@ def test_an_answer_made_while_the_snapshot_changed_is_not_kept() -> None:
 
 
 def test_what_is_too_old_is_forgotten_and_what_is_said_then_is_kept() -> None:
-    keeper = Keeper(stale_after=0.25)
-    assert keeper.body(now=0.0) is None
+    now = clock.now()
+    keeper = Keeper(stale_after=now + 0.25)
+    assert keeper.body(now=now) is None
     keeper.keep()
-    assert keeper.body(now=0.25) == "pg1"
-    assert keeper.body(now=0.26) is None
+    assert keeper.body(now=now + 0.25) == "pg1"
+    assert keeper.body(now=now + 0.26) is None
     keeper.keep(body="too old")
-    assert keeper.body(now=99.0) == "too old"
+    assert keeper.body(now=now + 99.0) == "too old"
 
 
 def test_a_response_that_is_not_cacheable_is_not_kept() -> None:
@@ -144,12 +146,12 @@ def test_a_response_is_dated_when_it_is_sent() -> None:
 
 
 def test_the_date_is_the_current_second() -> None:
-    keeper = Keeper()
-    keeper.body()
+    keeper, now = Keeper(), clock.now()
+    keeper.body(now=now)
     keeper.keep()
-    found = keeper.cache.find(REQUEST, 0.0)
+    found = keeper.cache.find(REQUEST, now)
     assert found is not None
     sent = found.data.partition(b"Date: ")[2].partition(b"\r\n")[0].decode()
     assert abs(parsedate_to_datetime(sent).timestamp() - time.time()) < 2
-    assert keeper.cache.find(REQUEST, 5.0) is not None
+    assert keeper.cache.find(REQUEST, now + 5.0) is not None
     assert keeper.cache.date

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgstatus.errors import ConfigError
-from pgstatus.settings.load import needs_restart
+from pgstatus.settings.process import needs_restart
 from pgstatus.settings.variables import PREFIX, VARIABLES
 from tests.support.configuration import Loader
 
@@ -190,7 +190,8 @@ def test_dimensions_are_shown_without_a_current_value(load: Loader) -> None:
 
 
 def test_a_variable_that_needs_a_restart(load: Loader) -> None:
-    before, after = load(), load(http_port=1, log_format="json", log_level="debug")
+    before = load().process
+    after = load(http_port=1, log_format="json", log_level="debug").process
     assert needs_restart(before, after) == ("pg_status__http_port", "pg_status__log_format")
     declared = {variable.name for variable in VARIABLES if variable.restart}
     assert declared == {"http_listen_address", "http_port", "http_socket_mode", "log_format"}

@@ -33,7 +33,8 @@ def test_any_environment_is_loaded_or_reported(environ: dict[str, str]) -> None:
     problems: Sequence[str] = ()
     targets: Sequence[Target] = ()
     try:
-        targets = load({f"{PREFIX}hosts": "pg1", **environ}).targets
+        found = load({f"{PREFIX}hosts": "pg1", **environ})
+        targets = [target for one in found.clusters.values() for target in one.targets]
     except ConfigError as error:
         problems = error.problems
     assert bool(targets) != bool(problems)

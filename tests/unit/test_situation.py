@@ -102,6 +102,7 @@ def test_everything_differs_from_no_situation() -> None:
 
 def test_the_environment() -> None:
     assert facts(quiet()).environment(("master", "sync")) == {
+        "PG_STATUS_CLUSTER": "",
         "PG_STATUS_MASTER": "a",
         "PG_STATUS_MASTER_PORT": "5432",
         "PG_STATUS_REPLICAS": "b:5432 c:5432",

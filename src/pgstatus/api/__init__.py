@@ -2,6 +2,6 @@
 
 from pgstatus.api.app import create_app
 from pgstatus.api.exchange import Application
-from pgstatus.api.service import Service
+from pgstatus.api.service import Daemon, Service
 
-__all__ = ["Application", "Service", "create_app"]
+__all__ = ["Application", "Daemon", "Service", "create_app"]

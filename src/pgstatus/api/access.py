@@ -5,44 +5,47 @@ Sources: RFC 6750 (bearer tokens), RFC 7617 (Basic, for which a browser prompts)
 """
 
 import hmac
+import re
 from base64 import b64decode
 from collections.abc import Sequence
 
 import falcon
 
 from pgstatus.api.exchange import exchange_of
-from pgstatus.api.service import Refused
+from pgstatus.api.service import Daemon, Refused
 
-_OPEN = frozenset(("/live", "/ready", "/health"))
+_OPEN = re.compile(r"(/c/[^/]+)?/(live|ready|health)")
 # Basic is first because Chromium evaluates only the first challenge of a header.
 _CHALLENGES = 'Basic realm="pg-status", charset="UTF-8", Bearer realm="pg-status"'
 _INVALID = ', error="invalid_token"'
 
 
 class Access:
-    """Falcon middleware. Without ``tokens`` no token is required."""
+    """Falcon middleware. Without tokens none is required."""
 
-    def __init__(self, tokens: Sequence[bytes]) -> None:
-        self._tokens = tokens
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        if req.path in _OPEN:
+        if _OPEN.fullmatch(req.path):
             return
         if exchange_of(req).certificate_missing:
             raise Refused(falcon.HTTP_403, "client certificate required")
-        if not self._tokens:
+        tokens = self._daemon.tokens()
+        if not tokens:
             return
         token = _token(req.auth or "")
         if not token:
             resp.set_header("WWW-Authenticate", _CHALLENGES)
             raise Refused(falcon.HTTP_401, "token required: 'Authorization: Bearer TOKEN'")
-        if not self._is_valid(token):
+        if not _is_valid(token, tokens):
             resp.set_header("WWW-Authenticate", _CHALLENGES + _INVALID)
             raise Refused(falcon.HTTP_401, "invalid token")
 
-    def _is_valid(self, token: bytes) -> bool:
-        # All tokens are compared, so that the time does not reveal which one was similar.
-        return sum(hmac.compare_digest(token, valid) for valid in self._tokens) > 0
+
+def _is_valid(token: bytes, tokens: Sequence[bytes]) -> bool:
+    # All tokens are compared, so that the time does not reveal which one was similar.
+    return sum(hmac.compare_digest(token, valid) for valid in tokens) > 0
 
 
 def _token(authorization: str) -> bytes:

@@ -4,52 +4,83 @@ Every response is made from the latest snapshot; no request queries PostgreSQL. 
 ``docs/http-api.md``; RFC 9110 for methods and ``Accept``.
 """
 
+from collections.abc import Mapping
+
 import falcon
 
-from pgstatus.api import hosts, metrics, page, params, probes, questions, watch
+from pgstatus.api import clusters, hosts, metrics, page, params, probes, questions, watch
 from pgstatus.api.access import Access
 from pgstatus.api.exchange import OTHER, Deferred, exchange_of
-from pgstatus.api.resource import METHODS
-from pgstatus.api.service import Refused, Service
+from pgstatus.api.resource import METHODS, Resource
+from pgstatus.api.service import Daemon, Refused
 from pgstatus.core.selection import Kind
 
+CLUSTER = "/c/{cluster}"
+"""The prefix of all paths for one of several clusters."""
 
-def create_app(service: Service) -> "falcon.App[falcon.Request, falcon.Response]":
+
+def create_app(daemon: Daemon) -> "falcon.App[falcon.Request, falcon.Response]":
     """The WSGI application."""
     app = falcon.App()
-    app.add_middleware(_Common())
-    app.add_middleware(Access(service.tokens))
+    app.add_middleware(_Common(daemon))
+    app.add_middleware(Access(daemon))
     # A response without a body has no media type.
     app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.set_error_serializer(lambda req, resp, exception: None)
     app.add_error_handler(Refused, _refuse)
     app.add_error_handler(Deferred, _defer)
-    for kind in Kind:
-        app.add_route(f"/{kind}", questions.Selection(service, kind))
-        app.add_route(f"/explain/{kind}", questions.Explanation(service, kind))
-        app.add_route(f"/watch/{kind}", watch.Watch(service, kind))
-    app.add_route("/explain", questions.ExplanationIndex(service))
-    app.add_route("/watch", watch.Watch(service))
-    app.add_route("/hosts", hosts.Hosts(service))
-    app.add_route("/status", hosts.Status(service))
-    app.add_route("/replicas_info", hosts.ReplicasInfo(service))
-    app.add_route("/version", probes.Version(service))
-    app.add_route("/live", probes.Live(service))
-    app.add_route("/ready", probes.Ready(service))
-    app.add_route("/health", probes.Health(service))
-    app.add_route("/is_master", probes.IsMaster(service))
-    app.add_route("/is_replica", probes.IsReplica(service))
-    app.add_route("/is_alive", probes.IsAlive(service))
-    app.add_route("/metrics", metrics.Metrics(service))
-    app.add_route("/overview", page.Overview(service))
-    app.add_route("/", page.Page(service))
+    app.add_route("/clusters", clusters.Clusters(daemon))
+    app.add_route(CLUSTER, clusters.WithoutSlash(daemon))
+    for path, resource in _resources(daemon).items():
+        app.add_route(path, resource)
+        app.add_route(CLUSTER + path, resource)
     return app
 
 
+def _resources(daemon: Daemon) -> Mapping[str, Resource]:
+    """The resources of one cluster. Some of them cover all clusters without its name."""
+    found: dict[str, Resource] = {}
+    for kind in Kind:
+        found[f"/{kind}"] = questions.Selection(daemon, kind)
+        found[f"/explain/{kind}"] = questions.Explanation(daemon, kind)
+        found[f"/watch/{kind}"] = watch.Watch(daemon, kind)
+    return {
+        **found,
+        "/explain": questions.ExplanationIndex(daemon),
+        "/watch": watch.Watch(daemon),
+        "/hosts": hosts.Hosts(daemon),
+        "/status": hosts.Status(daemon),
+        "/replicas_info": hosts.ReplicasInfo(daemon),
+        "/version": probes.Version(daemon),
+        "/live": probes.Live(daemon),
+        "/ready": probes.Ready(daemon),
+        "/health": probes.Health(daemon),
+        "/is_master": probes.IsMaster(daemon),
+        "/is_replica": probes.IsReplica(daemon),
+        "/is_alive": probes.IsAlive(daemon),
+        "/metrics": metrics.Metrics(daemon),
+        "/overview": page.Overview(daemon),
+        "/": page.Page(daemon),
+    }
+
+
 class _Common:
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
     def process_resource(
-        self, req: falcon.Request, resp: falcon.Response, resource: object, params: object
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: object,
+        params: Mapping[str, str],
     ) -> None:
+        exchange, cluster = exchange_of(req), params.get("cluster")
+        if cluster is not None:
+            exchange.once = True  # unless the cluster exists: a reload can add it
+            self._daemon.service(cluster, req.path)
+            exchange.once = False
+            exchange.cluster = cluster
         # Falcon's response to a method that it does not know is 400.
         if req.method not in METHODS:
             raise falcon.HTTPMethodNotAllowed(METHODS)
@@ -61,7 +92,7 @@ class _Common:
         exchange = exchange_of(req)
         from_snapshot = resource is None or getattr(resource, "from_snapshot", False)
         exchange.cacheable = from_snapshot and not exchange.once and resp.status_code != 500
-        exchange.endpoint = req.uri_template or OTHER
+        exchange.endpoint = (req.uri_template or OTHER).removeprefix(CLUSTER) or OTHER
 
 
 def _refuse(

@@ -42,6 +42,8 @@ class Response:
     """The number of equally good answers."""
     index: int
     """Which of them this is."""
+    cluster: str | None = None
+    """That the path names."""
     feed: Feed | None = None
     """The body is the beginning of an event stream; the events of this feed follow, the latest one
     first.
@@ -56,6 +58,8 @@ class Waiting:
 
     subject: Question | Feed
     seconds: float
+    cluster: str | None = None
+    """That the question is about; None: the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ class Exchange:
     """One request; the first three are set by the server, the others by the API."""
 
     __slots__ = (
-        "cacheable", "certificate_missing", "choices", "deferred", "endpoint", "feed", "fell_back",
-        "index", "may_defer", "once", "turn", "turns",
+        "cacheable", "certificate_missing", "choices", "cluster", "deferred", "endpoint", "feed",
+        "fell_back", "index", "may_defer", "once", "turn", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +93,7 @@ class Exchange:
         """The response to the same request may be another one next time."""
         self.cacheable = False
         self.endpoint = OTHER
+        self.cluster: str | None = None
         self.fell_back = False
         self.turns: Iterator[int] | None = None
         self.choices = 1
@@ -147,5 +152,6 @@ class Application:
             turns=exchange.turns,
             choices=exchange.choices,
             index=exchange.index,
+            cluster=exchange.cluster,
             feed=exchange.feed,
         )

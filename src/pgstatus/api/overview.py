@@ -2,29 +2,24 @@
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pgstatus import __version__
-from pgstatus.api.service import Service
+from pgstatus.api.service import Daemon, Service
 from pgstatus.core.render import host_entry, rfc3339
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import SAMPLES, STEP, Entry
 from pgstatus.telemetry.incidents import Incident, incidents
 
 
-def overview(
-    service: Service, snapshot: Snapshot, *, now: float, at: datetime
-) -> Mapping[str, object]:
-    """The data of the status page. ``now`` is on the snapshot's clock, ``at`` the same in UTC."""
+def overview(daemon: Daemon, service: Service, at: datetime) -> Mapping[str, object]:
+    """The data of the status page of one cluster at the time ``at``."""
+    snapshot, now = service.read(), service.now()
     master, history, limits = snapshot.master, service.history, service.thresholds
     return {
-        "version": __version__,
+        **_instance(daemon, at),
         "cluster": service.cluster,
-        "instance": socket.gethostname(),
-        "service": service.report(),
-        "documentation": service.documentation,
-        "now": rfc3339(at),
         "ready": snapshot.ready,
         "stale": snapshot.ready and snapshot.is_stale(now),
         "master": master
@@ -44,6 +39,57 @@ def overview(
         ],
         "history": [_incident(one) for one in reversed(incidents(history.entries()))],
     }
+
+
+def overview_of_all(daemon: Daemon, at: datetime) -> Mapping[str, object]:
+    """The data of the status page of several clusters."""
+    return {**_instance(daemon, at), "clusters": cluster_entries(daemon)}
+
+
+def cluster_entries(daemon: Daemon) -> Sequence[Mapping[str, object]]:
+    """The entries of ``/clusters``."""
+    clusters, rejected = daemon.clusters(), daemon.rejected()
+    return [
+        *(_cluster(name, service, rejected.get(name)) for name, service in clusters.items()),
+        *(_rejected(name, why) for name, why in rejected.items() if name not in clusters),
+    ]
+
+
+def _instance(daemon: Daemon, at: datetime) -> Mapping[str, object]:
+    return {
+        "version": __version__,
+        "instance": socket.gethostname(),
+        "service": daemon.report(),
+        "documentation": daemon.documentation(),
+        "now": rfc3339(at),
+    }
+
+
+def _cluster(name: str, service: Service, problems: Sequence[str] | None) -> Mapping[str, object]:
+    snapshot = service.read()
+    replicas = [status for status in snapshot.hosts if status.is_live_replica]
+    return {
+        "name": name or service.cluster,
+        "ready": snapshot.ready,
+        "stale": snapshot.ready and snapshot.is_stale(service.now()),
+        "master": None if snapshot.master is None else str(snapshot.master.host),
+        "master_since": rfc3339(service.history.master_since),
+        "no_master": snapshot.no_master,
+        "masters": snapshot.claims,
+        "hosts": len(snapshot.hosts),
+        "hosts_alive": sum(status.alive for status in snapshot.hosts),
+        "replicas": len(replicas),
+        "replicas_in_sync": sum(status.in_sync for status in replicas),
+        "error": "; ".join(problems) if problems else None,
+    }
+
+
+def _rejected(name: str, problems: Sequence[str]) -> Mapping[str, object]:
+    """A cluster whose configuration cannot be used, and that was not monitored before."""
+    nothing = dict.fromkeys(("master", "master_since", "no_master"))
+    numbers = dict.fromkeys(("hosts", "hosts_alive", "replicas", "replicas_in_sync"), 0)
+    flags = {"ready": False, "stale": False, "masters": []}
+    return {"name": name, **flags, **nothing, **numbers, "error": "; ".join(problems)}
 
 
 def _former_master(snapshot: Snapshot, name: str | None) -> str | None:

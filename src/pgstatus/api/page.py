@@ -9,20 +9,22 @@ import falcon
 
 from pgstatus import clock
 from pgstatus.api import params
-from pgstatus.api.overview import overview
+from pgstatus.api.overview import overview, overview_of_all
 from pgstatus.api.resource import Resource
-from pgstatus.api.service import Service
+from pgstatus.api.service import Daemon
 
 
 class Page(Resource):
     """One file that loads only ``/overview``; the content security policy permits nothing else."""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(daemon)
         self._text = Path(__file__).with_name("page.html").read_text("utf-8")
         self._policy = _content_security_policy(self._text)
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
+    ) -> None:
         resp.content_type = "text/html; charset=utf-8"
         resp.text = self._text
         resp.set_header("Content-Security-Policy", self._policy)
@@ -35,15 +37,17 @@ class Overview(Resource):
 
     from_snapshot = False  # ages and history
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        service = self.service
-        snapshot, now = service.read(), service.now()
-        # No number on the page exceeds the peak of its chart.
-        service.history.sample(snapshot, now)
-        params.send_json(
-            resp,
-            overview(service, snapshot, now=now, at=clock.wall()),
-        )
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
+    ) -> None:
+        services = self.services(req, cluster)
+        if len(services) != 1:
+            params.send_json(resp, overview_of_all(self.daemon, clock.wall()))
+            return
+        for service in services.values():
+            # No number on the page exceeds the peak of its chart.
+            service.history.sample(service.read(), service.now())
+            params.send_json(resp, overview(self.daemon, service, clock.wall()))
 
 
 def _content_security_policy(page: str) -> str:

@@ -1,6 +1,6 @@
-"""What the resources share, and the error that ends a request."""
+"""What the resources share: the clusters, and what belongs to the process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import falcon
@@ -10,6 +10,9 @@ from pgstatus.core.bucket import Bucket
 from pgstatus.core.selection import Place, Thresholds, Turns
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import History
+
+# Names in an error text.
+_SHOWN = 10
 
 
 class Refused(Exception):  # noqa: N818  # a response, not a defect
@@ -27,7 +30,7 @@ class Refused(Exception):  # noqa: N818  # a response, not a defect
 
 @dataclass(kw_only=True)
 class Service:
-    """What the resources share."""
+    """One cluster, with one configuration."""
 
     read: Callable[[], Snapshot]
     """The latest snapshot."""
@@ -39,18 +42,8 @@ class Service:
     """Seconds that a ``min_lsn`` request waits if it has no ``wait_ms``."""
     feeds: Feeds
     history: History
-    expose: Callable[[str], tuple[str, bytes]]
-    """The metrics for this ``Accept`` header: media type and text."""
-    tokens: Sequence[bytes] = ()
-    """The accepted bearer tokens; empty: no token is needed."""
-    reloads: Callable[[], str] = lambda: "0 none"
-    """The number of finished reloads, and the result of the last, as in ``3 applied``."""
     cluster: str | None = None
     """The configured name of the cluster."""
-    documentation: str | None = None
-    """The URL of the documentation."""
-    report: Callable[[], Mapping[str, object]] = dict
-    """The condition of pg-status itself, for the status page."""
     fallback_bucket: Bucket | None = None
     """Limits how many questions about replicas are answered with the master; None: no limit."""
     turns: Turns = field(default_factory=Turns)
@@ -65,3 +58,54 @@ class Service:
         if reason is not None:
             raise Refused(falcon.HTTP_503, reason)
         return snapshot
+
+
+@dataclass(kw_only=True)
+class Daemon:
+    """What the resources share."""
+
+    clusters: Callable[[], Mapping[str, Service]]
+    """By name; the name of the only cluster may be empty."""
+    expose: Callable[[str, str | None], tuple[str, bytes]]
+    """The metrics for this ``Accept`` header: media type and text; of one cluster, or of all."""
+    rejected: Callable[[], Mapping[str, Sequence[str]]] = dict
+    """The clusters whose configuration cannot be used, and the reasons."""
+    tokens: Callable[[], Sequence[bytes]] = tuple
+    """The accepted bearer tokens; empty: no token is needed."""
+    reloads: Callable[[], str] = lambda: "0 none"
+    """The number of finished reloads, and the result of the last, as in ``3 applied``."""
+    documentation: Callable[[], str | None] = lambda: None
+    """The URL of the documentation."""
+    report: Callable[[], Mapping[str, object]] = dict
+    """The condition of pg-status itself, for the status page."""
+
+    @property
+    def only(self) -> Service | None:
+        """The service of the only cluster; None: there are several, or none."""
+        clusters = self.clusters()
+        return next(iter(clusters.values())) if len(clusters) == 1 else None
+
+    def service(self, cluster: str | None, path: str) -> Service:
+        """The service of a cluster; without a name, of the only one. `Refused`: there is none."""
+        if cluster is None:
+            service = self.only
+            if service is None:
+                raise Refused(falcon.HTTP_404, self._which(path))
+            return service
+        service = self.clusters().get(cluster) if cluster else None
+        if service is None:
+            raise Refused(falcon.HTTP_404, f"unknown cluster {cluster}; see /clusters")
+        return service
+
+    def _which(self, path: str) -> str:
+        names = listed(self.clusters())
+        if not names:
+            return "no cluster is configured"
+        return f"several clusters are monitored: use /c/NAME{path}, where NAME is one of {names}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many there are besides."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more (see /clusters)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -6,7 +6,7 @@ from pgstatus.api import params
 from pgstatus.api.exchange import Waiting, exchange_of
 from pgstatus.api.feeds import Feed
 from pgstatus.api.resource import Resource
-from pgstatus.api.service import Refused, Service
+from pgstatus.api.service import Daemon, Refused, Service
 from pgstatus.core.selection import Kind
 from pgstatus.core.watching import Subject
 
@@ -19,14 +19,17 @@ class Watch(Resource):
 
     from_snapshot = False
 
-    def __init__(self, service: Service, kind: Kind | None = None) -> None:
-        super().__init__(service)
+    def __init__(self, daemon: Daemon, kind: Kind | None = None) -> None:
+        super().__init__(daemon)
         self._kind = kind
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def on_get(
+        self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
+    ) -> None:
         since = params.since(req)
         wait = params.watch_wait(req, since, WAIT_MS)
-        feed = self.service.feeds.of(self._subject(req))
+        service = self.service(req, cluster)
+        feed = service.feeds.of(self._subject(req, service))
         if feed is None:
             raise Refused(falcon.HTTP_503, "too many different questions are watched")
         if since is None:
@@ -57,8 +60,8 @@ class Watch(Resource):
             exchange_of(req).defer(Waiting(feed, wait))
         resp.status = falcon.HTTP_204
 
-    def _subject(self, req: falcon.Request) -> Subject:
+    def _subject(self, req: falcon.Request, service: Service) -> Subject:
         if self._kind is None:
             every = params.every(req)
             return Subject() if every is None else Subject(with_figures=True, every=every)
-        return Subject(params.watched_question(req, self._kind, self.service.thresholds))
+        return Subject(params.watched_question(req, self._kind, service.thresholds))

@@ -23,7 +23,7 @@ from pgstatus.core.view import view
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
-from pgstatus.settings.load import Settings
+from pgstatus.settings.cluster import Settings
 from pgstatus.settings.target import Target
 
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"

@@ -69,12 +69,16 @@ def _check(options: argparse.Namespace) -> int:
 
     # The results of the checks are printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
-    settings = load(os.environ)
-    _report("warning", *settings.warnings)
+    configuration = load(os.environ)
+    _report("warning", *configuration.warnings)
+    for problems in configuration.rejected.values():
+        _report("error", *problems)
     if not options.config_only:
         from pgstatus.cli.check import check_hosts  # noqa: PLC0415
 
-        return check_hosts(settings, _output(options))
+        clusters = configuration.clusters.values()
+        statuses = [check_hosts(settings, _output(options)) for settings in clusters]
+        return max(statuses, default=0)
     text = "the configuration can be used"
     if options.json:
         _output(options).write_json({"verdict": "OK", "summary": text})
@@ -126,7 +130,7 @@ def _instance(options: argparse.Namespace) -> "Instance":
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key require --url or PG_STATUS_URL")
         try:
-            return Instance.of(load(os.environ))
+            return Instance.of(load(os.environ).process)
         except ConfigError as error:
             hint = "for an instance with another configuration use --url http://127.0.0.1:8000"
             raise ConfigError([*error.problems, hint], error.warnings) from None

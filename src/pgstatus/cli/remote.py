@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from pgstatus.errors import StartError, UnreachableError
-from pgstatus.settings.load import Settings
+from pgstatus.settings.process import ProcessSettings
 
 # Seconds. A health check reports the reason before its caller gives up (Docker: --timeout=3s).
 _TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
@@ -55,7 +55,7 @@ class Instance:
         object.__setattr__(self, "_connect", self._connection())
 
     @classmethod
-    def of(cls, settings: Settings) -> "Instance":
+    def of(cls, settings: ProcessSettings) -> "Instance":
         """The instance on this machine that runs with these settings."""
         token = settings.tokens[0].decode() if settings.tokens else None
         address = _LOOPBACK.get(settings.listen_address, settings.listen_address)

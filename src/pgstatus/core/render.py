@@ -69,9 +69,10 @@ def explanation_text(verdicts: Sequence[Verdict]) -> str:
     return "".join(f"{'+' if v.chosen else '-'} {v.status.host} {v.why}\n" for v in verdicts)
 
 
-def change_report(snapshot: Snapshot, changes: Sequence[str]) -> Mapping[str, object]:
+def change_report(snapshot: Snapshot, changes: Sequence[str], cluster: str) -> Mapping[str, object]:
     """The input of the ``on_change`` command: the whole state, and which facts have changed."""
     return {
+        "cluster": cluster or None,
         "changes": changes,
         "master": None if snapshot.master is None else host_entry(snapshot.master),
         "no_master": snapshot.no_master,

@@ -37,10 +37,13 @@ class Situation:
         names = tuple(field.name for field in fields(self))
         return tuple(n for n in names if before is None or getattr(self, n) != getattr(before, n))
 
-    def environment(self, changes: tuple[str, ...]) -> Mapping[str, str]:
-        """The same as ``PG_STATUS_*`` variables; lists are separated by spaces."""
+    def environment(self, changes: tuple[str, ...], cluster: str = "") -> Mapping[str, str]:
+        """The same, and the name of the cluster, as ``PG_STATUS_*`` variables; lists are separated
+        by spaces.
+        """
         host, _, port = (self.master or "").rpartition(":")
         return {
+            "PG_STATUS_CLUSTER": cluster,
             "PG_STATUS_MASTER": host.strip("[]"),
             "PG_STATUS_MASTER_PORT": port,
             "PG_STATUS_REPLICAS": " ".join(self.replicas),

@@ -1,12 +1,11 @@
-"""One configuration in use: its monitor, its latest snapshot, and its API."""
+"""One configuration of one cluster in use: its monitor, its latest snapshot, and its service."""
 
-from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
 
 from pgstatus import clock
-from pgstatus.api import Application, Service, create_app
 from pgstatus.api.feeds import Epoch, Feeds
+from pgstatus.api.service import Service
 from pgstatus.core.bucket import Bucket
 from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
@@ -15,16 +14,19 @@ from pgstatus.core.state import Memory, State
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
 from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
-from pgstatus.settings.load import Settings
+from pgstatus.settings.cluster import Settings
 from pgstatus.telemetry.history import History
 
 MAX_WAITING = 1024
-"""Requests that may wait for a replica at the same time; further ones are answered at once."""
+"""Requests that may wait for a replica of one cluster at the same time; further ones are answered
+at once.
+"""
 
 
 class Owner(Protocol):
-    """What a generation reports to, in its monitoring thread."""
+    """What a generation reports to, in the monitoring thread."""
 
     def published(self, generation: "Generation", update: Update) -> None:
         """A change."""
@@ -37,8 +39,8 @@ class Owner(Protocol):
     def heartbeat(self, generation: "Generation") -> None:
         """The monitor is running; at least once a second."""
 
-    def failed(self, generation: "Generation", error: BaseException) -> None:
-        """A defect has ended the monitoring thread."""
+    def failed(self, generation: "Generation") -> None:
+        """A defect has ended the monitor."""
 
 
 class Generation:
@@ -48,11 +50,9 @@ class Generation:
         self,
         settings: Settings,
         owner: Owner,
+        thread: MonitoringThread,
         *,
         history: History,
-        expose: Callable[["Generation", str], tuple[str, bytes]],
-        reloads: Callable[[], str],
-        report: Callable[[], Mapping[str, object]],
         epoch: Epoch,
         before: State | None = None,
         memory: Memory | None = None,
@@ -60,6 +60,7 @@ class Generation:
         """``before``: the state of the previous generation; ``memory``: of the previous process."""
         self.settings = settings
         self._owner = owner
+        self._thread = thread
         self.latest = Latest(settings.hosts, settings.rules)
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
@@ -70,44 +71,34 @@ class Generation:
             epoch,
             limits_fallback=settings.fallback_per_s is not None,
         )
-        self.application = Application(
-            create_app(
-                Service(
-                    read=self.latest.read,
-                    now=clock.now,
-                    thresholds=settings.thresholds,
-                    place=settings.place,
-                    min_lsn_wait=settings.min_lsn_wait,
-                    tokens=settings.tokens,
-                    feeds=self.feeds,
-                    history=history,
-                    expose=lambda accept: expose(self, accept),
-                    reloads=reloads,
-                    cluster=settings.cluster_name,
-                    documentation=settings.docs_url,
-                    report=report,
-                    fallback_bucket=None
-                    if settings.fallback_per_s is None
-                    else Bucket(settings.fallback_per_s),
-                )
-            )
+        self.service = Service(
+            read=self.latest.read,
+            now=clock.now,
+            thresholds=settings.thresholds,
+            place=settings.place,
+            min_lsn_wait=settings.min_lsn_wait,
+            feeds=self.feeds,
+            history=history,
+            cluster=settings.cluster_name,
+            fallback_bucket=None
+            if settings.fallback_per_s is None
+            else Bucket(settings.fallback_per_s),
         )
 
     def restart(self) -> None:
-        """Start another monitoring thread after a failure, with what the failed one knew.
+        """Start another monitor after a failure, with what the failed one knew.
 
         It reports no master before all hosts were checked. RuntimeError: no thread can be started.
         """
-        failed = self.monitor
-        failed.stop(0)
-        self.monitor = self._monitor(failed.state, None)
+        self.monitor.stop()
+        self.monitor = self._monitor(self.monitor.state, None)
         self.monitor.start()
 
-    def stop(self, timeout: float) -> None:
-        """End the monitoring thread, and wait ``timeout`` seconds for it at most."""
+    def stop(self) -> None:
+        """End the monitor soon, and the requests and streams that wait for it now."""
         self.waiters.close()
         self.feeds.close()
-        self.monitor.stop(timeout)
+        self.monitor.stop()
 
     def publish(self, update: Update) -> None:
         """Of the monitor's `Sink`."""
@@ -120,6 +111,7 @@ class Generation:
     def _monitor(self, before: State | None, memory: Memory | None) -> Monitor:
         settings = self.settings
         return Monitor(
+            self._thread,
             hosts=settings.hosts,
             probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
             latest=self.latest,
@@ -128,7 +120,8 @@ class Generation:
             schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
             sink=self,
             heartbeat=lambda: self._owner.heartbeat(self),
-            on_failure=lambda error: self._owner.failed(self, error),
+            on_failure=lambda error: self._owner.failed(self),
             before=before,
             memory=memory,
+            cluster=settings.name,
         )

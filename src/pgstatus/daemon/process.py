@@ -20,7 +20,7 @@ from pgstatus.http.listener import inherited_sockets, listen, socket_file
 from pgstatus.http.worker import EventLoopWorker
 from pgstatus.outputs import systemd
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings
+from pgstatus.settings.load import Configuration
 from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -34,19 +34,25 @@ SERVICE_MANAGER_VARIABLES = frozenset(
 _IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE)
 
 
-def serve(environ: Mapping[str, str], load: Callable[[], Settings]) -> int:
+def serve(environ: Mapping[str, str], load: Callable[[], Configuration]) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status.
 
     ``environ`` is that of the process, ``load`` reads the configuration. ConfigError: it
     is invalid; StartError: the address is in use, or no thread can be started.
     """
-    settings = load()
-    logs.set_up_logs(settings.log_level, settings.log_format)
-    log.info("pg-status %s, hosts %s", __version__, ", ".join(map(str, settings.hosts)))
-    for warning in settings.warnings:
+    configuration = load()
+    logs.set_up_logs(configuration.process.log_level, configuration.process.log_format)
+    for settings in configuration.clusters.values():
+        cluster = f"cluster {settings.name}, " if settings.name else ""
+        hosts = ", ".join(map(str, settings.hosts))
+        log.info("pg-status %s, %shosts %s", __version__, cluster, hosts)
+    for warning in configuration.warnings:
         log.warning("%s", warning)
+    for problems in configuration.rejected.values():
+        for problem in problems:
+            log.error("%s", problem)
     try:
-        process = _Process(settings, load, environ)
+        process = _Process(configuration, load, environ)
     except StartError:
         logs.flush()  # before the caller writes the error
         raise
@@ -58,9 +64,13 @@ def serve(environ: Mapping[str, str], load: Callable[[], Settings]) -> int:
 
 class _Process:
     def __init__(
-        self, settings: Settings, load: Callable[[], Settings], environ: Mapping[str, str]
+        self,
+        configuration: Configuration,
+        load: Callable[[], Configuration],
+        environ: Mapping[str, str],
     ) -> None:
         self._exit_status = 0
+        settings = configuration.process
         # Of a systemd socket unit, if there is one.
         listeners = inherited_sockets(environ)
         self._socket_file = None if listeners else socket_file(settings)
@@ -73,12 +83,13 @@ class _Process:
             log.info("listening on %s", settings.url)
         self._notifier = Notifier.from_environment(environ)
         self._runtime = Runtime(
-            settings,
+            configuration,
             load,
             self._notifier,
             wake=self._wake,
             end=self._fail,
             changed=self._publish,
+            forget=self._forget,
         )
         self._heartbeat = Heartbeat("main")
         self._worker = EventLoopWorker(
@@ -127,6 +138,10 @@ class _Process:
 
     def _publish(self) -> None:
         self._worker.shared.streams.schedule()
+
+    def _forget(self) -> None:
+        shared = self._worker.shared
+        shared.loop.call(shared.forget)
 
     def _fail(self) -> None:
         self._exit_status = os.EX_SOFTWARE

@@ -1,143 +1,173 @@
-"""What the process does between start and stop: the generation in use, and its replacement.
+"""What the process does between start and stop: its clusters, and the reload of the configuration.
 
-A reload sets up a second generation beside the first. When all of its hosts were checked, one
-assignment makes it the one in use. Connections stay open and no request is lost.
+A reload affects only the clusters whose configuration has changed.
 """
 
 import logging
 import ssl
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
 from pgstatus import clock
+from pgstatus.api import Application, Daemon, create_app
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Epoch
-from pgstatus.core.changes import Update, events
+from pgstatus.api.service import Service
 from pgstatus.core.render import rfc3339
 from pgstatus.core.selection import Question
-from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
-from pgstatus.daemon.generation import Generation
+from pgstatus.core.snapshot import Snapshot
+from pgstatus.daemon.cluster import FAILURE_PERIOD, FAILURES, Cluster
 from pgstatus.daemon.watchdog import Heartbeat
 from pgstatus.errors import ConfigError
-from pgstatus.monitor.waiters import Waiter
-from pgstatus.outputs.hook import Hook
-from pgstatus.outputs.state_file import StateFile
+from pgstatus.monitor.thread import MonitoringThread
+from pgstatus.outputs.hook import RESULTS
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Settings, needs_restart
+from pgstatus.settings.load import Configuration
+from pgstatus.settings.process import ProcessSettings, needs_restart
 from pgstatus.telemetry import logs
-from pgstatus.telemetry.counters import Checks, Requests, Watchers
-from pgstatus.telemetry.history import History
+from pgstatus.telemetry.counters import Requests, Watchers
 
 log = logging.getLogger(__name__)
 
-# The two monitors of a reload see a promotion some milliseconds apart. If they report different
-# masters for longer, the configurations are the reason.
-_AGREES_WITHIN = 1.0
-# Seconds that a monitoring thread gets to end when the process stops.
+# Seconds that the monitoring thread gets to end when the process stops.
 _PATIENCE = 0.3
 _LOG_EVERY = 60.0
-# Failures of the monitoring thread within so many seconds that end the process.
-_FAILURES, _FAILURE_PERIOD = 3, 60.0
-# Seconds. Each reload starts a thread and connections, which take a moment to end if the next one
-# supersedes it.
+# Seconds. Each reload starts connections, which take a moment to end if the next one supersedes it.
 _BETWEEN_RELOADS = 0.1
+_NO_CLUSTER = Snapshot(hosts=())
+
+
+class _Services(Mapping[str, Service]):
+    """The services of clusters."""
+
+    def __init__(self, clusters: Mapping[str, Cluster]) -> None:
+        self._clusters = clusters
+
+    def __getitem__(self, name: str) -> Service:
+        return self._clusters[name].service
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._clusters)
+
+    def __len__(self) -> int:
+        return len(self._clusters)
 
 
 class Runtime:
-    """Implements `http.shared.Backend` and `daemon.generation.Owner`. Safe in any thread."""
+    """Implements `http.shared.Backend` and `daemon.cluster.Owner`. Safe in any thread."""
 
     def __init__(
         self,
-        settings: Settings,
-        load: Callable[[], Settings],
+        configuration: Configuration,
+        load: Callable[[], Configuration],
         notifier: Notifier,
         *,
         wake: Callable[[], None],
         end: Callable[[], None],
         changed: Callable[[], None],
+        forget: Callable[[], None],
     ) -> None:
         """``load`` reads the configuration again; ``wake`` has `tick` called soon, ``end`` ends the
-        process with exit status 70; ``changed`` is called when the answers may have changed.
+        process with exit status 70; ``changed`` is called when the answers may have changed,
+        ``forget`` when no earlier response may be sent again.
         """
         self._load = load
         self._notifier = notifier
         self._wake = wake
         self._end = end
-        self._changed = changed
+        self.changed = changed
+        self._forget = forget
         self._epoch = Epoch()
         self.requests = Requests()
         self.watchers = Watchers()
         self.heartbeat_of_monitor = Heartbeat("monitoring")
-        self._checks = Checks()
-        self._history = History()
-        self._hook = Hook()
-        self._state_file = StateFile()
-        self._lock = threading.Lock()
-        """Protects the replacement of a generation."""
-        self._next: Generation | None = None
+        self._thread = MonitoringThread(self._beat)
         self._is_ready = False
         self._is_stopping = False
         self._started_at = clock.wall()
         self._restarts = 0
-        self._failures: deque[float] = deque(maxlen=_FAILURES)
-        self._must_restart: set[Generation] = set()
+        self._failed = False
         self._no_thread_until = self._no_thread_logged_at = -inf
         self._reload_requested = False
         self._reloading = False
         self._reloads = 0
         self._last_reload = "none"
-        self._state_file.use(settings.state_file)
-        self._current = self._make(settings, memory=self._state_file.read())
-        self._use_outputs(settings)
+        self._pending: str | None = None
+        """The result of the reload that is in use when all clusters have followed."""
+        self._process = configuration.process
+        self._rejected = configuration.rejected
+        self._clusters: Mapping[str, Cluster] = {
+            name: self._make(settings) for name, settings in configuration.clusters.items()
+        }
+        self._application = Application(
+            create_app(
+                Daemon(
+                    clusters=lambda: _Services(self._clusters),
+                    rejected=lambda: self._rejected,
+                    expose=self._expose,
+                    tokens=lambda: self._process.tokens,
+                    reloads=self.reloads,
+                    documentation=lambda: self._process.docs_url,
+                    report=self._report,
+                )
+            )
+        )
 
     def start(self) -> None:
         """Start the monitoring thread. RuntimeError: no thread can be started."""
-        self._current.monitor.start()
+        self._thread.start()
+        for cluster in self._clusters.values():
+            cluster.start()
 
     def stop(self) -> None:
-        """End the command that is running, and the monitoring threads."""
-        with self._lock:
-            generations = [self._current, *([self._next] if self._next else [])]
-            self._next = None
-        self._hook.stop()
-        # Without the lock: a monitor that is publishing may need it to end.
-        for generation in generations:
-            generation.stop(_PATIENCE)
+        """End the commands that are running, and the monitoring thread."""
+        clusters = list(self._clusters.values())
+        for cluster in clusters:
+            cluster.stop()
+        self._thread.stop(_PATIENCE)
 
     # The backend of the HTTP server.
 
-    def read(self) -> Snapshot:
-        """The latest snapshot."""
-        return self._current.latest.read()
+    def read(self, cluster: str | None) -> Snapshot | None:
+        """The latest snapshot of a cluster; without a name, of the only one."""
+        clusters = self._clusters
+        if cluster is None:
+            if len(clusters) != 1:
+                return _NO_CLUSTER
+            (cluster,) = clusters
+        found = clusters.get(cluster)
+        return None if found is None else found.read()
 
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context of new connections; None: they are not encrypted."""
-        return self._current.settings.tls
+        return self._process.tls
 
     def respond(self, environ: dict[str, Any], exchange: Exchange) -> Response | Waiting | Slow:
         """The response to a request."""
-        return self._current.application.respond(environ, exchange)
+        return self._application.respond(environ, exchange)
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """The API as a WSGI application, for other servers."""
-        return self._current.application.wsgi(environ, start_response)
+        return self._application.wsgi(environ, start_response)
 
-    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
-        """Call ``wake`` when a snapshot answers the question; None: not possible now."""
-        return self._current.waiters.add(question, wake)
-
-    def discard(self, waiter: Waiter) -> None:
-        """``wake`` is not needed any more."""
-        self._current.waiters.discard(waiter)
+    def wait(
+        self, cluster: str | None, question: Question, wake: Callable[[], None]
+    ) -> Callable[[], object] | None:
+        """Call ``wake`` when a snapshot answers the question; returns the function that stops
+        waiting, or None if it is not possible now.
+        """
+        clusters = self._clusters
+        found = clusters.get(next(iter(clusters), "") if cluster is None else cluster)
+        return None if found is None else found.wait_for(question, wake)
 
     def release_waiting(self) -> None:
         """Answer all waiting requests now: the process stops."""
         self._is_stopping = True
-        self._current.waiters.close()
+        for cluster in self._clusters.values():
+            cluster.release_waiting()
 
     # Called by the main thread.
 
@@ -150,7 +180,7 @@ class Runtime:
         """Do what signals and other threads have requested; at least once a second."""
         if clock.now() < self._no_thread_until:
             return
-        if self._must_restart:
+        if self._failed:
             self._restart_failed()
         if self._reload_requested and not self._reloading and not self._is_stopping:
             self._notifier.reloading()
@@ -163,18 +193,14 @@ class Runtime:
                 self._has_no_thread("the reload", error)
 
     def _restart_failed(self) -> None:
-        for generation in tuple(self._must_restart):
-            self._must_restart.discard(generation)
-            if generation not in (self._current, self._next):
-                continue
-            try:
-                generation.restart()
-            except RuntimeError as error:
-                self._must_restart.add(generation)
-                self._has_no_thread("the restart of the monitoring thread", error)
-            else:
-                self._restarts += 1
-                log.warning("the monitoring thread was restarted")
+        clusters = self._clusters.values()
+        self._failed = False
+        try:
+            self._restarts += sum(cluster.restart_failed() for cluster in clusters)
+        except RuntimeError as error:
+            self.heartbeat_of_monitor.paused = True
+            self._has_no_thread("the restart of the monitoring", error)
+        self._failed = self._failed or any(cluster.has_failed for cluster in clusters)
 
     def _has_no_thread(self, what: str, error: RuntimeError) -> None:
         """Try again later, and log it once a minute at most."""
@@ -202,10 +228,10 @@ class Runtime:
 
     def _reload_once(self) -> None:
         try:
-            settings = self._load()
-            _warn(settings, self._current.settings)
-            logs.set_level(settings.log_level)
-            self._follow(settings)
+            configuration = self._load()
+            self._warn(configuration)
+            logs.set_level(configuration.process.log_level)
+            self._use(configuration)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("reload refused: %s", problem)
@@ -219,22 +245,49 @@ class Runtime:
             log.exception("reload failed; the configuration stays as it was")
             self._finish_reload("refused")
 
-    def _follow(self, settings: Settings) -> None:
-        """Use ``settings`` as soon as all of their hosts were checked."""
-        with self._lock:
-            superseded, self._next = self._next, None
-            state = self._current.monitor.state
-        if superseded is not None:
-            superseded.stop(0)
-        generation = self._make(settings, before=state)
-        with self._lock:
-            self._next = generation
-        try:
-            generation.monitor.start()
-        except RuntimeError:
-            with self._lock:
-                self._next = None
-            raise
+    def _warn(self, configuration: Configuration) -> None:
+        for warning in configuration.warnings:
+            log.warning("%s", warning)
+        for name in needs_restart(self._process, configuration.process):
+            log.warning("%s has changed; the change takes effect after a restart", name)
+        for problems in configuration.rejected.values():
+            for problem in problems:
+                log.error("reload refused: %s", problem)
+
+    def _use(self, configuration: Configuration) -> None:
+        """Add, remove and change clusters; those with the same settings are not affected."""
+        before, clusters = self._clusters, dict[str, Cluster]()
+        self._pending = None
+        for name in dict.fromkeys([*configuration.clusters, *configuration.rejected]):
+            settings = configuration.clusters.get(name)
+            if name in before:
+                clusters[name] = before[name]
+            elif settings is not None:
+                clusters[name] = self._make(settings)
+        for name in clusters.keys() - before.keys():
+            clusters[name].start()
+            log.info("monitoring of cluster %s begins", name or "without a name")
+        access_changes = _access(self._process) != _access(configuration.process)
+        self._process, self._rejected = configuration.process, configuration.rejected
+        self._clusters = clusters
+        self._forget()
+        for name, settings in configuration.clusters.items():
+            # The streams of a client that has lost its access have to end.
+            changes = access_changes or len(clusters) == 1 or settings != clusters[name].settings
+            if name in before and changes:
+                clusters[name].follow(settings)
+        for name in before.keys() - clusters.keys():
+            before[name].stop()
+            log.info("monitoring of cluster %s ends", name or "without a name")
+        self.changed()  # streams of clusters that were removed end
+        self._pending = "partial" if configuration.rejected else "applied"
+        self.replaced()
+
+    def replaced(self) -> None:
+        result = self._pending
+        if result is not None and all(cluster.is_replaced for cluster in self._clusters.values()):
+            self._pending = None
+            self._finish_reload(result)
 
     def _finish_reload(self, result: str) -> None:
         self._reloads += 1
@@ -245,151 +298,88 @@ class Runtime:
         """The number of finished reloads, and the result of the last, as in ``3 applied``."""
         return f"{self._reloads} {self._last_reload}"
 
-    def _may_follow(self, generation: Generation) -> bool:
-        """It is ready, and during a failover knows as much as the generation in use."""
-        snapshot, current = generation.latest.read(), self.read()
-        if not snapshot.ready:
-            generation.ready_since = inf
-            return False
-        now = clock.now()
-        generation.ready_since = min(generation.ready_since, now)
-        return (
-            current.master is None
-            or snapshot.names_the_same(current)
-            or now - generation.ready_since > _AGREES_WITHIN
-        )
-
-    def _replace(self, generation: Generation) -> None:
-        with self._lock:
-            if generation is not self._next:  # another reload came first
-                return
-            before, self._current, self._next = self._current, generation, None
-            self._use_outputs(generation.settings)
-            old, new = before.latest.read(), generation.latest.read()
-            # What the new generation has learned before it was used.
-            self._history.changed(old, list(events(old, new)), clock.wall())
-        # The old thread ends by itself; this one has hosts to monitor.
-        before.stop(0)
-        self._changed()  # its streams end
-        log.info("reloaded: %s", _difference(before.settings, generation.settings))
-        self._finish_reload("applied")
-
-    def _make(self, settings: Settings, **known: Any) -> Generation:
-        return Generation(
-            settings,
-            self,
-            history=self._history,
-            expose=self._expose,
-            reloads=self.reloads,
-            report=self._report,
-            epoch=self._epoch,
-            **known,
-        )
-
-    def _use_outputs(self, settings: Settings) -> None:
-        self._checks.watch(settings.hosts)
-        self._hook.use(settings.on_change)
-        self._state_file.use(settings.state_file)
+    def _make(self, settings: Any) -> Cluster:
+        return Cluster(settings, self, self._thread, self._epoch)
 
     def _report(self) -> Mapping[str, object]:
         """The condition of pg-status itself, for the status page."""
+        hooks = [cluster.hook for cluster in self._clusters.values()]
         return {
             "started_at": rfc3339(self._started_at),
             "reloads": self._reloads,
             "last_reload": self._last_reload,
             "monitor_restarts": self._restarts,
             "dropped_log_lines": logs.dropped(),
-            "hook_runs": self._hook.runs.copy(),
-            "hook_pending": self._hook.is_pending,
+            "hook_runs": {result: sum(hook.runs[result] for hook in hooks) for result in RESULTS},
+            "hook_pending": any(hook.is_pending for hook in hooks),
         }
 
-    def _expose(self, generation: Generation, accept: str) -> tuple[str, bytes]:
+    def _expose(self, accept: str, only: str | None) -> tuple[str, bytes]:
         # Imported by the first scrape only: it takes memory.
-        from pgstatus.telemetry.prometheus import expose  # noqa: PLC0415
+        from pgstatus.telemetry.prometheus import Figures, expose  # noqa: PLC0415
 
         return expose(
             accept,
-            snapshot=generation.latest.read(),
+            clusters=[
+                Figures(
+                    name=cluster.name,
+                    snapshot=cluster.read(),
+                    checks=cluster.checks,
+                    hook_runs=cluster.hook.runs.copy(),
+                    hook_pending=cluster.hook.is_pending,
+                )
+                for cluster in self._clusters.values()
+                if only in {None, cluster.name}
+            ],
             now=clock.now(),
             requests=self.requests,
             watchers=self.watchers,
-            checks=self._checks,
-            hook_runs=self._hook.runs.copy(),
-            hook_pending=self._hook.is_pending,
             dropped_log_lines=logs.dropped(),
         )
 
-    # Reports of the monitoring threads.
+    # Reports of the clusters and of the monitoring thread.
 
-    def published(self, generation: Generation, update: Update) -> None:
-        if generation is not self._current:
-            return
-        if update.events:
-            self._history.changed(update.before, update.events, clock.wall())
-        # A subscriber may request the history when it receives the event.
-        self._changed()
-        self._hook.offer(update.after)
-        self._state_file.offer(generation.monitor.state.memory)
-
-    def checked(
-        self, generation: Generation, host: Host, result: Observation | Failure, seconds: float
-    ) -> None:
-        if generation is self._current:
-            self._checks.checked(host, result, seconds)
-
-    def heartbeat(self, generation: Generation) -> None:
-        if generation is self._next and self._may_follow(generation):
-            self._replace(generation)
-        if generation is not self._current:
-            return
-        self.heartbeat_of_monitor.beat()
-        snapshot = generation.latest.read()
-        if snapshot.ready and not self._is_ready:
+    def became_ready(self) -> None:
+        if not self._is_ready and all(c.was_ready for c in self._clusters.values()):
             self._is_ready = True
             self._notifier.ready()
-        self._notifier.alive(_summary(snapshot))
-        self._history.sample(snapshot, clock.now())
-        # What could not be run or written before is tried again.
-        self._hook.offer(snapshot)
-        self._state_file.offer(generation.monitor.state.memory)
 
-    def failed(self, generation: Generation, error: BaseException) -> None:
-        now = clock.now()
-        self._failures.append(now)
-        if len(self._failures) == _FAILURES and now - self._failures[0] <= _FAILURE_PERIOD:
+    def failed(self, cluster: Cluster) -> None:
+        # With several clusters, one that fails repeatedly must not end the others.
+        if cluster.fails_repeatedly and len(self._clusters) == 1:
             log.critical(
-                "the monitoring thread has failed %d times within %d s; the process ends",
-                _FAILURES,
-                _FAILURE_PERIOD,
+                "the monitoring has failed %d times within %d s; the process ends",
+                FAILURES,
+                FAILURE_PERIOD,
             )
             self._end()
             return
-        self.heartbeat_of_monitor.paused = True
-        self._must_restart.add(generation)
+        self._failed = True
         self._wake()
 
-
-def _warn(settings: Settings, before: Settings) -> None:
-    for warning in settings.warnings:
-        log.warning("%s", warning)
-    for name in needs_restart(before, settings):
-        log.warning("%s has changed; the change takes effect after a restart", name)
+    def _beat(self) -> None:
+        self.heartbeat_of_monitor.beat()
+        self._notifier.alive(_summary([cluster.read() for cluster in self._clusters.values()]))
 
 
-def _summary(snapshot: Snapshot) -> str:
+def _access(process: ProcessSettings) -> tuple[object, ...]:
+    """What decides which clients have access."""
+    return process.tokens, None if process.tls is None else process.tls.verify_mode
+
+
+def _summary(snapshots: Sequence[Snapshot]) -> str:
     """The line that ``systemctl status`` shows."""
-    if not snapshot.ready:
+    hosts = [status for snapshot in snapshots for status in snapshot.hosts]
+    alive = sum(status.alive for status in hosts)
+    if not all(snapshot.ready for snapshot in snapshots):
         return "first round of checks"
-    alive = sum(status.alive for status in snapshot.hosts)
-    master = f"master is {snapshot.master.host}" if snapshot.master else "no master"
-    return f"{master}, {alive} of {len(snapshot.hosts)} hosts alive"
+    if len(snapshots) != 1:
+        masters = sum(snapshot.master is not None for snapshot in snapshots)
+        return f"{masters} of {len(snapshots)} clusters have a master, {_alive(alive, len(hosts))}"
+    (master,) = (snapshot.master for snapshot in snapshots)
+    known = f"master is {master.host}" if master else "no master"
+    return f"{known}, {_alive(alive, len(hosts))}"
 
 
-def _difference(before: Settings, after: Settings) -> str:
-    old, new = {str(host) for host in before.hosts}, {str(host) for host in after.hosts}
-    changes = [
-        f"{word} {', '.join(sorted(names))}"
-        for word, names in (("added", new - old), ("removed", old - new))
-        if names
-    ]
-    return "; ".join(changes) or "the same hosts"
+def _alive(alive: int, hosts: int) -> str:
+    return f"{alive} of {hosts} hosts alive"

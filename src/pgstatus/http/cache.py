@@ -7,7 +7,9 @@ they are sent again until the next snapshot.
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from functools import partial
 
+from pgstatus import clock
 from pgstatus.api.exchange import Response
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.http.reply import Reply
@@ -17,6 +19,89 @@ from pgstatus.http.reply import Reply
 _MAX_BYTES = 2**20
 # Bytes that an entry takes beside its request and response.
 _OVERHEAD = 500
+# The beginning of requests whose path names a cluster.
+_CLUSTER = b"GET /c/"
+
+
+class ResponseCaches:
+    """The responses of all clusters. For one thread.
+
+    ``read`` returns the latest snapshot of a cluster, or None if there is no such cluster. Clients
+    that presented no certificate where one is requested have caches of their own:
+    ``certificate_missing``.
+    """
+
+    def __init__(
+        self, read: Callable[[str | None], Snapshot | None], *, certificate_missing: bool = False
+    ) -> None:
+        self._read = read
+        self.certificate_missing = certificate_missing
+        self._date = Date()
+        self._common = ResponseCache(partial(read, None), self._date)
+        """Of requests that name no cluster."""
+        self._named: dict[bytes, ResponseCache] = {}
+
+    @property
+    def date(self) -> bytes:
+        """The value of the ``Date`` header, as `find` has renewed it."""
+        return self._date.text
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries, estimated."""
+        return self._common.size + sum(cache.size for cache in self._named.values())
+
+    def find(self, request: bytes, now: float) -> Reply | None:
+        """The response to these bytes, dated; None if it is not in the cache."""
+        return self._of(request).find(request, now)
+
+    def turn(self, request: bytes) -> int | None:
+        """The turn of the round robin that `find` has taken although the response is missing."""
+        return self._of(request).turn(request)
+
+    def store(self, request: bytes, response: Response, reply: Reply) -> None:
+        """Keep a response that was computed after `find`, if it may be sent again."""
+        cache = self._common
+        if response.cluster is not None:
+            # Other forms of the path (``/%63/NAME``) are not found again.
+            name = response.cluster.encode()
+            found = self._named.get(name)
+            if found is None:
+                if self._read(response.cluster) is None:  # a reload has removed it meanwhile
+                    return
+                found = ResponseCache(partial(self._read, response.cluster), self._date)
+                self._named[name] = found
+            cache = found
+        cache.store(request, response, reply)
+        if self.size > _MAX_BYTES:
+            self.clear()
+
+    def clear(self) -> None:
+        self._common.clear()
+        self._named.clear()
+
+    def _of(self, request: bytes) -> "ResponseCache":
+        if request.startswith(_CLUSTER):
+            name = request[len(_CLUSTER) : request.find(b"/", len(_CLUSTER))]
+            return self._named.get(name, self._common)
+        return self._common
+
+
+class Date:
+    """The value of the ``Date`` header."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self._second = 0
+
+    def renew(self) -> float:
+        """Renew it; returns the seconds that it remains valid."""
+        seconds = time.time()
+        if int(seconds) != self._second:
+            # Costs as much as the rest of a request, and there may be many snapshots in a second.
+            self._second = int(seconds)
+            self.text = formatdate(seconds, usegmt=True).encode()
+        return 1 - seconds % 1
 
 
 class _Entry:
@@ -32,26 +117,17 @@ class _Entry:
 
 
 class ResponseCache:
-    """The responses of one snapshot. For one thread.
+    """The responses of one snapshot, which ``read`` returns; None: its cluster was removed."""
 
-    ``read`` returns the latest snapshot; ``now`` is a time of its clock. Clients that presented no
-    certificate where one is requested have a cache of their own: ``certificate_missing``.
-    """
-
-    def __init__(
-        self, read: Callable[[], Snapshot], now: float, *, certificate_missing: bool = False
-    ) -> None:
+    def __init__(self, read: Callable[[], Snapshot | None], date: Date) -> None:
         self._read = read
-        self.certificate_missing = certificate_missing
         self._snapshot = read()
         self._stale = False
         self._entries: dict[bytes, _Entry] = {}
         self.size = 0
         """Bytes of the entries, estimated."""
-        self.date = b""
-        """The value of the ``Date`` header."""
-        self._second = 0
-        self._renew_at = now
+        self._date = date
+        self._renew_at = clock.now()
 
     def find(self, request: bytes, now: float) -> Reply | None:
         """The response to these bytes, dated; None if it is not in the cache.
@@ -71,7 +147,7 @@ class ResponseCache:
             found = entry.replies[entry.turn]
         if found is not None:
             entry.turn = None
-            found.dated(self.date)
+            found.dated(self._date.text)
         return found
 
     def turn(self, request: bytes) -> int | None:
@@ -83,11 +159,7 @@ class ResponseCache:
         """Keep a response that was computed after `find`, if it may be sent again."""
         if not response.cacheable or self._read() is not self._snapshot:
             return
-        size = len(request) + len(response.body) + _OVERHEAD
-        self.size += size
-        if self.size > _MAX_BYTES:
-            self.clear()
-            self.size = size
+        self.size += len(request) + len(response.body) + _OVERHEAD
         entry = self._entries.get(request)
         if entry is None:
             entry = self._entries[request] = _Entry(response.turns, response.choices)
@@ -101,15 +173,10 @@ class ResponseCache:
     def _renew(self, now: float) -> None:
         """A new second or snapshot has begun, or the snapshot has become too old."""
         snapshot = self._read()
-        stale = snapshot.is_stale(now)
+        stale = snapshot is not None and snapshot.is_stale(now)
         if snapshot is not self._snapshot or stale is not self._stale:
             self._snapshot, self._stale = snapshot, stale
             self.clear()
-        seconds = time.time()
-        if int(seconds) != self._second:
-            # Costs as much as the rest of a request, and there may be many snapshots in a second.
-            self._second = int(seconds)
-            self.date = formatdate(seconds, usegmt=True).encode()
-        self._renew_at = now + 1 - seconds % 1
-        if not stale:
+        self._renew_at = now + self._date.renew()
+        if snapshot is not None and not stale:
             self._renew_at = min(self._renew_at, snapshot.stale_after)

@@ -277,7 +277,9 @@ class Connection:
         return Exchange(certificate_missing=self._cache.certificate_missing)
 
     def _reply(self, request: Request, response: Response) -> Reply:
-        kind = RequestKind(response.endpoint, response.status[:3], response.fell_back)
+        kind = RequestKind(
+            response.endpoint, response.status[:3], response.fell_back, response.cluster
+        )
         tally = self._shared.requests.of(kind)
         made = reply(request, response, tally, last=self._shared.is_stopping)
         made.dated(self._cache.date)
@@ -328,9 +330,7 @@ class Connection:
             if not shared.run_in_thread(work):
                 return False
         else:
-            self._stop = shared.wait(
-                how.subject, lambda: shared.loop.call(lambda: self._resume(request))
-            )
+            self._stop = shared.wait(how, lambda: shared.loop.call(lambda: self._resume(request)))
             if self._stop is None:
                 return False
             self._waiting = request

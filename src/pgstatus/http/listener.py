@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pgstatus.errors import StartError
-from pgstatus.settings.load import Settings
+from pgstatus.settings.process import ProcessSettings
 
 _BACKLOG = 2048
 _FIRST_INHERITED = 3
@@ -15,13 +15,13 @@ _FIRST_INHERITED = 3
 _DEFER_SECONDS = 1
 
 
-def socket_file(settings: Settings) -> Path | None:
+def socket_file(settings: ProcessSettings) -> Path | None:
     """The path of the socket; None: it is a network socket."""
     scheme, _, path = settings.listen_address.partition(":")
     return Path(path) if scheme == "unix" else None
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: ProcessSettings) -> socket.socket:
     """Listen on the configured address. StartError: it is in use, or does not exist."""
     path = socket_file(settings)
     try:

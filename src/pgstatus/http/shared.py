@@ -2,17 +2,15 @@
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from pgstatus.api.exchange import Exchange, Response, Slow, Waiting
 from pgstatus.api.feeds import Feed
 from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.http.cache import ResponseCache
+from pgstatus.http.cache import ResponseCaches
 from pgstatus.http.loop import Loop
 from pgstatus.http.streams import Streams
-from pgstatus.monitor.waiters import Waiter
 from pgstatus.telemetry.counters import Requests, Watchers
 
 # Bytes of incomplete requests and of responses that clients have not taken, over all connections:
@@ -43,17 +41,20 @@ class OpenConnection(Protocol):
 class Backend(Protocol):
     """What answers the requests. All methods return at once and are safe in any thread."""
 
-    def read(self) -> Snapshot:
-        """The latest snapshot."""
+    def read(self, cluster: str | None) -> Snapshot | None:
+        """The latest snapshot of a cluster, None: there is no such cluster. Without a name: of the
+        only cluster, or an empty one.
+        """
 
     def respond(self, environ: dict[str, object], exchange: Exchange) -> Response | Waiting | Slow:
         """The response to a request."""
 
-    def wait(self, question: Question, wake: Callable[[], None]) -> Waiter | None:
-        """Call ``wake`` when a snapshot answers the question; None: not possible now."""
-
-    def discard(self, waiter: Waiter) -> None:
-        """``wake`` is not needed any more."""
+    def wait(
+        self, cluster: str | None, question: Question, wake: Callable[[], None]
+    ) -> Callable[[], object] | None:
+        """Call ``wake`` when a snapshot answers the question; returns the function that stops
+        waiting, or None if it is not possible now.
+        """
 
 
 class Shared:
@@ -74,10 +75,8 @@ class Shared:
         """The counters of responses."""
         self.keepalive = keepalive
         """Seconds that an idle connection stays open."""
-        self.cache = ResponseCache(backend.read, self.loop.now)
-        self.cache_without_certificate = ResponseCache(
-            backend.read, self.loop.now, certificate_missing=True
-        )
+        self.cache = ResponseCaches(backend.read)
+        self.cache_without_certificate = ResponseCaches(backend.read, certificate_missing=True)
         self.connections: set[OpenConnection] = set()
         self.handshakes: dict[OpenConnection, float] = {}
         """When each TLS handshake in progress began, the oldest first."""
@@ -86,21 +85,23 @@ class Shared:
         """Bytes that `buffer` has accounted for."""
         self._threads = 0
 
+    def forget(self) -> None:
+        """Send no earlier response again."""
+        self.cache.clear()
+        self.cache_without_certificate.clear()
+
     def buffer(self, more: int) -> bool:
         """Account for ``more`` bytes (fewer, if negative); False: the limit is exceeded."""
         self.buffered += more
         return self.buffered <= _MAX_BUFFERED
 
-    def wait(
-        self, subject: Question | Feed, wake: Callable[[], None]
-    ) -> Callable[[], object] | None:
+    def wait(self, what: Waiting, wake: Callable[[], None]) -> Callable[[], object] | None:
         """Call ``wake`` when the subject has an answer, or an event; returns the function that
         stops waiting, or None if waiting is not possible now.
         """
-        if isinstance(subject, Feed):
-            return self.streams.wait(subject, wake)
-        waiter = self.backend.wait(subject, wake)
-        return None if waiter is None else partial(self.backend.discard, waiter)
+        if isinstance(what.subject, Feed):
+            return self.streams.wait(what.subject, wake)
+        return self.backend.wait(what.cluster, what.subject, wake)
 
     def run_in_thread(self, work: Callable[[], Callable[[], object]]) -> bool:
         """Run ``work`` in a thread, and what it returns in the loop; False: there is no thread."""

@@ -125,8 +125,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         shared.is_stopping = True
         shared.streams.close()
         # From here on every response ends its connection.
-        shared.cache.clear()
-        shared.cache_without_certificate.clear()
+        shared.forget()
         end = shared.loop.now + _FAREWELL
         while shared.connections and (left := end - shared.loop.now) > 0:
             self._turn(left)

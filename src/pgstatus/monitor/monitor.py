@@ -1,12 +1,11 @@
-"""The monitoring thread: starts the checks, folds their results into the state, publishes changes.
+"""The monitor of one cluster: starts the checks, folds their results into the state, publishes
+changes.
 
-An asyncio loop runs inside the thread, so that all hosts are checked at once and a dead host
-delays no other. The decisions are pure functions of `tracker`, `view` and `schedule`; this module
-decides only when they are applied.
+It runs as a task of the monitoring thread. The decisions are pure functions of `tracker`, `view`
+and `schedule`; this module decides only when they are applied.
 """
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -31,7 +30,9 @@ from pgstatus.monitor.positions import PositionChecks
 from pgstatus.monitor.prober import ProbeFactory, failure_of, outcome
 from pgstatus.monitor.publisher import Publisher, Sink
 from pgstatus.monitor.running import RunningChecks
+from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
+from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +48,18 @@ _HEARTBEAT_SOON = 0.1
 
 
 class Monitor:
-    """The monitoring thread of one configuration.
+    """The monitor of one configuration of one cluster.
 
     It continues from ``before``, the state of a previous monitor, or from ``memory``, what the
     state file holds; neither makes it ready before every host was checked. In the thread are
     called: ``sink``, ``heartbeat`` at least every second, and ``on_failure`` if a defect ended it;
-    its connections are closed then, and another monitor may take its place.
+    its connections are closed then, and another monitor may take its place. Its log messages are
+    those of ``cluster``.
     """
 
     def __init__(
         self,
+        thread: MonitoringThread,
         *,
         hosts: Sequence[Host],
         probes: ProbeFactory,
@@ -69,7 +72,10 @@ class Monitor:
         heartbeat: Callable[[], None] = lambda: None,
         before: State | None = None,
         memory: Memory | None = None,
+        cluster: str = "",
     ) -> None:
+        self._thread = thread
+        self._cluster = cluster
         if before is not None:
             self._state = before.among(hosts)
         else:
@@ -105,9 +111,8 @@ class Monitor:
         """Nothing but positions changed since the last publication."""
         self._first_position = 0
         self._nudge = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+        self._stopping = False
+        self._has_ended = threading.Event()
 
     @property
     def state(self) -> State:
@@ -115,50 +120,36 @@ class Monitor:
         return self._state
 
     def start(self) -> None:
-        """Start the thread; RuntimeError if the system has none left."""
-        self._thread.start()
+        """Start the monitor. RuntimeError: its thread has ended, and no other can be started."""
+        self._thread.run(self._main)
 
-    def stop(self, timeout: float = 1.0) -> None:
-        """End the thread and its connections; wait for it for at most ``timeout`` seconds.
+    def stop(self) -> None:
+        """End the monitor and its connections soon.
 
         May be called from any thread, more than once, and whether or not it was started.
         """
-        self._stopping.set()
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
-                loop.call_soon_threadsafe(self._nudge.set)
-        if timeout and self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self._stopping = True
+        self._thread.call(self._nudge.set)
 
-    def _main(self) -> None:
+    def wait(self, timeout: float) -> bool:
+        """Wait ``timeout`` seconds at most until it has ended; False: it has not."""
+        return self._has_ended.wait(timeout)
+
+    async def _main(self) -> None:
+        logs.set_cluster(self._cluster)
         try:
-            runner = asyncio.Runner()
-            if self._has_event_loop(runner):
-                with runner:
-                    runner.run(self._run())
+            await self._run()
         except BaseException as error:
-            log.critical("the monitoring thread failed", exc_info=True)
-            self._on_failure(error)
-
-    def _has_event_loop(self, runner: asyncio.Runner) -> bool:
-        """Wait until the system has the descriptors that the loop needs; False: stopped before."""
-        while not self._stopping.is_set():
-            try:
-                runner.get_loop()
-            except OSError as error:
-                log.error("the monitoring thread cannot start yet: %s", error)
-                self._heartbeat()
-                self._stopping.wait(_HEARTBEAT)
-            else:
-                return True
-        return False
+            if not self._stopping:
+                log.critical("the monitoring failed", exc_info=True)
+                self._on_failure(error)
+        finally:
+            self._has_ended.set()
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._checks:
-                while not self._stopping.is_set():
+                while not self._stopping:
                     began = clock.now()
                     for index in range(len(self._probes)):
                         self._begin_check(index)
@@ -240,9 +231,7 @@ class Monitor:
 
     def _request_waits(self) -> None:
         """A request begins to wait for a position; called from any thread."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
-                self._loop.call_soon_threadsafe(self._begin_position_checks)
+        self._thread.call(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
         self._publisher.reconsider()
@@ -284,7 +273,7 @@ class Monitor:
     async def _pause(self, began: float) -> None:
         """Wait until the next round is due; a change of the state can bring it forward."""
         loop = asyncio.get_running_loop()
-        while not self._stopping.is_set():
+        while not self._stopping:
             now = clock.now()
             self._beat(now)
             for index in self._lost.due(now):

@@ -41,7 +41,9 @@ class _Job:
 class Hook:
     """Runs a command, one run at a time. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: str = "") -> None:
+        """``cluster``: the name of the cluster, which the command receives; empty: it has none."""
+        self._cluster = cluster
         self.runs: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
         """By result, one of `RESULTS`."""
         self._changed = threading.Condition()
@@ -106,6 +108,7 @@ class Hook:
             self._thread, self._thread_missing = thread, False
 
     def _main(self) -> None:
+        logs.set_cluster(self._cluster)
         while (job := self._next_job()) is not None:
             try:
                 result = self._run(job)
@@ -138,11 +141,12 @@ class Hook:
     def _run(self, job: _Job) -> str:
         command, run = job.command, job.run
         name = command.words[0]
-        report = json.dumps(change_report(job.snapshot, run.changes), ensure_ascii=False)
-        variables = run.situation.environment(tuple(run.changes))
+        report = change_report(job.snapshot, run.changes, self._cluster)
+        variables = run.situation.environment(tuple(run.changes), self._cluster)
+        text = json.dumps(report, ensure_ascii=False)
         began = clock.now()
         try:
-            child = Child.start(command, report, variables, logs.stderr())
+            child = Child.start(command, text, variables, logs.stderr())
         except (OSError, ValueError) as error:
             log.error("on_change: %s cannot be started: %s", name, error)
             return "failed"

@@ -9,7 +9,15 @@ from environs import EnvValidationError
 from pgstatus.errors import in_a_line
 from pgstatus.settings.files import is_world_readable
 from pgstatus.settings.parsers import MappingEnv, is_unicode
-from pgstatus.settings.variables import PREFIX, SLEEP, SLEEP_MS, VARIABLES, Variable
+from pgstatus.settings.variables import (
+    CLUSTERS,
+    PREFIX,
+    SLEEP,
+    SLEEP_MS,
+    VARIABLES,
+    Variable,
+    variable_key,
+)
 
 T = TypeVar("T")
 
@@ -73,8 +81,21 @@ class Reader:
                 "this machine (use chmod o-r)"
             )
 
-    def finish(self) -> None:
-        """Complete ``problems`` and ``warnings`` after all variables have been read."""
+    def finish(self, clusters: Iterable[str] = ()) -> None:
+        """Complete ``problems`` and ``warnings`` after all variables have been read.
+
+        ``clusters`` are the names of all clusters, which read their own variables.
+        """
+        self._finish_values()
+        self._warn_of_unknown_names(self.environ, clusters)
+
+    def finish_cluster(self, variables: Iterable[str]) -> None:
+        """The same for one of several clusters; ``variables`` are the names of its own."""
+        self._finish_values()
+        self._refuse_names_of_the_process(variables)
+        self._warn_of_unknown_names(variables, ())
+
+    def _finish_values(self) -> None:
         try:
             self._env.seal()
         except EnvValidationError as error:
@@ -82,7 +103,6 @@ class Reader:
                 self.problems.append(
                     f"{name}={self._shown(name)}: expected {self._used[name].parser.expected}"
                 )
-        self._warn_of_unknown_names()
         self.warnings[:] = dict.fromkeys(self.warnings)
 
     def _shown(self, name: str) -> str:
@@ -101,14 +121,26 @@ class Reader:
         self.warnings.append(f"{older} is ignored because {name} is set")
         return name
 
-    def _warn_of_unknown_names(self) -> None:
+    def _refuse_names_of_the_process(self, names: Iterable[str]) -> None:
+        of_process = {variable.full_name for variable in VARIABLES if variable.process}
+        self.problems += [
+            f"{name}: it applies to the whole process and cannot be set for one cluster"
+            for name in sorted(of_process.intersection(names))
+        ]
+
+    def _warn_of_unknown_names(self, names: Iterable[str], clusters: Iterable[str]) -> None:
         known = {variable.full_name for variable in VARIABLES}
         known |= {PREFIX + variable.older for variable in VARIABLES if variable.older}
-        for name in sorted(self.environ):
-            if name.lower().startswith(PREFIX) and name not in known and is_unicode(name):
-                self.warnings.append(
-                    f"{name} is not a variable of pg-status{_suggestion(name, known)}"
-                )
+        of_clusters = tuple(f"{PREFIX}{variable_key(name)}__" for name in clusters if name)
+        for name in sorted(names):
+            if not name.lower().startswith(PREFIX) or name in known or not is_unicode(name):
+                continue
+            if name.startswith(of_clusters):
+                continue
+            hint = _suggestion(name, known)
+            if not hint and "__" in name.removeprefix(PREFIX):
+                hint = f"; no cluster of this name is in {CLUSTERS.full_name}"
+            self.warnings.append(f"{name} is not a variable of pg-status{hint}")
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ The tables of ``docs/configuration.md`` are generated from `VARIABLES`
 package with it.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -35,6 +36,8 @@ class Variable(Generic[T_co]):
     """Its name in 1.0, with the same values."""
     restart: bool = False
     """A reload does not apply a change."""
+    process: bool = False
+    """It applies to the process, not to a cluster."""
     shown_default: str | None = None
     """The default in the documentation where it is computed."""
 
@@ -55,9 +58,12 @@ def _declare(
     *,
     older: str | None = None,
     restart: bool = False,
+    process: bool = False,
     shown_default: str | None = None,
 ) -> Variable[T]:
-    variable = Variable(group, name, parser, default, description, older, restart, shown_default)
+    variable = Variable(
+        group, name, parser, default, description, older, restart, process, shown_default
+    )
     _declared.append(variable)
     return variable
 
@@ -266,6 +272,26 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+CLUSTERS: Variable[str | None] = _declare(
+    "clusters",
+    "clusters",
+    text("names of clusters"),
+    None,
+    "The names of the clusters, comma-separated (see [clusters.md](clusters.md)). Each variable of "
+    "a cluster is `pg_status__NAME__VARIABLE`; if it is not set, `pg_status__VARIABLE` applies.",
+    process=True,
+)
+CLUSTERS_DIR: Variable[Path | None] = _declare(
+    "clusters",
+    "clusters_dir",
+    path("a directory"),
+    None,
+    "A directory in which each file `NAME.env` defines the cluster NAME by variables "
+    "`pg_status__VARIABLE`. It is read again on a reload.",
+    process=True,
+)
+
+
 CLUSTER_NAME: Variable[str | None] = _declare(
     "process",
     "cluster_name",
@@ -280,6 +306,7 @@ DOCS_URL: Variable[str | None] = _declare(
     None,
     "The address of the documentation, for example of a copy in your network. The status page "
     "contains a link to it.",
+    process=True,
 )
 HTTP_LISTEN_ADDRESS = _declare(
     "process",
@@ -289,8 +316,11 @@ HTTP_LISTEN_ADDRESS = _declare(
     "An IPv4 or IPv6 address, `localhost`, `*` for all IPv4 and IPv6 addresses, or `unix:/path` "
     "for a Unix-domain socket.",
     restart=True,
+    process=True,
 )
-HTTP_PORT = _declare("process", "http_port", whole(1, 65535), 8000, "The TCP port.", restart=True)
+HTTP_PORT = _declare(
+    "process", "http_port", whole(1, 65535), 8000, "The TCP port.", restart=True, process=True
+)
 HTTP_SOCKET_MODE = _declare(
     "process",
     "http_socket_mode",
@@ -298,6 +328,7 @@ HTTP_SOCKET_MODE = _declare(
     "660",
     "The file mode of the Unix-domain socket, octal.",
     restart=True,
+    process=True,
 )
 HTTP_TOKEN_FILE: Variable[Path | None] = _declare(
     "process",
@@ -306,6 +337,7 @@ HTTP_TOKEN_FILE: Variable[Path | None] = _declare(
     None,
     "A file of bearer tokens, one per line. Requests must contain one of them (see "
     "[security.md](security.md)).",
+    process=True,
 )
 HTTP_TLS_CERT: Variable[Path | None] = _declare(
     "process",
@@ -313,9 +345,15 @@ HTTP_TLS_CERT: Variable[Path | None] = _declare(
     path(),
     None,
     "HTTPS: the certificate of this service, followed by intermediate certificates (PEM).",
+    process=True,
 )
 HTTP_TLS_KEY: Variable[Path | None] = _declare(
-    "process", "http_tls_key", path(), None, "HTTPS: its private key (PEM, without a passphrase)."
+    "process",
+    "http_tls_key",
+    path(),
+    None,
+    "HTTPS: its private key (PEM, without a passphrase).",
+    process=True,
 )
 HTTP_TLS_CLIENT_CA: Variable[Path | None] = _declare(
     "process",
@@ -323,6 +361,7 @@ HTTP_TLS_CLIENT_CA: Variable[Path | None] = _declare(
     path(),
     None,
     "HTTPS: the certificate authorities of clients (PEM). Clients must present a certificate.",
+    process=True,
 )
 LOG_LEVEL = _declare(
     "process",
@@ -330,6 +369,7 @@ LOG_LEVEL = _declare(
     one_of("debug", "info", "warning", "error", "fatal", warn="warning"),
     "info",
     "`debug`, `info`, `warning` (or `warn`), `error`, `fatal`, in any letter case.",
+    process=True,
 )
 LOG_FORMAT = _declare(
     "process",
@@ -338,6 +378,7 @@ LOG_FORMAT = _declare(
     "text",
     "`text` or `json`, one line per message, on standard error.",
     restart=True,
+    process=True,
 )
 STATE_FILE: Variable[Path | None] = _declare(
     "process",
@@ -364,7 +405,12 @@ ON_CHANGE_TIMEOUT_MS = _declare(
     "The command is terminated after this time, milliseconds.",
 )
 ENV_FILE: Variable[Path | None] = _declare(
-    "process", "env_file", path(), None, "A file of variables (see below)."
+    "process", "env_file", path(), None, "A file of variables (see below).", process=True
 )
 
 VARIABLES = tuple(_declared)
+
+
+def variable_key(cluster: str) -> str:
+    """The name of a cluster in the names of variables."""
+    return re.sub(r"[-.]", "_", cluster)

@@ -24,6 +24,8 @@ class RequestKind(NamedTuple):
     status: str
     fell_back: bool
     """A request for a replica was answered with the master."""
+    cluster: str | None = None
+    """That the path names."""
 
 
 class Tally:

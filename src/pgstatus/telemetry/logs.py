@@ -7,12 +7,15 @@ In JSON, a message about a host or a cluster has fields in addition to its text.
 import json
 import logging
 import os
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from pgstatus.telemetry.stderr import STDERR, StderrHandler, capture_stderr
 
 FIELDS = ("event", "cluster", "host", "timeline", "lag_ms")
 """The attributes of a log record that JSON lines contain where they are set."""
+
+_cluster: ContextVar[str] = ContextVar("cluster", default="")
 
 _LEVELS = {"fatal": logging.CRITICAL, "warn": logging.WARNING}
 # Names of hosts and messages of servers must not forge lines or control a terminal.
@@ -30,6 +33,8 @@ class _Text(_Rfc3339):
         super().__init__("%(asctime)s %(levelname)-8s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        if cluster := getattr(record, "cluster", None):
+            record.message = f"{cluster}: {record.message}"
         return super().formatMessage(record).translate(_ESCAPED)
 
 
@@ -55,13 +60,26 @@ def set_up_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     formatter = _Json() if form == "json" else _Text()
     # A descriptor of its own, so that descriptor 2 can be captured.
-    root.handlers[:] = [StderrHandler(os.dup(STDERR), formatter)]
+    handler = StderrHandler(os.dup(STDERR), formatter)
+    handler.addFilter(_with_cluster)
+    root.handlers[:] = [handler]
     set_level(level)
     # psycopg logs every connection attempt at level debug, with its parameters.
     logging.getLogger("psycopg").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     # Our handlers report their own errors in the log.
     logging.raiseExceptions = False
+
+
+def set_cluster(name: str) -> None:
+    """What this thread or task logs from now on concerns this cluster. Tasks inherit it."""
+    _cluster.set(name)
+
+
+def _with_cluster(record: logging.LogRecord) -> bool:
+    if not hasattr(record, "cluster") and (name := _cluster.get()):
+        record.cluster = name
+    return True
 
 
 def set_level(level: str) -> None:

@@ -6,6 +6,7 @@ prometheus_client renders them; the daemon imports it, through this module, at t
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -21,48 +22,65 @@ from prometheus_client.registry import Collector
 
 from pgstatus import __version__
 from pgstatus.core.selection import Kind
-from pgstatus.core.snapshot import HostStatus, Role, Snapshot
+from pgstatus.core.snapshot import Role, Snapshot
 from pgstatus.telemetry.counters import (
     DURATION_LIMITS,
     Checks,
-    HostChecks,
     RequestKind,
     Requests,
     Watchers,
 )
+
+Labels = Sequence[str]
+"""The labels that all series of clusters have."""
 
 # One for all scrapes: it stores the boot time of the machine, which the kernel computes with an
 # error of a second at each request. A changed start time would be taken for a restart.
 _PROCESS = ProcessCollector(registry=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is exposed of one cluster."""
+
+    name: str
+    """Empty: the series have no label ``cluster``."""
+    snapshot: Snapshot
+    checks: Checks
+    hook_runs: Mapping[str, int]
+    hook_pending: bool
+
+    @property
+    def values(self) -> list[str]:
+        """The values of the labels that all its series have."""
+        return [_label(self.name)] if self.name else []
+
+
 def expose(
     accept: str,
     *,
-    snapshot: Snapshot,
+    clusters: Sequence[Figures],
     now: float,
     requests: Requests,
     watchers: Watchers,
-    checks: Checks,
-    hook_runs: Mapping[str, int],
-    hook_pending: bool,
     dropped_log_lines: int,
 ) -> tuple[str, bytes]:
     """The media type and the text for a request with this ``Accept`` header."""
     registry = CollectorRegistry()
+    labels = ["cluster"] if any(figures.name for figures in clusters) else []
     families = [
         InfoMetricFamily("pg_status_build", "Version of pg-status.", {"version": __version__}),
-        *_cluster(snapshot, now),
-        *_hosts(snapshot.hosts, now),
-        *_checks(checks.hosts),
-        *_requests(requests.read()),
+        *_snapshots(labels, clusters, now),
+        *_hosts(labels, clusters, now),
+        *_checks(labels, clusters),
+        *_requests(labels, [figures.name for figures in clusters], requests.read()),
         GaugeMetricFamily(
             "pg_status_watchers", "Subscribers of /watch, including long polls.", watchers.count
         ),
         CounterMetricFamily(
             "pg_status_watch_events", "Events sent to subscribers of /watch.", watchers.events
         ),
-        *_hook(hook_runs, pending=hook_pending),
+        *_hooks(labels, clusters),
         CounterMetricFamily(
             "pg_status_log_lines_dropped",
             "Log lines lost because stderr did not accept them.",
@@ -86,40 +104,42 @@ class _Families(Collector):
         return self._families
 
 
-def _cluster(snapshot: Snapshot, now: float) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "pg_status_ready",
-        "1 if every host has been checked since the start.",
-        float(snapshot.ready),
+def _snapshots(labels: Labels, clusters: Sequence[Figures], now: float) -> Iterator[Metric]:
+    ready = GaugeMetricFamily(
+        "pg_status_ready", "1 if every host has been checked since the start.", labels=labels
     )
-    yield GaugeMetricFamily(
+    stale = GaugeMetricFamily(
         "pg_status_stale",
         "1 if the results of the checks are too old to be served.",
-        float(snapshot.ready and snapshot.is_stale(now)),
+        labels=labels,
     )
-    yield GaugeMetricFamily(
+    masters = GaugeMetricFamily(
         "pg_status_masters",
         "Healthy hosts of the cluster that are not in recovery; 2 or more are a split brain.",
-        len(snapshot.masters),
+        labels=labels,
     )
+    for figures in clusters:
+        snapshot, values = figures.snapshot, figures.values
+        ready.add_metric(values, float(snapshot.ready))
+        stale.add_metric(values, float(snapshot.ready and snapshot.is_stale(now)))
+        masters.add_metric(values, len(snapshot.masters))
+    yield from (ready, stale, masters)
 
 
-def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
-    def gauge(name: str, help_text: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"pg_status_host_{name}", help_text, labels=["host"])
+def _hosts(labels: Labels, clusters: Sequence[Figures], now: float) -> Iterator[Metric]:
+    def gauge(name: str, help_text: str, *more: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"pg_status_host_{name}", help_text, labels=[*labels, "host", *more]
+        )
 
     up = gauge(
         "up", "1 if alive: the last check succeeded, or fewer than max_fails checks have failed."
     )
     possible_dead = gauge("possible_dead", "1 if alive, but the last check failed or is overdue.")
     master = gauge("master", "1 if /master returns this host.")
-    role = GaugeMetricFamily(
-        "pg_status_host_role", "1 for the role of the host.", labels=["host", "role"]
-    )
-    sync = GaugeMetricFamily(
-        "pg_status_host_in_sync",
-        "1 if the lag by time or by bytes is within the configured limit.",
-        labels=["host", "by"],
+    role = gauge("role", "1 for the role of the host.", "role")
+    sync = gauge(
+        "in_sync", "1 if the lag by time or by bytes is within the configured limit.", "by"
     )
     admits = gauge("admits", "1 if the host accepts new sessions.")
     timeline = gauge("timeline", "Timeline that the host writes or receives.")
@@ -127,8 +147,8 @@ def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
     size = gauge("lag_bytes", "WAL that the master has written and the host has not replayed.")
     lsn = gauge("lsn_bytes", "WAL position: replayed by a replica, written by a master.")
     age = gauge("evidence_age_seconds", "Time since the start of the last successful check.")
-    for status in hosts:
-        host = [_label(status.host)]
+    for figures, status in ((f, status) for f in clusters for status in f.snapshot.hosts):
+        host = [*figures.values, _label(status.host)]
         up.add_metric(host, float(status.alive))
         possible_dead.add_metric(host, float(status.possible_dead))
         master.add_metric(host, float(status.master))
@@ -151,68 +171,88 @@ def _hosts(hosts: Iterable[HostStatus], now: float) -> Iterator[Metric]:
     yield from (up, possible_dead, master, role, sync, admits, timeline, seconds, size, lsn, age)
 
 
-def _checks(hosts: dict[str, HostChecks]) -> Iterator[Metric]:
+def _checks(labels: Labels, clusters: Sequence[Figures]) -> Iterator[Metric]:
     durations = HistogramMetricFamily(
         "pg_status_check_duration_seconds",
         "Duration of the checks, including the login.",
-        labels=["host"],
+        labels=[*labels, "host"],
     )
     failures = CounterMetricFamily(
-        "pg_status_failed_checks", "Failed checks by cause.", labels=["host", "cause"]
+        "pg_status_failed_checks", "Failed checks by cause.", labels=[*labels, "host", "cause"]
     )
     roles = CounterMetricFamily(
-        "pg_status_role_changes",
-        "Changes of the role of a host.",
-        labels=["host"],
+        "pg_status_role_changes", "Changes of the role of a host.", labels=[*labels, "host"]
     )
     limits = [*map(str, DURATION_LIMITS), "+Inf"]
-    for host, checks in hosts.items():
-        buckets = list(zip(limits, accumulate(checks.durations), strict=True))
-        label = _label(host)
-        durations.add_metric([label], buckets, checks.seconds)
-        for cause, number in checks.failures.copy().items():
-            failures.add_metric([label, cause], number)
-        roles.add_metric([label], checks.role_changes)
+    for figures in clusters:
+        for host, checks in figures.checks.hosts.items():
+            buckets = list(zip(limits, accumulate(checks.durations), strict=True))
+            values = [*figures.values, _label(host)]
+            durations.add_metric(values, buckets, checks.seconds)
+            for cause, number in checks.failures.copy().items():
+                failures.add_metric([*values, cause], number)
+            roles.add_metric(values, checks.role_changes)
     yield from (durations, failures, roles)
 
 
-def _requests(counts: dict[RequestKind, int]) -> Iterator[Metric]:
+def _requests(
+    labels: Labels, clusters: Sequence[str], counts: Mapping[RequestKind, int]
+) -> Iterator[Metric]:
     answered = CounterMetricFamily(
         "pg_status_http_requests",
         "HTTP requests that were answered.",
-        labels=["endpoint", "status"],
+        labels=[*labels, "endpoint", "status"],
     )
     fallbacks = CounterMetricFamily(
         "pg_status_fallbacks",
         "Requests for a replica that were answered with the master.",
-        labels=["endpoint"],
+        labels=[*labels, "endpoint"],
     )
-    totals: Counter[tuple[str, str]] = Counter()
+    totals: Counter[tuple[str, ...]] = Counter()
     # All series exist from the start: rate() ignores the step from no value to 1.
-    fallen_back: Counter[str] = Counter({f"/{kind}": 0 for kind in Kind if kind is not Kind.MASTER})
-    for (endpoint, status, fell_back), number in counts.items():
-        totals[endpoint, status] += number
+    fallen_back: Counter[tuple[str, ...]] = Counter(
+        {
+            (*_named(labels, name), f"/{kind}"): 0
+            for name in clusters
+            for kind in Kind
+            if kind is not Kind.MASTER
+        }
+    )
+    for (endpoint, status, fell_back, cluster), number in counts.items():
+        name = clusters[0] if cluster is None and len(clusters) == 1 else cluster
+        if name is not None and name not in clusters:  # it was removed, or is not of interest
+            continue
+        values = _named(labels, name or "")
+        totals[*values, endpoint, status] += number
         if fell_back:
-            fallen_back[endpoint] += number
-    for labels, number in totals.items():
-        answered.add_metric(labels, number)
-    for endpoint, number in fallen_back.items():
-        fallbacks.add_metric([endpoint], number)
+            fallen_back[*values, endpoint] += number
+    for key, number in totals.items():
+        answered.add_metric(key, number)
+    for key, number in fallen_back.items():
+        fallbacks.add_metric(key, number)
     yield from (answered, fallbacks)
 
 
-def _hook(results: Mapping[str, int], *, pending: bool) -> Iterator[Metric]:
+def _named(labels: Labels, cluster: str) -> tuple[str, ...]:
+    return (_label(cluster),) if labels else ()
+
+
+def _hooks(labels: Labels, clusters: Sequence[Figures]) -> Iterator[Metric]:
     runs = CounterMetricFamily(
-        "pg_status_hook_runs", "Runs of the on_change command by result.", labels=["result"]
+        "pg_status_hook_runs",
+        "Runs of the on_change command by result.",
+        labels=[*labels, "result"],
     )
-    for result, number in results.items():
-        runs.add_metric([result], number)
-    yield runs
-    yield GaugeMetricFamily(
+    pending = GaugeMetricFamily(
         "pg_status_hook_pending",
         "1 if the newest state has not been reported to the on_change command yet.",
-        float(pending),
+        labels=labels,
     )
+    for figures in clusters:
+        for result, number in figures.hook_runs.items():
+            runs.add_metric([*figures.values, result], number)
+        pending.add_metric(figures.values, float(figures.hook_pending))
+    yield from (runs, pending)
 
 
 def _label(host: object) -> str:

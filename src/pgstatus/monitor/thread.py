@@ -1,0 +1,126 @@
+"""The monitoring thread: one asyncio loop, in which the monitors of all clusters run as tasks.
+
+All hosts are checked at once, so that a dead host or cluster delays no other.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT = 1.0
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+"""A coroutine function that never raises; when the thread ends, it is cancelled."""
+
+
+class MonitoringThread:
+    """``heartbeat`` is called in the thread about once a second. Safe in any thread."""
+
+    def __init__(self, heartbeat: Callable[[], None] = lambda: None) -> None:
+        self._heartbeat = heartbeat
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[Main] = []
+        """To be run when there is a loop."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = threading.Event()
+        self._stopped: asyncio.Event | None = None
+
+    def start(self) -> None:
+        """Start the thread unless it runs. RuntimeError: the system has none left."""
+        with self._lock:
+            if self._thread is not None or self._stopping.is_set():
+                return
+            thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def stop(self, timeout: float) -> None:
+        """End the thread and all that runs in it; wait ``timeout`` seconds at most."""
+        self._stopping.set()
+        with self._lock:
+            thread, stopped = self._thread, self._stopped
+        if stopped is not None:
+            self.call(stopped.set)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def run(self, main: Main) -> None:
+        """Run ``main()`` in the thread as soon as it has been started.
+
+        RuntimeError: the thread has ended, and no other can be started.
+        """
+        with self._lock:
+            self._waiting.append(main)
+        self.start()
+        self.call(self._begin)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call ``function`` in the thread soon; without effect if it does not run."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(function)
+
+    @property
+    def is_current(self) -> bool:
+        """The caller runs in this thread."""
+        return self._thread is threading.current_thread()
+
+    def _begin(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for main in waiting:
+            task = asyncio.get_running_loop().create_task(main())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _main(self) -> None:
+        try:
+            runner = asyncio.Runner()
+            if self._has_event_loop(runner):
+                with runner:
+                    runner.run(self._run())
+        except BaseException:
+            log.critical("the monitoring thread failed", exc_info=True)
+        finally:
+            with self._lock:
+                self._thread = self._loop = self._stopped = None
+                is_needed = bool(self._waiting)
+            if is_needed:
+                # Otherwise the next `run` starts it.
+                with contextlib.suppress(RuntimeError):
+                    self.start()
+
+    def _has_event_loop(self, runner: asyncio.Runner) -> bool:
+        """Wait until the system has the descriptors that the loop needs; False: stopped before."""
+        while not self._stopping.is_set():
+            try:
+                runner.get_loop()
+            except OSError as error:
+                log.error("the monitoring thread cannot start yet: %s", error)
+                self._heartbeat()
+                self._stopping.wait(_HEARTBEAT)
+            else:
+                return True
+        return False
+
+    async def _run(self) -> None:
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            self._stopped = asyncio.Event()
+        self._begin()
+        while not self._stopping.is_set():
+            self._heartbeat()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEARTBEAT):
+                    await self._stopped.wait()
+        # Monitors that were stopped close their connections.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_HEARTBEAT)
