@@ -78,7 +78,7 @@ def schema() -> str:
     document = json.loads((CHART / "values.schema.json").read_text())
     for definition, variables in (
         ("variables", VARIABLES),
-        ("clusterVariables", [v for v in VARIABLES if not getattr(v, "process", False)]),
+        ("clusterVariables", [v for v in VARIABLES if not v.process]),
     ):
         accepted = sorted(v.name for v in variables if not RESERVED.fullmatch(v.name))
         document["definitions"][definition] = {

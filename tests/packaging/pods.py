@@ -4,6 +4,8 @@ A container becomes a process with its variables, volumes and probes; its addres
 address. The image and its user are tested in test_images.py.
 """
 
+import itertools
+import re
 import shutil
 import socket
 import subprocess
@@ -40,43 +42,61 @@ def kinds(documents: Iterable[Manifest], kind: str) -> list[Manifest]:
 
 
 class Volumes:
-    """The files of ConfigMaps and Secrets, as the kubelet writes them: links to a directory."""
+    """The volumes of a pod. Their files are links into a directory that the kubelet replaces.
+
+    Other than in a container, the directories do not have the paths that the variables and files
+    contain; `located` adapts these.
+    """
 
     def __init__(
         self,
         directory: Path,
+        pod: Manifest,
+        container: Manifest,
         config_maps: Iterable[Manifest] = (),
         secrets: Mapping[str, Mapping[str, str]] = {},
     ) -> None:
-        self._directory = directory
         self._config_maps = {one["metadata"]["name"]: one["data"] for one in config_maps}
-        self._secrets = secrets
-
-    def mount(self, pod: Manifest, container: Manifest) -> dict[str, Path]:
-        """The directory of each mount path of the container."""
+        self._secrets = dict(secrets)
         volumes = {volume["name"]: volume for volume in pod.get("volumes", ())}
-        mounted = {}
+        self._projected: dict[Path, Manifest] = {}
+        self._mounts: dict[str, Path] = {}
         for mount in container.get("volumeMounts", ()):
-            directory = self._directory / mount["name"]
-            directory.mkdir(parents=True)
-            self._write(directory, volumes[mount["name"]])
-            mounted[mount["mountPath"]] = directory
-        return mounted
+            path = directory / mount["name"]
+            path.mkdir(parents=True)
+            self._mounts[mount["mountPath"]] = path
+            if "projected" in volumes[mount["name"]]:
+                self._projected[path] = volumes[mount["name"]]["projected"]
+        self._versions = itertools.count()
+        self._write()
 
-    def _write(self, directory: Path, volume: Manifest) -> None:
-        if "emptyDir" in volume:
-            return
-        version = directory / "..2026_11_26_20_00_00.1"
-        version.mkdir()
-        (directory / "..data").symlink_to(version.name)
-        for source in volume["projected"]["sources"]:
-            for path, content in self._files(source).items():
-                (version / path).parent.mkdir(parents=True, exist_ok=True)
-                (version / path).write_text(content)
-                (version / path).chmod(volume["projected"]["defaultMode"])
-                top = Path(path).parts[0]
-                if not (directory / top).is_symlink():
-                    (directory / top).symlink_to(f"..data/{top}")
+    def located(self, text: str) -> str:
+        """The text with the directories of this machine instead of the mount paths."""
+        for path, directory in self._mounts.items():
+            text = re.sub(rf"(?<![\w/.-]){path}(?![\w.-])", str(directory), text)
+        return text
+
+    def replace_secret(self, name: str, content: Mapping[str, str]) -> None:
+        self._secrets[name] = content
+        self._write()
+
+    def _write(self) -> None:
+        for directory, volume in self._projected.items():
+            version = directory / f"..version{next(self._versions)}"
+            version.mkdir()
+            for source in volume["sources"]:
+                for path, content in self._files(source).items():
+                    (version / path).parent.mkdir(parents=True, exist_ok=True)
+                    (version / path).write_text(self.located(content))
+                    (version / path).chmod(volume["defaultMode"])
+            (directory / "..data_tmp").symlink_to(version.name)
+            (directory / "..data_tmp").rename(directory / "..data")
+            for entry in version.iterdir():
+                if not (directory / entry.name).is_symlink():
+                    (directory / entry.name).symlink_to(f"..data/{entry.name}")
+            for link in directory.iterdir():
+                if not link.exists():
+                    link.unlink()
 
     def _files(self, source: Manifest) -> Mapping[str, str]:
         if "configMap" in source:
@@ -84,34 +104,38 @@ class Volumes:
         secret = source["secret"]
         if secret.get("optional") and secret["name"] not in self._secrets:
             return {}
-        values = self._secrets[secret["name"]]
+        content = self._secrets[secret["name"]]
         if "items" not in secret:
-            return values
-        return {item["path"]: values[item["key"]] for item in secret["items"]}
+            return content
+        return {item["path"]: content[item["key"]] for item in secret["items"]}
 
 
 class Pod(Program):
     """The container "pg-status" of a pod."""
 
-    def __init__(self, pod: Manifest, volumes: Volumes, address: str, log: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str,
+        pod: Manifest,
+        config_maps: Iterable[Manifest] = (),
+        secrets: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         containers = [*pod.get("initContainers", ()), *pod["containers"]]
         (self._container,) = [one for one in containers if one["name"] == "pg-status"]
         self._grace = pod["terminationGracePeriodSeconds"]
-        mounted = volumes.mount(pod, self._container)
-        environment = {"PYTHONDONTWRITEBYTECODE": "1"}
-        for variable in self._container["env"]:
-            value = variable["value"]
-            for path, directory in mounted.items():
-                if value == path or value.startswith(f"{path}/"):
-                    value = str(directory) + value.removeprefix(path)
-            environment[variable["name"]] = value
+        self.volumes = Volumes(directory, pod, self._container, config_maps, secrets)
+        environment = {
+            variable["name"]: self.volumes.located(variable["value"])
+            for variable in self._container["env"]
+        }
         # Every pod has an address of its own, and a loopback address of its own.
         environment["pg_status__http_listen_address"] = address
         self.address = address
         self.port = int(environment["pg_status__http_port"])
         self.url = f"http://{address}:{self.port}"
         self._client = httpx.Client(base_url=self.url, timeout=2)
-        super().__init__([sys.executable, "-m", "pgstatus"], log, environment)
+        super().__init__([sys.executable, "-m", "pgstatus"], directory / "log", environment)
 
     def answers(self) -> bool:
         return self.succeeds("startupProbe") and self.succeeds("readinessProbe")
@@ -122,12 +146,22 @@ class Pod(Program):
         if how is None:
             return True
         if "exec" in how:
-            program, *arguments = how["exec"]["command"]
-            assert program == "python3"
-            command = [sys.executable, *arguments]
-            return subprocess.run(command, env=self.environment, check=False).returncode == 0
+            return self.execute(how["exec"]["command"]).returncode == 0
         assert how["httpGet"]["scheme"] == "HTTP"
         return answers(self._client, how["httpGet"]["path"])
+
+    def execute(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        """What `kubectl exec` does. The process is not the first one of a container."""
+        program, *arguments = command
+        assert program == "python3"
+        arguments = [str(self.process.pid) if one == "1" else one for one in arguments]
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self._client.get(path, headers=headers)

@@ -160,7 +160,7 @@ def test_the_archive_has_the_version_and_the_image_of_a_release(tmp_path: Path) 
         ({"hosts": ["pg1"], "env": [{"name": "PGPASSWORD", "value": "secret"}]}, "/env/0"),
         ({"hosts": ["pg1"], "image": {"tag": "latest"}}, "/image/tag"),
         ({"hosts": ["pg1"], "postgres": {"password": "secret"}}, "'password' not allowed"),
-        ({"clusters": {"Orders": {"hosts": ["pg1"]}}}, "Orders"),
+        ({"clusters": {"a__b": {"hosts": ["pg1"]}}}, "a__b"),
         ({"clusters": {"a": {"hosts": ["pg1"], "variables": {"http_port": 1}}}}, "http_port"),
         ({}, "one of hosts, clusters, existingClusters, upstreams.urls and nats.servers"),
         ({"clusters": {"a": {}}}, "clusters.a: hosts or upstreams is required"),

@@ -3,7 +3,7 @@
 import http.client
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import pytest
 
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
-from tests.packaging.pods import HAPROXY, Manifest, Pod, Service, Volumes, kinds, rendered
+from tests.packaging.pods import HAPROXY, Manifest, Pod, Service, kinds, rendered
 from tests.support.running import Running
 from tests.support.waiting import wait_until
 
 TOKEN = "0123456789abcdef"
 SECRETS = {"password": {"password": PASSWORD}, "token": {"token": f"{TOKEN}\n"}}
+RELOAD = ["python3", "-m", "pgstatus", "reload", "--pid", "1"]
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 _needs_haproxy = pytest.mark.skipif(
     not Path(HAPROXY).exists(), reason="haproxy is not installed (Debian: haproxy)"
@@ -78,17 +79,28 @@ class Load(Running):
 class Release:
     """The pods of a StatefulSet, each with an address of its own."""
 
-    def __init__(self, directory: Path, network: Network, values: Manifest, *, first: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        network: Network,
+        values: Manifest,
+        *,
+        first: int,
+        secrets: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         documents = rendered(values)
         (stateful_set,) = kinds(documents, "StatefulSet")
         pod = stateful_set["spec"]["template"]["spec"]
-        self.pods = []
-        for number in range(stateful_set["spec"]["replicas"]):
-            home = directory / f"pod{number}"
-            home.mkdir(parents=True)
-            volumes = Volumes(home, kinds(documents, "ConfigMap"), SECRETS)
-            address = network.address(first + number)
-            self.pods.append(Pod(pod, volumes, address, home / "log"))
+        self.pods = [
+            Pod(
+                directory / f"pod{number}",
+                network.address(first + number),
+                pod,
+                kinds(documents, "ConfigMap"),
+                {**SECRETS, **secrets},
+            )
+            for number in range(stateful_set["spec"]["replicas"])
+        ]
 
     @contextmanager
     def running(self) -> Iterator[list[Pod]]:
@@ -116,7 +128,7 @@ def watchers(
     cluster: Cluster, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Pod]]:
     """Three shared instances with the shortest preStop action."""
-    values = of_cluster(cluster, preStopSeconds=2)
+    values = of_cluster(cluster, clusterName="orders", preStopSeconds=2)
     with Release(tmp_path_factory.mktemp("pods"), network, values, first=200).running() as pods:
         yield pods
 
@@ -133,6 +145,8 @@ def test_an_instance_reports_the_master(cluster: Cluster, watchers: list[Pod]) -
         assert all(map(pod.succeeds, ("startupProbe", "readinessProbe", "livenessProbe")))
         assert pod.get("/master").status_code == 401
         assert pod.get("/master", **AUTHORIZED).text == cluster.primary.address
+        # The ServiceMonitor adds the label "cluster".
+        assert "\npg_status_ready 1" in pod.get("/metrics", **AUTHORIZED).text
 
 
 @_needs_haproxy
@@ -162,3 +176,34 @@ def test_without_the_pre_stop_action_requests_are_refused(
         wait_until("a refused request", lambda: load.failures)
     watchers[0].launch()
     wait_until("the next pod is ready", watchers[0].is_ready)
+
+
+def test_one_daemon_monitors_the_clusters_of_a_config_map_and_of_a_secret(
+    cluster: Cluster, network: Network, tmp_path: Path
+) -> None:
+    """A missing password affects only its cluster."""
+    hosts = [server.address for server in cluster.servers]
+    orders = {"hosts": hosts, "postgres": {"passwordSecret": {"name": "password"}}}
+    users = {"hosts": hosts[:1], "postgres": {"passwordSecret": {"name": "missing"}}}
+    values = {
+        **of_cluster(cluster),
+        "hosts": [],
+        "replicas": 1,
+        "clusters": {"orders": orders, "users": users},
+        "existingClusters": {"secret": "clusters"},
+    }
+    shop = {"shop.env": f"pg_status__hosts={hosts[0]}\n"}
+
+    def masters(pod: Pod) -> dict[str, str | None]:
+        return {one["name"]: one["master"] for one in pod.get("/clusters", **AUTHORIZED).json()}
+
+    release = Release(tmp_path, network, values, first=220, secrets={"clusters": shop})
+    with release.running() as (pod,):
+        master = f"{cluster.primary.address}:{cluster.primary.port}"
+        assert masters(pod) == {"orders": master, "shop": master, "users": None}
+        # The ServiceMonitor keeps this label.
+        assert 'pg_status_ready{cluster="shop"} 1' in pod.get("/metrics", **AUTHORIZED).text
+        # The commands of docs/kubernetes.md.
+        pod.volumes.replace_secret("clusters", {"new.env": shop["shop.env"]})
+        assert pod.execute(RELOAD).returncode == 0
+        assert masters(pod) == {"new": master, "orders": master, "users": None}

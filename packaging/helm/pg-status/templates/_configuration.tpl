@@ -128,9 +128,6 @@
 {{- $_ := set $found (printf "pg_%s" $key) $value -}}
 {{- end -}}
 {{- end -}}
-{{- if $cluster.hosts -}}
-{{- $_ := set $found "state_file" (printf "/var/lib/pg-status/%s" .name) -}}
-{{- end -}}
 {{- $found = merge (dict) (default (dict) $cluster.variables) $found -}}
 {{- range $name, $value := $found -}}
 pg_status__{{ $name }}={{ include "pg-status.text" $value | quote }}
