@@ -64,6 +64,7 @@ RELAY: Manifest = {
 # The volumes of the chart contain what they name; other separators and sockets are not needed.
 _WITHOUT_VALUE = {
     "delimiter", "env_file", "http_listen_address", "http_socket_mode", "pg_password", "clusters",
+    "nats_name",
 }  # fmt: skip
 VALUES: dict[str, Manifest] = {
     "watchers": yaml.safe_load((chart.HERE / "examples/watchers.yaml").read_text()),
@@ -71,6 +72,7 @@ VALUES: dict[str, Manifest] = {
     "relay": RELAY,
     "follows-nats": {"nats": {"servers": ["nats://n1:4222"]}},
     "everything": EVERYTHING,
+    "existing-clusters": {"existingClusters": {"configMap": "a"}, "fallbackDirect": True},
     "one": {"hosts": ["pg1"], "replicas": 1},
 }
 
@@ -164,6 +166,10 @@ def test_the_archive_has_the_version_and_the_image_of_a_release(tmp_path: Path) 
         ({"clusters": {"a": {"hosts": ["pg1"], "variables": {"http_port": 1}}}}, "http_port"),
         ({}, "one of hosts, clusters, existingClusters, upstreams.urls and nats.servers"),
         ({"clusters": {"a": {}}}, "clusters.a: hosts or upstreams is required"),
+        (
+            {"clusters": {"a": {"upstreams": ["http://w"]}}, "nats": {"servers": ["nats://n"]}},
+            "clusters.a: upstreams and nats.servers",
+        ),
         ({"hosts": ["pg1"], "clusters": {"a": {"hosts": ["pg1"]}}}, "hosts cannot be combined"),
         ({"hosts": ["pg1"], "upstreams": {"urls": ["http://w"]}}, "set fallbackDirect=true"),
         ({"upstreams": {"urls": ["http://w"]}, "fallbackDirect": True}, "requires hosts"),
@@ -215,6 +221,19 @@ def test_large_numbers_are_not_written_with_an_exponent() -> None:
     )
     (config_map,) = kinds(documents, "ConfigMap")
     assert 'pg_status__sync_max_lag_bytes="10000000"' in config_map["data"]["a.env"]
+
+
+def test_only_relays_among_the_clusters_check_the_hosts_themselves() -> None:
+    clusters = {
+        "direct": {"hosts": ["pg1"]},
+        "relay": {"upstreams": ["http://w1"]},
+        "both": {"upstreams": ["http://w1"], "hosts": ["pg1"]},
+    }
+    documents = rendered({"clusters": clusters, "fallbackDirect": True})
+    (config_map,) = kinds(documents, "ConfigMap")
+    found = {name for name, text in config_map["data"].items() if "fallback_direct" in text}
+    assert found == {"both.env"}
+    assert "pg_status__fallback_direct" not in variables(documents)
 
 
 def test_every_secret_file_that_a_variable_names_is_mounted() -> None:

@@ -40,6 +40,9 @@
 {{- if not (or $cluster.hosts $cluster.upstreams $values.nats.servers) -}}
 {{- $problems = append $problems (printf "clusters.%s: hosts or upstreams is required" $name) -}}
 {{- end -}}
+{{- if and $cluster.upstreams $values.nats.servers -}}
+{{- $problems = append $problems (printf "clusters.%s: upstreams and nats.servers: a relay has one kind of source" $name) -}}
+{{- end -}}
 {{- if and $cluster.hosts $cluster.upstreams (not $values.fallbackDirect) -}}
 {{- $problems = append $problems (printf "clusters.%s: hosts and upstreams: set fallbackDirect=true, or remove one" $name) -}}
 {{- end -}}
@@ -98,7 +101,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if $values.fallbackDirect -}}{{- $_ := set $found "fallback_direct" true -}}{{- end -}}
+{{- if and $values.fallbackDirect $values.hosts -}}{{- $_ := set $found "fallback_direct" true -}}{{- end -}}
 {{- with $values.http -}}
 {{- if .tokenSecret.name -}}{{- $_ := set $found "http_token_file" (printf "%s/http/token" $directory) -}}{{- end -}}
 {{- if .tlsSecret -}}
@@ -115,12 +118,15 @@
 {{ toJson $texts }}
 {{- end }}
 
-{{- /* The env file of one cluster. Context: dict "name" "cluster" "global". */ -}}
+{{- /* The env file of one cluster. Context: dict "name" "cluster" "values". */ -}}
 {{- define "pg-status.cluster" -}}
 {{- $found := dict -}}
 {{- $cluster := .cluster -}}
 {{- if $cluster.hosts -}}{{- $_ := set $found "hosts" (join "," $cluster.hosts) -}}{{- end -}}
 {{- if $cluster.upstreams -}}{{- $_ := set $found "upstreams" (join "," $cluster.upstreams) -}}{{- end -}}
+{{- if and .values.fallbackDirect $cluster.hosts (or $cluster.upstreams .values.nats.servers) -}}
+{{- $_ := set $found "fallback_direct" true -}}
+{{- end -}}
 {{- range $key, $value := (default (dict) $cluster.postgres) -}}
 {{- if eq $key "passwordSecret" -}}
 {{- $_ := set $found "pg_password_file" (printf "/run/secrets/pg-status/clusters/%s/password" $.name) -}}
