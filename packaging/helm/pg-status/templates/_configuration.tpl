@@ -28,6 +28,9 @@
 {{- if and $values.upstreams.urls $values.nats.servers -}}
 {{- $problems = append $problems "upstreams.urls and nats.servers: a relay has one kind of source" -}}
 {{- end -}}
+{{- if and $values.nats.servers (not $several) (not $values.clusterName) -}}
+{{- $problems = append $problems "nats.servers requires clusterName: the evidence of each cluster has its name in the bucket" -}}
+{{- end -}}
 {{- if $values.fallbackDirect -}}
 {{- if and (not $several) (not $values.hosts) -}}
 {{- $problems = append $problems "fallbackDirect requires hosts" -}}
