@@ -63,7 +63,7 @@ class Volumes:
         self._mounts: dict[str, Path] = {}
         for mount in container.get("volumeMounts", ()):
             path = directory / mount["name"]
-            path.mkdir(parents=True)
+            path.mkdir()
             self._mounts[mount["mountPath"]] = path
             if "projected" in volumes[mount["name"]]:
                 self._projected[path] = volumes[mount["name"]]["projected"]
@@ -124,6 +124,7 @@ class Pod(Program):
         containers = [*pod.get("initContainers", ()), *pod["containers"]]
         (self._container,) = [one for one in containers if one["name"] == "pg-status"]
         self._grace = pod["terminationGracePeriodSeconds"]
+        directory.mkdir(parents=True)
         self.volumes = Volumes(directory, pod, self._container, config_maps, secrets)
         environment = {
             variable["name"]: self.volumes.located(variable["value"])
