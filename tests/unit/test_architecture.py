@@ -22,6 +22,7 @@ LIBRARIES = {
     "dotenv": {"settings"},
     "prometheus_client": {"telemetry"},
     "httpcore2": {"client"},
+    "h11": {"fleet"},
 }
 """The packages that may import a library."""
 

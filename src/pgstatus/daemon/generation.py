@@ -1,9 +1,11 @@
 """One configuration of one cluster in use: its monitor, its latest snapshot, and its service."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import Protocol
 
 from pgstatus import clock
+from pgstatus.api.evidence import EvidenceFeed
 from pgstatus.api.feeds import Epoch, Feeds
 from pgstatus.api.service import Service
 from pgstatus.core.bucket import Bucket
@@ -11,12 +13,18 @@ from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
 from pgstatus.core.state import Memory, State
+from pgstatus.fleet.direct import ChecksOnly, Direct
+from pgstatus.fleet.evidence import Condition, Evidence
+from pgstatus.fleet.relay import Relay
+from pgstatus.fleet.upstream import Upstream
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
-from pgstatus.monitor.probe import Probe
+from pgstatus.monitor.prober import ProbeFactory
+from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.settings.cluster import Settings
+from pgstatus.settings.target import Target
 from pgstatus.telemetry.history import History
 
 MAX_WAITING = 1024
@@ -35,6 +43,9 @@ class Owner(Protocol):
         self, generation: "Generation", host: Host, result: Observation | Failure, seconds: float
     ) -> None:
         """The result of one check that took ``seconds``."""
+
+    def recorded(self, generation: "Generation") -> None:
+        """The result of a check is part of the evidence."""
 
     def heartbeat(self, generation: "Generation") -> None:
         """The monitor is running; at least once a second."""
@@ -64,7 +75,8 @@ class Generation:
         self.latest = Latest(settings.hosts, settings.rules)
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
-        self.monitor = self._monitor(before, memory)
+        self._results = LatestResults(settings.hosts, lambda: owner.recorded(self))
+        self.monitor = self._make_monitor(before, memory)
         self.feeds = Feeds(
             self.latest.read,
             settings.place,
@@ -83,6 +95,8 @@ class Generation:
             fallback_bucket=None
             if settings.fallback_per_s is None
             else Bucket(settings.fallback_per_s),
+            evidence=self._evidence(),
+            request_positions=self.request_positions,
         )
 
     def restart(self) -> None:
@@ -91,7 +105,7 @@ class Generation:
         It reports no master before all hosts were checked. RuntimeError: no thread can be started.
         """
         self.monitor.stop()
-        self.monitor = self._monitor(self.monitor.state, None)
+        self.monitor = self._make_monitor(self.monitor.state, None)
         self.monitor.start()
 
     def stop(self) -> None:
@@ -99,6 +113,10 @@ class Generation:
         self.waiters.close()
         self.feeds.close()
         self.monitor.stop()
+
+    def request_positions(self, seconds: float) -> None:
+        """Check positions for so long."""
+        self.monitor.request_positions(seconds)
 
     def publish(self, update: Update) -> None:
         """Of the monitor's `Sink`."""
@@ -108,16 +126,17 @@ class Generation:
         """Of the monitor's `Sink`."""
         self._owner.checked(self, host, result, seconds)
 
-    def _monitor(self, before: State | None, memory: Memory | None) -> Monitor:
+    def _make_monitor(self, before: State | None, memory: Memory | None) -> Monitor | Relay:
         settings = self.settings
-        return Monitor(
+        if settings.fleet is None:
+            return self._checks(self.latest, self.waiters, self._results, before, memory)
+        return Relay(
             self._thread,
-            hosts=settings.hosts,
-            probes=lambda index, on_lost: Probe(settings.targets[index], on_lost),
+            sources=[Upstream(address) for address in settings.fleet.upstreams],
+            direct=self._direct() if settings.fleet.fallback_direct else None,
             latest=self.latest,
             waiters=self.waiters,
             rules=settings.rules,
-            schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
             sink=self,
             heartbeat=lambda: self._owner.heartbeat(self),
             on_failure=lambda error: self._owner.failed(self),
@@ -125,3 +144,60 @@ class Generation:
             memory=memory,
             cluster=settings.name,
         )
+
+    def _direct(self) -> Direct:
+        settings = self.settings
+
+        def make(results: LatestResults) -> Monitor:
+            latest = Latest(settings.hosts, settings.rules)
+            return self._checks(latest, Waiters(0), results, is_fallback=True)
+
+        return Direct(settings.hosts, make, settings.rules)
+
+    def _checks(
+        self,
+        latest: Latest,
+        waiters: Waiters,
+        results: LatestResults,
+        before: State | None = None,
+        memory: Memory | None = None,
+        *,
+        is_fallback: bool = False,
+    ) -> Monitor:
+        settings = self.settings
+        return Monitor(
+            self._thread,
+            hosts=settings.hosts,
+            probes=probes(settings.targets),
+            latest=latest,
+            waiters=waiters,
+            rules=settings.rules,
+            schedule=Schedule(settings.rules.sleep, settings.failover_sleep),
+            sink=ChecksOnly(self) if is_fallback else self,
+            heartbeat=(lambda: None) if is_fallback else (lambda: self._owner.heartbeat(self)),
+            on_failure=lambda error: self._owner.failed(self),
+            before=before,
+            memory=memory,
+            results=results,
+            quiet=is_fallback,
+            cluster=settings.name,
+        )
+
+    def _evidence(self) -> EvidenceFeed | None:
+        if self.settings.fleet is not None:
+            return None
+
+        def condition() -> Condition:
+            state = self.monitor.state
+            return Condition(state.memory, state.ready)
+
+        evidence = Evidence(self._results, condition, self.settings.rules.sleep)
+        return EvidenceFeed(evidence, self.latest.read, lambda: self.feeds.closed)
+
+
+def probes(targets: Sequence[Target]) -> ProbeFactory:
+    """The probes of these hosts."""
+    # A relay does not load libpq.
+    from pgstatus.monitor.probe import Probe  # noqa: PLC0415
+
+    return lambda index, on_lost: Probe(targets[index], on_lost)

@@ -11,9 +11,10 @@ from pgstatus.settings import variables as v
 from pgstatus.settings.command import Command, parse_command
 from pgstatus.settings.dimensions import read_dimension
 from pgstatus.settings.files import writable_file_problem
+from pgstatus.settings.fleet import Fleet, read_fleet
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.target import Target
-from pgstatus.settings.targets import Libpq, read_hosts, read_targets
+from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_hosts, read_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,26 @@ class Settings:
     cluster_name: str | None
     """To be shown."""
     state_file: Path | None
+    fleet: Fleet | None = None
+    """None: this instance checks the hosts itself."""
+
+    @property
+    def subject(self) -> str:
+        """What is monitored, for the log."""
+        if self.fleet is None:
+            return f"hosts {', '.join(map(str, self.hosts))}"
+        return f"relay of {', '.join(self.fleet.sources)}"
 
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
-    hosts = read_hosts(reader, libpq)
+    fleet = read_fleet(reader)
+    # The watchers of a relay know the hosts.
+    hosts = [] if libpq is NO_LIBPQ else read_hosts(reader, libpq)
+    number = None if libpq is NO_LIBPQ else len(hosts)
     query_timeout_ms, sleep_ms = _query_timeout_ms(reader), reader.read_sleep_ms()
-    dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
-    geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
+    dc = read_dimension(reader, number, v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
+    geo = read_dimension(reader, number, v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
     thresholds = Thresholds(
         reader.read(v.SYNC_MAX_LAG_MS),
         reader.read(v.SYNC_MAX_LAG_BYTES),
@@ -75,6 +88,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         on_change=_command(reader),
         cluster_name=shown_name,
         state_file=_state_file(reader),
+        fleet=fleet,
     )
 
 

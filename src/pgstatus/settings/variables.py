@@ -272,6 +272,51 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+UPSTREAMS: Variable[str | None] = _declare(
+    "fleet",
+    "upstreams",
+    text("URLs of other pg-status instances"),
+    None,
+    "Instead of `hosts`: the URLs of two or three pg-status instances that check the hosts, "
+    "comma-separated. Each is `http://host:port`, `https://host:port` or `unix:/path`, with "
+    "`/c/NAME` for one of many clusters. This instance is a *relay*: it applies its rules to their "
+    "results and makes no connection to PostgreSQL.",
+)
+UPSTREAMS_TOKEN_FILE: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_token_file",
+    path(),
+    None,
+    "A file with the token that the upstreams require (their `http_token_file`); of several lines "
+    "the first one is used.",
+)
+UPSTREAMS_TLS_CA: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_ca",
+    path(),
+    None,
+    "HTTPS: the certificate authorities of the upstreams (PEM). Without it those of the system "
+    "apply.",
+)
+UPSTREAMS_TLS_CERT: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_cert",
+    path(),
+    None,
+    "HTTPS: the client certificate for upstreams with `http_tls_client_ca` (PEM).",
+)
+UPSTREAMS_TLS_KEY: Variable[Path | None] = _declare(
+    "fleet", "upstreams_tls_key", path(), None, "HTTPS: its private key (PEM, no passphrase)."
+)
+FALLBACK_DIRECT = _declare(
+    "fleet",
+    "fallback_direct",
+    one_of("true", "false"),
+    "false",
+    "`true`: while no upstream delivers results, the relay checks `hosts` itself. It begins some "
+    "seconds after it has lost the last upstream (a random time, so that not all relays connect at "
+    "the same moment), and ends when an upstream has been back for some seconds.",
+)
 CLUSTERS: Variable[str | None] = _declare(
     "clusters",
     "clusters",
