@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
+from tests.packaging import chart
 from tests.packaging.pods import HAPROXY, Manifest, Pod, Service, kinds, rendered
 from tests.support.running import Running
 from tests.support.waiting import wait_until
@@ -149,9 +151,36 @@ def test_an_instance_reports_the_master(cluster: Cluster, watchers: list[Pod]) -
         assert "\npg_status_ready 1" in pod.get("/metrics", **AUTHORIZED).text
 
 
+def sidecar_of(directory: Path, network: Network, values: Manifest) -> Pod:
+    """In the pod of the example of an application, with these values."""
+    texts = chart.render(
+        chart.APPLICATION, {"pg-status": values}, name="application", namespace="default"
+    )
+    deployment = yaml.safe_load(texts["application/templates/deployment.yaml"])
+    pod = deployment["spec"]["template"]["spec"]
+    return Pod(directory / "sidecar", network.address(211), pod, secrets=SECRETS)
+
+
+@pytest.fixture
+def sidecar(network: Network, tmp_path: Path, watchers: list[Pod]) -> Iterator[Pod]:
+    """A relay of the watchers."""
+    upstreams = {"urls": [pod.url for pod in watchers], "tokenSecret": {"name": "token"}}
+    with sidecar_of(tmp_path, network, {"upstreams": upstreams}) as sidecar:
+        yield sidecar
+
+
+def test_a_sidecar_reports_the_master_without_connections_to_the_hosts(
+    cluster: Cluster, sidecar: Pod
+) -> None:
+    assert all(map(sidecar.succeeds, ("startupProbe", "livenessProbe")))
+    assert sidecar.get("/master").text == cluster.primary.address
+    assert "libpq" not in Path(f"/proc/{sidecar.process.pid}/maps").read_text()
+
+
 @_needs_haproxy
-def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod]) -> None:
-    with Load(service.url, "/master") as load:
+def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod], sidecar: Pod) -> None:
+    """Neither at the Service nor at a sidecar that follows the instances."""
+    with Load(service.url, "/master") as load, Load(sidecar.url, "/master", clients=2) as local:
         # A StatefulSet replaces the last pod first, and waits until it is ready.
         for pod in reversed(watchers):
             pod.terminate(service)
@@ -162,6 +191,7 @@ def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod]) -> 
         done = load.succeeded
         wait_until("requests after the rollout", lambda: load.succeeded > done + 100)
     assert load.failures == []
+    assert local.failures == []
 
 
 @_needs_haproxy
