@@ -6,9 +6,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check matrix docs chaos figures example example-flask example-django \
-	test-django bench-client unasync format bench screenshots workflows wheels test-wheels deb test-deb \
-	images test-images chart manifests test-chart footprint sbom release-check clean
+.PHONY: help run failover test check matrix docs chaos chaos-fleet figures example example-flask \
+	example-django test-django bench-client unasync format bench bench-fleet screenshots workflows wheels \
+	test-wheels deb test-deb images test-images chart manifests test-chart footprint sbom release-check \
+	clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -59,6 +60,10 @@ chaos: .venv ## random failures for SECONDS; SEED=n repeats them, URL=… compar
 		$(if $(SLEEP_MS),--sleep-ms $(SLEEP_MS)) $(foreach event,$(EVENT),--event $(event)) \
 		$(foreach url,$(URL),--url $(url))
 
+chaos-fleet: .venv ## the same with watchers and relays, which are disturbed; SECONDS=, SEED=, EVENT=
+	$(RUN) python -m tests.chaos.fleet --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		$(foreach event,$(EVENT),--event $(event))
+
 figures: .venv ## the figures of docs/failover.md
 	$(RUN) python -m tests.chaos.figures
 
@@ -101,6 +106,10 @@ format: .venv ## format the source
 bench: .venv ## compare with similar programs, into docs/performance.md; BENCH="--rounds 1"
 	UV=$(UV) $(RUN) python -m bench $(BENCH)
 	$(RUN) python -m bench.watch
+
+bench-fleet: .venv ## relays and many clusters, into docs/fleet.md; BENCH="--failovers 1"
+	$(RUN) python -m bench.fleet --write $(BENCH)
+	$(RUN) python -m bench.clusters
 
 # $(call need,programs,packages): name the Debian packages if a program is missing.
 define need
@@ -159,7 +168,7 @@ footprint: .venv ## as root: the sizes and the memory in docs/install.md
 
 sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
 	@mkdir -p dist
-	$(SBOM) --package pg-status --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
+	$(SBOM) --package pg-status --extra nats --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
 	$(SBOM) --package pg-status-client --all-extras \
 		--output-file dist/pg-status-client-$(VERSION).cdx.json > /dev/null
 

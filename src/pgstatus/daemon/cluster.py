@@ -119,6 +119,7 @@ class Cluster:
     def start(self) -> None:
         """Start the monitor. RuntimeError: no thread can be started."""
         self._current.monitor.start()
+        self._current.publish_evidence()
 
     def close(self) -> None:
         """End the monitors, the requests and streams that wait, and the command that is running.
@@ -218,6 +219,7 @@ class Cluster:
             old, new = before.latest.read(), generation.latest.read()
             # What the new generation has learned before it was used.
             self.history.changed(old, list(events(old, new)), clock.wall())
+        generation.publish_evidence()
         self._owner.changed()  # its streams end
         log.info("reloaded: %s", _difference(before.settings, generation.settings))
         self._owner.replaced()
