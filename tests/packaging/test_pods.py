@@ -16,6 +16,7 @@ from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.packaging import chart
 from tests.packaging.pods import HAPROXY, Manifest, Pod, Service, kinds, rendered
+from tests.support.nats import PROGRAM, NatsCluster
 from tests.support.running import Running
 from tests.support.waiting import wait_until
 
@@ -175,6 +176,18 @@ def test_a_sidecar_reports_the_master_without_connections_to_the_hosts(
     assert all(map(sidecar.succeeds, ("startupProbe", "livenessProbe")))
     assert sidecar.get("/master").text == cluster.primary.address
     assert "libpq" not in Path(f"/proc/{sidecar.process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="nats-server is not installed (Debian: nats-server)")
+def test_a_sidecar_follows_the_bucket_of_an_instance(
+    cluster: Cluster, network: Network, tmp_path: Path
+) -> None:
+    with NatsCluster(tmp_path, network, servers=1) as servers:
+        nats = {"clusterName": "orders", "nats": {"servers": [servers.urls], "replicas": 1}}
+        instance = Release(tmp_path, network, of_cluster(cluster, **nats, replicas=1), first=230)
+        values = {**nats, "upstreams": {"urls": [], "tokenSecret": {"name": ""}}}
+        with instance.running(), sidecar_of(tmp_path, network, values) as sidecar:
+            assert sidecar.get("/master").text == cluster.primary.address
 
 
 @_needs_haproxy
