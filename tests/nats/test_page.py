@@ -1,6 +1,8 @@
 """The configuration of docs/nats.md, as it is written there."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,6 +69,12 @@ def test_watchers_and_relays(
     assert relay.get("/replica?min_lsn=FFFFFFFF/0&wait_ms=500").status_code == 200
     for daemon in (watcher, relay, with_fallback):
         assert "permissions violation" not in daemon.log
+    done = subprocess.run(
+        [sys.executable, "-m", "pgstatus", "check"],
+        env=relay.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "4 of 4 NATS servers and watchers respond" in done.stdout
+    assert re.search("nats:w1 +w1, version", done.stdout)
     wait_until("the bucket", lambda: servers.leader_of("KV_pg-status"))
 
 

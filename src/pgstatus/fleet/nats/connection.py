@@ -121,7 +121,7 @@ class Connection:
     async def _connect_and_wait(self, server: NatsServer) -> str:
         """Why there is no connection, or no longer one."""
         try:
-            client = await self._connect(server)
+            client = await self.connect(server)
         except Exception as error:  # various ones of nats-py, asyncio, ssl and nkeys
             return f"cannot connect to {server}: {reason(error)}"
         self._lines.info(f"connected to {server}")
@@ -136,7 +136,8 @@ class Connection:
                 task.cancel()
             await client.abandon()
 
-    async def _connect(self, server: NatsServer) -> OneClient:
+    async def connect(self, server: NatsServer) -> OneClient:
+        """Connect to this server; an exception of nats-py, asyncio, ssl or nkeys otherwise."""
         try:
             async with asyncio.timeout(_CONNECT):
                 login, tls = await asyncio.shield(self._read_files())
