@@ -1,4 +1,4 @@
-"""Log lines about a state that may last or return: each text at most once a minute."""
+"""Log lines about states that may last or return: each text once a minute, and not many texts."""
 
 import logging
 
@@ -6,7 +6,7 @@ from pgstatus import clock
 from pgstatus.errors import in_a_line
 
 _PERIOD = 60.0
-_TEXTS = 50
+_TEXTS = 20
 
 
 class Lines:
@@ -24,10 +24,9 @@ class Lines:
 
     def _line(self, level: int, text: str) -> None:
         text, now = in_a_line(text), clock.now()
-        if now - self._logged.get(text, now - _PERIOD) < _PERIOD:
+        self._logged = {t: at for t, at in self._logged.items() if now - at < _PERIOD}
+        if text in self._logged or len(self._logged) >= _TEXTS:
             level = logging.DEBUG
         else:
-            if len(self._logged) >= _TEXTS:
-                self._logged.clear()
             self._logged[text] = now
         self._log.log(level, "NATS: %s", text)
