@@ -8,7 +8,7 @@ and `schedule`; this module decides only when they are applied.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 
@@ -129,6 +129,11 @@ class Monitor:
         """The present state; from any thread."""
         return self._state
 
+    @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """It checks the hosts itself."""
+        return {}
+
     def start(self) -> None:
         """Start the monitor. RuntimeError: its thread has ended, and no other can be started."""
         self._thread.run(self._main)
@@ -151,8 +156,10 @@ class Monitor:
             await self._run()
         except BaseException as error:
             if not self._stopping:
-                log.critical("the monitoring failed", exc_info=True)
-                self._on_failure(error)
+                try:
+                    log.critical("the monitoring failed", exc_info=True)
+                finally:
+                    self._on_failure(error)
         finally:
             self._has_ended.set()
 
@@ -258,6 +265,7 @@ class Monitor:
         self._thread.call(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
+        logs.set_cluster(self._cluster)  # the context is that of the thread that has called
         self._publisher.reconsider()
         self._nudge.set()
         hosts = self._publisher.snapshot.hosts
