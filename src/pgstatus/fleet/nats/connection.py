@@ -65,6 +65,8 @@ class Connection:
         """For all users."""
         self._patience = _FIRST_PATIENCE
         self._lines = Lines(log)
+        self._is_news = True
+        """The next connection is logged: the last line is about a failure, or there is none."""
 
     @contextlib.asynccontextmanager
     async def used_by(self, user: User) -> AsyncIterator[None]:
@@ -115,7 +117,7 @@ class Connection:
             self._servers.append(server)
             began = clock.now()
             text = await self._connect_and_wait(server)
-            self._lines.warning(text)
+            self._is_news |= self._lines.warning(text)
             for user in tuple(self._users):
                 user.disconnected(text)
             attempts = 1 if clock.now() - began > _STABLE else attempts + 1
@@ -129,7 +131,8 @@ class Connection:
             client = await self.connect(server)
         except Exception as error:  # various ones of nats-py, asyncio, ssl and nkeys
             return f"cannot connect to {server}: {reason(error)}"
-        self._lines.info(f"connected to {server}")
+        log.log(logging.INFO if self._is_news else logging.DEBUG, "NATS: connected to %s", server)
+        self._is_news = False
         self._client, self._useless_since = client, inf
         try:
             for user in tuple(self._users):

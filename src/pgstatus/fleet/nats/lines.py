@@ -19,14 +19,15 @@ class Lines:
     def info(self, text: str) -> None:
         self._line(logging.INFO, text)
 
-    def warning(self, text: str) -> None:
-        self._line(logging.WARNING, text)
+    def warning(self, text: str) -> bool:
+        """Whether it was logged."""
+        return self._line(logging.WARNING, text)
 
-    def _line(self, level: int, text: str) -> None:
+    def _line(self, level: int, text: str) -> bool:
         text, now = in_a_line(text), clock.now()
         self._logged = {t: at for t, at in self._logged.items() if now - at < _PERIOD}
-        if text in self._logged or len(self._logged) >= _TEXTS:
-            level = logging.DEBUG
-        else:
+        is_new = text not in self._logged and len(self._logged) < _TEXTS
+        if is_new:
             self._logged[text] = now
-        self._log.log(level, "NATS: %s", text)
+        self._log.log(level if is_new else logging.DEBUG, "NATS: %s", text)
+        return is_new
