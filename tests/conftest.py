@@ -109,7 +109,11 @@ class Daemons:
 
     def start(self, cluster: Cluster | None = None, **variables: object) -> Daemon:
         """A daemon that is ready."""
-        return self._undo.enter_context(self.prepare(cluster, **variables))
+        return self.enter(self.prepare(cluster, **variables))
+
+    def enter(self, daemon: Daemon) -> Daemon:
+        """Start a daemon that was prepared; it is ready."""
+        return self._undo.enter_context(daemon)
 
     def start_in_sync(self, cluster: Cluster) -> Daemon:
         """A daemon that reports all hosts of the cluster in sync."""

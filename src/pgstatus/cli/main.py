@@ -75,10 +75,10 @@ def _check(options: argparse.Namespace) -> int:
     for problems in configuration.rejected.values():
         _report("error", *problems)
     if not options.config_only:
-        from pgstatus.cli.check import check_hosts  # noqa: PLC0415
+        from pgstatus.cli.check import check_cluster  # noqa: PLC0415
 
         clusters = configuration.clusters.values()
-        statuses = [check_hosts(settings, _output(options)) for settings in clusters]
+        statuses = [check_cluster(settings, _output(options)) for settings in clusters]
         return max(statuses, default=0)
     text = "the configuration can be used"
     if options.json:

@@ -7,7 +7,7 @@ assignment makes it the one in use. Connections stay open and no request is lost
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 from typing import Any, Protocol
@@ -91,6 +91,11 @@ class Cluster:
         return self._current.service
 
     @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """Of a relay: whether each source delivers evidence."""
+        return self._current.monitor.upstreams
+
+    @property
     def is_replaced(self) -> bool:
         """No other configuration waits to be used."""
         return self._next is None
@@ -114,6 +119,7 @@ class Cluster:
     def start(self) -> None:
         """Start the monitor. RuntimeError: no thread can be started."""
         self._current.monitor.start()
+        self._current.publish_evidence()
 
     def close(self) -> None:
         """End the monitors, the requests and streams that wait, and the command that is running.
@@ -213,6 +219,7 @@ class Cluster:
             old, new = before.latest.read(), generation.latest.read()
             # What the new generation has learned before it was used.
             self.history.changed(old, list(events(old, new)), clock.wall())
+        generation.publish_evidence()
         self._owner.changed()  # its streams end
         log.info("reloaded: %s", _difference(before.settings, generation.settings))
         self._owner.replaced()
@@ -244,6 +251,10 @@ class Cluster:
     ) -> None:
         if generation is self._current:
             self.checks.checked(host, result, seconds)
+
+    def recorded(self, generation: Generation) -> None:
+        if generation is self._current:
+            self._owner.changed()
 
     def heartbeat(self, generation: Generation) -> None:
         if generation is self._next and self._may_follow(generation):

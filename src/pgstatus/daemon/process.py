@@ -45,8 +45,7 @@ def serve(environ: Mapping[str, str], load: Callable[[], Configuration]) -> int:
     logs.set_up_logs(configuration.process.log_level, configuration.process.log_format)
     for settings in configuration.clusters.values():
         cluster = f"cluster {settings.name}, " if settings.name else ""
-        hosts = ", ".join(map(str, settings.hosts))
-        log.info("pg-status %s, %shosts %s", __version__, cluster, hosts)
+        log.info("pg-status %s, %s%s", __version__, cluster, settings.subject)
     for warning in configuration.warnings:
         log.warning("%s", warning)
     for problems in configuration.rejected.values():

@@ -15,9 +15,10 @@ from pgstatus.settings import variables as v
 from pgstatus.settings.cluster import Settings, read_cluster
 from pgstatus.settings.clusters import Source, read_sources
 from pgstatus.settings.envfile import has_password, read_env_file
+from pgstatus.settings.fleet import is_relay
 from pgstatus.settings.process import ProcessSettings, read_process
 from pgstatus.settings.reader import Reader
-from pgstatus.settings.targets import read_libpq
+from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_libpq
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,11 @@ def _read(
 ) -> Settings:
     """The settings of one cluster; what is wrong with them is in the reader."""
     if not source.name:
-        return read_cluster(reader, read_libpq(reader, environ, file))
+        return read_cluster(reader, _libpq(reader, environ, file))
     reader.problems += source.problems
     if source.file is not None and has_password(source.variables):
         reader.warn_if_world_readable(v.CLUSTERS_DIR, source.file)
-    settings = read_cluster(reader, read_libpq(reader, environ, file), source.name)
+    settings = read_cluster(reader, _libpq(reader, environ, file), source.name)
     reader.finish_cluster(source.variables)
     for sentences in (reader.problems, reader.warnings):
         sentences[:] = [_as_written(sentence, reader, source) for sentence in sentences]
@@ -87,6 +88,11 @@ def _read(
     if state_file is not None and v.STATE_FILE.full_name not in source.variables:
         state_file = state_file.with_name(f"{state_file.stem}-{source.name}{state_file.suffix}")
     return replace(settings, state_file=state_file)
+
+
+def _libpq(reader: Reader, environ: Mapping[str, str], file: Mapping[str, str]) -> Libpq:
+    # A relay does not load libpq.
+    return NO_LIBPQ if is_relay(reader) else read_libpq(reader, environ, file)
 
 
 def _as_written(sentence: str, reader: Reader, source: Source) -> str:
