@@ -1,4 +1,5 @@
-"""``pg-status check``: the configuration, and one check of each host, as the daemon performs it.
+"""``pg-status check``: the configuration, and one check of each host, as the daemon performs it; of
+a relay, one document of each upstream.
 
 For missing privileges, and limits on connections that are nearly exhausted, it prints the SQL that
 helps. Exit status: 0 all hosts responded, 1 a host did not; an unusable configuration has status 78
@@ -24,10 +25,13 @@ from pgstatus.core.tracker import fold
 from pgstatus.core.units import duration
 from pgstatus.core.view import view
 from pgstatus.errors import CheckError
+from pgstatus.fleet.document import Document
+from pgstatus.fleet.upstream import first_document
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.cluster import Settings
+from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.target import Target
 
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
@@ -49,13 +53,54 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of the check of one host."""
+    """The result of the check of one host, or of one upstream."""
 
     host: str
     word: str
     """`OK`, `WARN` or `FAILED`."""
     text: str
     usages: Sequence[Usage]
+
+
+def check_cluster(settings: Settings, output: Output) -> int:
+    """Check all hosts, and the upstreams of a relay; print the results."""
+    status = 0
+    if settings.fleet is not None:
+        status = check_upstreams(settings.fleet, output)
+    if settings.hosts:
+        status = max(status, check_hosts(settings, output))
+    return status
+
+
+def check_upstreams(fleet: Fleet, output: Output) -> int:
+    """Receive one document of each upstream, and print what was received."""
+    found = asyncio.run(_documents(fleet))
+    verdicts = [
+        Verdict(name, FAILED, document, ())
+        if isinstance(document, str)
+        else Verdict(name, OK if document.ready else WARN, _described(document), ())
+        for name, document in zip(fleet.sources, found, strict=True)
+    ]
+    words = [verdict.word for verdict in verdicts]
+    count = len(words) - words.count(FAILED)
+    worst = FAILED if not count else WARN if set(words) != {OK} else OK
+    summary = worst, f"{count} of {len(words)} upstreams deliver evidence"
+    if output.is_json:
+        upstreams = [{"upstream": v.host, "verdict": v.word, "text": v.text} for v in verdicts]
+        output.write_json({"verdict": worst, "summary": summary[1], "upstreams": upstreams})
+    else:
+        output.write(Group(table(verdicts), Text(), line(summary)))
+    return 1 if FAILED in words else 0
+
+
+async def _documents(fleet: Fleet) -> list[Document | str]:
+    return await asyncio.gather(*map(first_document, fleet.upstreams))
+
+
+def _described(document: Document) -> str:
+    hosts = ", ".join(dict.fromkeys(str(result.host) for result in document.results))
+    state = "" if document.ready else "; not every host has been checked yet"
+    return f"{document.name}, version {document.version}, checks {hosts}{state}"
 
 
 def check_hosts(settings: Settings, output: Output) -> int:
@@ -74,7 +119,7 @@ def check_hosts(settings: Settings, output: Output) -> int:
     if output.is_json:
         output.write_json(_report(summary, verdicts, snapshot, missing))
     else:
-        output.write(Group(_table(verdicts), *_remedies(missing), Text(), _line(summary)))
+        output.write(Group(table(verdicts), *_remedies(missing), Text(), line(summary)))
     return 1 if any(verdict.word == FAILED for verdict in verdicts) else 0
 
 
@@ -136,7 +181,8 @@ def _summary(verdicts: Sequence[Verdict], snapshot: Snapshot) -> tuple[str, str]
     return worst, f"{count} of {len(words)} hosts responded, {master}"
 
 
-def _table(verdicts: Sequence[Verdict]) -> Table:
+def table(verdicts: Sequence[Verdict]) -> Table:
+    """One line for each verdict."""
     grid = Table.grid(
         Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
     )
@@ -159,7 +205,8 @@ def _remedies(missing: Mapping[Shortcoming, Sequence[str]]) -> Sequence[Text]:
     return lines
 
 
-def _line(summary: tuple[str, str]) -> Text:
+def line(summary: tuple[str, str]) -> Text:
+    """The last line."""
     word, text = summary
     return Text.assemble((word, _STYLES[word]), f": {text}")
 

@@ -65,19 +65,20 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pgstatus.settings.load import load  # noqa: PLC0415
+    from pgstatus.settings.load import load, require_clusters  # noqa: PLC0415
 
     # The results of the checks are printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
     configuration = load(os.environ)
+    require_clusters(configuration)
     _report("warning", *configuration.warnings)
     for problems in configuration.rejected.values():
         _report("error", *problems)
     if not options.config_only:
-        from pgstatus.cli.check import check_hosts  # noqa: PLC0415
+        from pgstatus.cli.check import check_cluster  # noqa: PLC0415
 
         clusters = configuration.clusters.values()
-        statuses = [check_hosts(settings, _output(options)) for settings in clusters]
+        statuses = [check_cluster(settings, _output(options)) for settings in clusters]
         return max(statuses, default=0)
     text = "the configuration can be used"
     if options.json:
