@@ -1,11 +1,13 @@
 """``pg-status check``: the configuration, and one check of each host, as the daemon performs it.
 
-For missing privileges it prints the SQL that grants them. Exit status: 0 all hosts responded, 1 a
-host did not; an unusable configuration has status 78 (`main`).
+For missing privileges, and limits on connections that are nearly exhausted, it prints the SQL that
+helps. Exit status: 0 all hosts responded, 1 a host did not; an unusable configuration has status 78
+(`main`).
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Group
@@ -15,11 +17,13 @@ from rich.text import Text
 from pgstatus import clock
 from pgstatus.cli.show import Output
 from pgstatus.cli.table import BAD, GOOD, WARNING
+from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
 from pgstatus.core.units import duration
 from pgstatus.core.view import view
+from pgstatus.errors import CheckError
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
@@ -29,7 +33,18 @@ from pgstatus.settings.target import Target
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
 _STYLES = {OK: GOOD, WARN: WARNING, FAILED: BAD}
 
-Result = tuple[Observation | Failure, Sequence[Shortcoming]]
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was found on one host."""
+
+    outcome: Observation | Failure
+    shortcomings: Sequence[Shortcoming]
+    usages: Sequence[Usage]
+
+    @property
+    def shortages(self) -> Sequence[Usage]:
+        return [usage for usage in self.usages if usage.is_nearly_exhausted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class Verdict:
     word: str
     """`OK`, `WARN` or `FAILED`."""
     text: str
+    usages: Sequence[Usage]
 
 
 def check_hosts(settings: Settings, output: Output) -> int:
@@ -47,13 +63,13 @@ def check_hosts(settings: Settings, output: Output) -> int:
     results = asyncio.run(_check_all(settings.targets))
     snapshot = _snapshot(settings, results)
     verdicts = [
-        _verdict(status, result, shortcomings)
-        for status, (result, shortcomings) in zip(snapshot.hosts, results, strict=True)
+        _verdict(status, result) for status, result in zip(snapshot.hosts, results, strict=True)
     ]
     summary = _summary(verdicts, snapshot)
     missing: dict[Shortcoming, list[str]] = {}
-    for status, (_, shortcomings) in zip(snapshot.hosts, results, strict=True):
-        for shortcoming in shortcomings:
+    for status, result in zip(snapshot.hosts, results, strict=True):
+        exhausted = [Shortcoming(str(one), one.remedy) for one in result.shortages if one.remedy]
+        for shortcoming in (*result.shortcomings, *exhausted):
             missing.setdefault(shortcoming, []).append(str(status.host))
     if output.is_json:
         output.write_json(_report(summary, verdicts, snapshot, missing))
@@ -69,35 +85,44 @@ async def _check_all(targets: Sequence[Target]) -> list[Result]:
 async def _check(target: Target) -> Result:
     probe = Probe(target, lambda: None)
     try:
-        return await outcome(probe), probe.shortcomings
+        found = await outcome(probe)
+        return Result(found, probe.shortcomings, await _usages(probe, found))
     finally:
         probe.close()
+
+
+async def _usages(probe: Probe, found: Observation | Failure) -> Sequence[Usage]:
+    """The limits on connections, as far as they can be queried."""
+    if isinstance(found, Observation):
+        with suppress(CheckError):
+            return await probe.usages()
+    return ()
 
 
 def _snapshot(settings: Settings, results: Sequence[Result]) -> Snapshot:
     """What the daemon would serve after these checks."""
     state = State.of(settings.hosts)
     # Masters first, because the lag of a replica is measured against the position of its master.
-    order = sorted(range(len(results)), key=lambda i: getattr(results[i][0], "in_recovery", True))
+    found = [result.outcome for result in results]
+    order = sorted(range(len(found)), key=lambda i: getattr(found[i], "in_recovery", True))
     for index in order:
-        state = fold(state, index, results[index][0], clock.wall(), settings.rules, Look.RECHECK)
+        state = fold(state, index, found[index], clock.wall(), settings.rules, Look.RECHECK)
     return view(state, settings.rules)
 
 
-def _verdict(
-    status: HostStatus, result: Observation | Failure, shortcomings: Sequence[Shortcoming]
-) -> Verdict:
-    host = str(status.host)
-    if isinstance(result, Failure):
-        return Verdict(host, FAILED, f"{result.cause}: {result.message}")
-    text = f"{status.role}, responded in {duration(result.finished - result.started)}"
+def _verdict(status: HostStatus, result: Result) -> Verdict:
+    host, found = str(status.host), result.outcome
+    if isinstance(found, Failure):
+        return Verdict(host, FAILED, f"{found.cause}: {found.message}", ())
+    text = f"{status.role}, responded in {duration(found.finished - found.started)}"
     if status.timeline is not None:
         text += f", timeline {status.timeline}"
-    if status.reason:
-        text += f"; {status.reason}"
+    for remark in (status.reason, *result.shortages):
+        text += f"; {remark}" if remark else ""
     # Of a replica, one check does not show the lag.
     is_refused = status.excluded or (status.role == "master" and not status.master)
-    return Verdict(host, WARN if is_refused or shortcomings else OK, text)
+    is_limited = bool(result.shortcomings or result.shortages)
+    return Verdict(host, WARN if is_refused or is_limited else OK, text, result.usages)
 
 
 def _summary(verdicts: Sequence[Verdict], snapshot: Snapshot) -> tuple[str, str]:
@@ -150,6 +175,17 @@ def _report(
         "verdict": summary[0],
         "summary": summary[1],
         "master": snapshot.master and str(snapshot.master.host),
-        "hosts": [{"host": one.host, "verdict": one.word, "text": one.text} for one in verdicts],
+        "hosts": [
+            {
+                "host": one.host,
+                "verdict": one.word,
+                "text": one.text,
+                "connections": [
+                    {"limit_of": usage.subject, "used": usage.used, "limit": usage.limit}
+                    for usage in one.usages
+                ],
+            }
+            for one in verdicts
+        ],
         "remedies": list(dict.fromkeys(shortcoming.remedy for shortcoming in missing)),
     }

@@ -174,6 +174,11 @@ def in_transaction(query: str) -> str:
     )
 
 
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def grants(fact: Fact, message: str, role: str) -> Iterator[str]:
     """The commands that grant what the server's message names; for all objects if it names none."""
     named = [name for name in fact.objects if name.partition("(")[0] in message]

@@ -11,6 +11,7 @@ from math import inf
 from typing import TypeVar
 
 from pgstatus.clock import now
+from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Observation, Position
 from pgstatus.errors import Cause, CheckError
 from pgstatus.monitor.login import Login
@@ -44,7 +45,8 @@ class Probe:
         self._logging_in: asyncio.Task[CheckError | None] | None = None
         self._session: Session | None = None
         self._next: Session | None = None
-        """Replaces the kept session before the next query."""
+        """Replaces the kept session as soon as no query uses that."""
+        self._in_use = False
         self._renew_at = inf
         """When to log in anew, although the kept connection works."""
         self._admits: bool | None = None
@@ -78,6 +80,10 @@ class Probe:
         """Query the position alone; CheckError if that fails or takes too long."""
         return await self._within_deadline(self._reader.position)
 
+    async def usages(self) -> tuple[Usage, ...]:
+        """Query how far the limits on connections are used; CheckError if that fails."""
+        return await self._within_deadline(self._reader.usages)
+
     def close(self) -> None:
         """Close the connection and abandon a login in progress."""
         if self._logging_in is not None:
@@ -88,6 +94,7 @@ class Probe:
 
     async def _within_deadline(self, observe: Callable[[Session], Awaitable[T]]) -> T:
         limit = self._target.query_timeout
+        self._in_use = True
         try:
             async with asyncio.timeout(limit):
                 return await self._with_session(observe)
@@ -105,6 +112,9 @@ class Probe:
         except BaseException:
             self._drop()
             raise
+        finally:
+            self._in_use = False
+            self._replace()
 
     async def _with_session(self, observe: Callable[[Session], Awaitable[T]]) -> T:
         has_logged_in = False
@@ -168,6 +178,7 @@ class Probe:
         self._admits, self._refusal, self._leaving = True, None, False
         self._renew_at = now() + (_RENEW * self._target.max_age or inf)
         self._reader.connected()
+        self._replace()
         return None
 
     def _rejected(self, error: CheckError) -> CheckError:
@@ -195,13 +206,14 @@ class Probe:
     def _params(self) -> Mapping[str, str]:
         """The connection parameters; called in the thread of the login."""
         params = {
-            "application_name": "pg-status",
             # Without one, OpenSSL would ask on the terminal for that of an encrypted key.
             "sslpassword": "none",
             **self._target.params,
             # Text is read as UTF-8, whatever the database or PGCLIENTENCODING says.
             "client_encoding": "UTF8",
         }
+        # Empty: as if it was not set.
+        params["application_name"] = params.get("application_name") or self._target.application_name
         if self._target.password_file is not None:
             try:
                 params["password"] = read_secret(self._target.password_file)
@@ -209,6 +221,11 @@ class Probe:
                 message = f"cannot read the password file: {error}"
                 raise CheckError(Cause.PASSWORD, message) from None
         return params
+
+    def _replace(self) -> None:
+        """End the kept session if there is a newer one: both count towards the server's limits."""
+        if self._session is not None and not self._in_use:
+            self._take_next()
 
     def _take_next(self) -> bool:
         """Use the session of the last login from now on; False: there is no new one."""

@@ -8,8 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pgstatus.clock import now
+from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Observation, Position
-from pgstatus.monitor import facts, row
+from pgstatus.monitor import connections, facts, row
 from pgstatus.monitor.facts import AURORA, FACTS, REPLAYED, ROLE, UNAVAILABLE, WRITTEN, Fact
 from pgstatus.monitor.login import DOWN
 from pgstatus.monitor.session import ConnectionLostError, QueryError, Session, Values
@@ -36,7 +37,7 @@ class Reader:
 
     def __init__(self, host: str, role: str) -> None:
         self._host = host
-        self._role = '"' + role.replace('"', '""') + '"'
+        self._role = facts.quoted(role)
         self._in_transaction = True
         self._missing: set[Fact] = set()
         self._extra: tuple[Fact, ...] = ()
@@ -83,6 +84,19 @@ class Reader:
                     raise
         seen = await self.observe(session)
         return Position(seen.in_recovery, seen.lsn, seen.started, seen.finished)
+
+    async def usages(self, session: Session) -> tuple[Usage, ...]:
+        """Query the limits on connections that are available."""
+        found = []
+        for kind, query in connections.QUERIES.items():
+            try:
+                values = await self._query(session, query)
+            except QueryError as error:
+                if error.sqlstate not in UNAVAILABLE:
+                    raise
+                continue
+            found.append(connections.usage_of(kind, values, session.server_pid))
+        return tuple(usage for usage in found if usage is not None)
 
     async def _query(self, session: Session, statement: str) -> Values:
         if self._in_transaction:

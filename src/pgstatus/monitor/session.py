@@ -55,6 +55,11 @@ class Session:
     def closed(self) -> bool:
         return self._descriptor < 0
 
+    @property
+    def server_pid(self) -> int:
+        """The server process, as reported at the login; a pooler reports a number of its own."""
+        return self._pgconn.backend_pid
+
     def close(self) -> None:
         """Close the connection; may be called more than once."""
         if not self.closed:

@@ -26,7 +26,6 @@ _NOT_FROM_VARIABLES = {
     "connect_timeout": ("pg_status__connect_timeout applies", "0"),
     "target_session_attrs": ("pg-status connects to the master and to replicas", "any"),
     "load_balance_hosts": ("pg-status connects to every host", "disable"),
-    "application_name": ("the application name is pg-status", None),
     "client_encoding": ("the client encoding is UTF8", None),
 }
 # Variables of libpq that are not parameters: a library reads them in the process environment.

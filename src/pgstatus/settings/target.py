@@ -23,6 +23,8 @@ class Target:
     max_age: float
     """Seconds after which a connection is replaced; 0: a new one for every check."""
     password_file: Path | None = None
+    application_name: str = "pg-status"
+    """Unless ``params`` contain one."""
 
     def __str__(self) -> str:
         return str(Host(self.params["host"], int(self.params.get("port", "5432"))))

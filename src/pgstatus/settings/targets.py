@@ -4,6 +4,7 @@ Precedence, per parameter: the URI of the host (and the service that it names); 
 pg-status that are set; libpq's own variables; the defaults of pg-status.
 """
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from pgstatus.settings import libpq_files
 from pgstatus.settings import variables as v
+from pgstatus.settings.application_name import application_name
 from pgstatus.settings.hosts import parse_hosts, parse_port, split_list, split_per_host
 from pgstatus.settings.libpq import Params, home, invalid, params_of_variables, parse_uri
 from pgstatus.settings.reader import Reader
@@ -85,6 +87,7 @@ def read_targets(
     max_age = reader.read(v.CONN_MAX_AGE_MS) / 1000
     # 0: no limit of its own.
     connect_timeout = reader.read(v.CONNECT_TIMEOUT) or query_timeout
+    name = application_name(socket.gethostname(), reader.read(v.CLUSTER_NAME))
     targets = []
     for place, own in enumerate(hosts, 1):
         params = common | own
@@ -95,7 +98,7 @@ def read_targets(
             params.setdefault("hostaddr", "")
         if libpq.is_valid:
             _validate(reader, f"{v.HOSTS.full_name}, entry {place}", own, params, libpq)
-        targets.append(Target(params, connect_timeout, query_timeout, max_age, file))
+        targets.append(Target(params, connect_timeout, query_timeout, max_age, file, name))
     return tuple(targets)
 
 
