@@ -1,33 +1,35 @@
 """``pg-status check``: the configuration, and one check of each host, as the daemon performs it.
 
 For missing privileges, and limits on connections that are nearly exhausted, it prints the SQL that
-helps. Exit status: 0 all hosts responded, 1 a host did not; an unusable configuration has status 78
-(`main`).
+helps. Exit status: 0 all hosts responded, 1 a host did not, or the configuration of one of several
+clusters cannot be used; an unusable configuration has status 78 (`main`).
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
 from pgstatus import clock
+from pgstatus.cli.layout import BAD, GOOD, WARNING
 from pgstatus.cli.show import Output
-from pgstatus.cli.table import BAD, GOOD, WARNING
+from pgstatus.cli.state import unknown_cluster
 from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
 from pgstatus.core.tracker import fold
 from pgstatus.core.units import duration
 from pgstatus.core.view import view
-from pgstatus.errors import CheckError
+from pgstatus.errors import CheckError, ConfigError
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.cluster import Settings
+from pgstatus.settings.load import Configuration
 from pgstatus.settings.target import Target
 
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
@@ -58,24 +60,107 @@ class Verdict:
     usages: Sequence[Usage]
 
 
-def check_hosts(settings: Settings, output: Output) -> int:
-    """Check all hosts concurrently and print the results."""
-    results = asyncio.run(_check_all(settings.targets))
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The result for one cluster."""
+
+    name: str
+    """Empty: it has none."""
+    word: str
+    text: str
+    """A sentence."""
+    content: Sequence[RenderableType] = ()
+    report: Mapping[str, object] = field(default_factory=dict)
+    """For ``--json``."""
+
+
+def check(
+    configuration: Configuration, cluster: str | None, config_only: bool, output: Output
+) -> int:
+    """Check all clusters or the given one, and print the results. StartError: it is unknown."""
+    clusters, rejected = configuration.clusters, configuration.rejected
+    if cluster is not None:
+        if cluster in rejected:
+            raise ConfigError(rejected[cluster])
+        if cluster not in clusters or not cluster:
+            raise unknown_cluster(cluster, [*clusters, *rejected])
+        clusters, rejected = {cluster: clusters[cluster]}, {}
+    if config_only:
+        sections = [_usable(name) for name in clusters]
+    else:
+        sections = asyncio.run(_check_clusters(list(clusters.values())))
+    sections += [_unusable(name, problems) for name, problems in rejected.items()]
+    if cluster is not None or not all(section.name for section in sections):
+        (section,) = sections
+        summary = section.word, section.text
+        report, content = section.report, section.content
+    else:
+        summary = _summary_of_all(sections)
+        report = {"clusters": [{"cluster": one.name, **_head(one)} for one in sections]}
+        content = [] if config_only else [part for one in sections for part in _section(one)]
+        for problems in rejected.values() if config_only else ():
+            content += [Text(problem) for problem in problems]
+    if output.is_json:
+        output.write_json({"verdict": summary[0], "summary": summary[1], **report})
+    else:
+        output.write(Group(*content, _line(summary)))
+    return 1 if summary[0] == FAILED else 0
+
+
+async def _check_clusters(clusters: Sequence[Settings]) -> list[Section]:
+    """Check all hosts concurrently."""
+    found = await asyncio.gather(*(_check_all(settings.targets) for settings in clusters))
+    return [_checked(*one) for one in zip(clusters, found, strict=True)]
+
+
+def _checked(settings: Settings, results: Sequence[Result]) -> Section:
     snapshot = _snapshot(settings, results)
     verdicts = [
         _verdict(status, result) for status, result in zip(snapshot.hosts, results, strict=True)
     ]
-    summary = _summary(verdicts, snapshot)
+    word, text = _summary(verdicts, snapshot)
     missing: dict[Shortcoming, list[str]] = {}
     for status, result in zip(snapshot.hosts, results, strict=True):
         exhausted = [Shortcoming(str(one), one.remedy) for one in result.shortages if one.remedy]
         for shortcoming in (*result.shortcomings, *exhausted):
             missing.setdefault(shortcoming, []).append(str(status.host))
-    if output.is_json:
-        output.write_json(_report(summary, verdicts, snapshot, missing))
-    else:
-        output.write(Group(_table(verdicts), *_remedies(missing), Text(), _line(summary)))
-    return 1 if any(verdict.word == FAILED for verdict in verdicts) else 0
+    content: list[RenderableType] = [_table(verdicts), *_remedies(missing), Text()]
+    return Section(settings.name, word, text, content, _report(verdicts, snapshot, missing))
+
+
+def _usable(name: str) -> Section:
+    return Section(name, OK, "the configuration can be used")
+
+
+def _unusable(name: str, problems: Sequence[str]) -> Section:
+    content = [Text(problem) for problem in problems]
+    report = {"problems": list(problems)}
+    return Section(name, FAILED, "the configuration cannot be used", content, report)
+
+
+def _section(section: Section) -> Sequence[RenderableType]:
+    return [
+        Text(section.name, "bold"),
+        *section.content,
+        _line((section.word, section.text)),
+        Text(),
+    ]
+
+
+def _head(section: Section) -> Mapping[str, object]:
+    return {"verdict": section.word, "summary": section.text, **section.report}
+
+
+def _summary_of_all(sections: Sequence[Section]) -> tuple[str, str]:
+    """The worst verdict, and which clusters it concerns."""
+    names = {
+        word: [one.name for one in sections if one.word == word] for word in (FAILED, WARN, OK)
+    }
+    text = f"{len(names[OK])} of {len(sections)} clusters are OK"
+    for word in (FAILED, WARN):
+        if names[word]:
+            text += f"; {word}: {', '.join(names[word])}"
+    return next((word for word in (FAILED, WARN) if names[word]), OK), text
 
 
 async def _check_all(targets: Sequence[Target]) -> list[Result]:
@@ -165,15 +250,12 @@ def _line(summary: tuple[str, str]) -> Text:
 
 
 def _report(
-    summary: tuple[str, str],
     verdicts: Sequence[Verdict],
     snapshot: Snapshot,
     missing: Mapping[Shortcoming, Sequence[str]],
 ) -> Mapping[str, object]:
     """The output of ``--json``."""
     return {
-        "verdict": summary[0],
-        "summary": summary[1],
         "master": snapshot.master and str(snapshot.master.host),
         "hosts": [
             {
