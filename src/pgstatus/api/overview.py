@@ -16,13 +16,16 @@ REJECTED = "rejected"
 """The state of a cluster whose configuration cannot be used."""
 
 
-def overview(daemon: Daemon, service: Service, at: datetime) -> Mapping[str, object]:
-    """The data of the status page of one cluster at the time ``at``."""
+def overview(
+    daemon: Daemon, service: Service, at: datetime, name: str = ""
+) -> Mapping[str, object]:
+    """The data of the status page of the cluster ``name`` at the time ``at``."""
     snapshot, now = service.read(), service.now()
     master, history, limits = snapshot.master, service.history, service.thresholds
     return {
         **_instance(daemon, at),
         "cluster": service.cluster,
+        "error": "; ".join(daemon.rejected().get(name, ())) or None,
         "ready": snapshot.ready,
         "stale": snapshot.ready and snapshot.is_stale(now),
         "master": master
