@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pgstatus.client import NoHostError, NotReadyError, PgStatusClient, stream, streams
-from pgstatus.client.events import MAX_EVENT_BYTES
+from pgstatus.client import NoHostError, NotReadyError, PgStatusClient, stream, streams, watching
+from pgstatus.client.events import MAX_EVENT_BYTES, Event
+from pgstatus.client.watching import Message
 from tests.client.notifier import HEAD, NOT_FOUND, Notifier, host
 from tests.client.support import Asker, AskerFactory, answer
 from tests.support.waiting import wait_until
@@ -137,6 +138,27 @@ def test_a_change(ask_with_previous: Asker, notifier: Notifier) -> None:
     notifier.set(host("pg3"))
     wait_for(ask_with_previous, "pg3")
     assert len(notifier.streams) == 1
+
+
+def test_a_notification_that_was_read_but_not_processed(
+    ask_threads: Asker, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the process was stopped between the two: the previous answer is not used."""
+    wait_for(ask_threads, "pg1")
+    was_read, may_continue = threading.Event(), threading.Event()
+
+    def read_message(event: Event) -> Message | None:
+        was_read.set()
+        may_continue.wait()
+        return watching.read_message(event)
+
+    monkeypatch.setattr(stream, "UNREAD", 0.0)
+    monkeypatch.setattr(stream, "read_message", read_message)
+    notifier.set(host("pg2"))
+    assert was_read.wait(15)
+    assert_requests(ask_threads)
+    may_continue.set()
+    wait_for(ask_threads, "pg2")
 
 
 def test_an_answer_is_used_while_it_is_fresh(ask_threads: Asker, notifier: Notifier) -> None:

@@ -5,7 +5,9 @@ that sends one byte in each of them could block a thread without limit. Here the
 is the point in time at which the whole request must have ended; a step takes only what is left.
 """
 
+import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -35,6 +37,8 @@ class DeadlineBackend(httpcore2.NetworkBackend):
 
     def __init__(self) -> None:
         self.until: float | None = None
+        self.is_idle = False
+        """All parts of that response that were read have been processed."""
         self._backend = httpcore2.SyncBackend()
         self._lookup: Future[Addresses] | None = None
         self._lock = threading.Lock()
@@ -101,6 +105,21 @@ class DeadlineBackend(httpcore2.NetworkBackend):
             raise TimeoutError(f"the lookup of {host} did not end in time") from error
 
 
+def is_readable(connection: socket.socket, seconds: float = 0.0) -> bool:
+    """Whether something has arrived within this time, or the connection has ended.
+
+    Safe in any thread. On Windows the answer is always true.
+    """
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()  # each thread needs its own
+    try:
+        poll.register(connection, select.POLLIN)
+    except ValueError:
+        return True  # closed in the meantime
+    return bool(poll.poll(1000 * seconds))
+
+
 def _look_up(host: str, port: int, flags: int = 0) -> Addresses:
     return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
 
@@ -119,7 +138,20 @@ class _DeadlineStream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         until = self._backend.until
-        return self._stream.read(max_bytes, _left(timeout if until is None else until))
+        if until is None:
+            return self._stream.read(max_bytes, _left(timeout))
+        self._backend.is_idle = True
+        self._wait(until)
+        self._backend.is_idle = False
+        return self._stream.read(max_bytes, _left(until))
+
+    def _wait(self, until: float) -> None:
+        """Until something can be read. It is left in the socket."""
+        connection = self._stream.get_extra_info("socket")
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return
+        if not is_readable(connection, max(0.0, until - time.monotonic())):
+            raise TimeoutError("nothing has arrived")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout))

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpcore2
 
 from pgstatus.client.compat import timeout
-from pgstatus.client.deadline import DeadlineBackend
+from pgstatus.client.deadline import DeadlineBackend, is_readable
 from pgstatus.client.endpoint import Endpoint
 from pgstatus.client.errors import ClientError, DeadlineError, UnreachableError
 from pgstatus.client.response import Response
@@ -173,15 +173,14 @@ class EventSource:
         self._backend.until = time.monotonic() + seconds
 
     def has_unread(self) -> bool:
-        """Whether something has arrived, or the connection has ended. Safe in any thread."""
+        """Whether something has arrived that is not processed yet, or the connection has ended.
+
+        Safe in any thread.
+        """
         if not hasattr(select, "poll"):
             return False  # Windows
-        poll = select.poll()  # each thread needs its own
-        try:
-            poll.register(self._socket, select.POLLIN)
-        except ValueError:
-            return True  # closed in the meantime
-        return bool(poll.poll(0))
+        # In this order: what was in the socket before may be in process now.
+        return is_readable(self._socket) or not self._backend.is_idle
 
     def interrupt(self) -> None:
         """End the response. Safe in any thread."""

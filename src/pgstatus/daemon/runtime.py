@@ -272,8 +272,9 @@ class Runtime:
         self._clusters = clusters
         self._forget()
         for name, settings in configuration.clusters.items():
-            # The streams of a client that has lost its access have to end.
-            changes = access_changes or len(clusters) == 1 or settings != clusters[name].settings
+            # The streams of a client that has lost its access have to end. A single cluster is
+            # always connected anew, which also shows that its certificates can be used.
+            changes = access_changes or not name or settings != clusters[name].settings
             if name in before and changes:
                 clusters[name].follow(settings)
         for name in before.keys() - clusters.keys():

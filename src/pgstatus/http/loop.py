@@ -25,12 +25,17 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
+# Cancelled timers that are kept until they are due; of more, at most as many as of others.
+_CANCELLED = 1000
+
+
 class Timer:
     """A call at a point in time, until it is cancelled."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("_loop", "callback", "when")
 
-    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+    def __init__(self, loop: "Loop", when: float, callback: Callable[[], object]) -> None:
+        self._loop = loop
         self.when = when
         self.callback: Callable[[], object] | None = callback
 
@@ -38,7 +43,9 @@ class Timer:
         return self.when < other.when
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._loop.timer_cancelled()
 
 
 class Loop:
@@ -58,6 +65,8 @@ class Loop:
         self._callbacks: dict[int, tuple[Callable[[Any], object], Any]] = {}
         self._calls: deque[Callable[[], object]] = deque()
         self._timers: list[Timer] = []
+        self._cancelled = 0
+        """How many of them are cancelled, at most."""
         self.now = clock.now()
         """When this turn of the loop began."""
         self.register(self._wakeup, READ, self._run_calls)
@@ -101,9 +110,18 @@ class Loop:
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Run a function at ``when`` (the clock of `clock.now`), or a little later."""
-        timer = Timer(when, callback)
+        timer = Timer(self, when, callback)
         heapq.heappush(self._timers, timer)
         return timer
+
+    def timer_cancelled(self) -> None:
+        """Of a `Timer`. Clients that give up long polls must not leave their timers behind."""
+        self._cancelled += 1
+        if self._cancelled > max(_CANCELLED, len(self._timers) // 2):
+            # In place: `turn` has a reference.
+            self._timers[:] = [timer for timer in self._timers if timer.callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def turn(self, timeout: float) -> None:
         """Wait ``timeout`` seconds at most, then call back everything that is ready."""
@@ -127,8 +145,12 @@ class Loop:
         while timers and timers[0].when <= now:
             due.append(heapq.heappop(timers))
         for timer in due:
-            if timer.callback is not None:
-                self._run(timer.callback)
+            if timer.callback is None:
+                self._cancelled -= 1
+                continue
+            # A cancellation by its own callback is without effect.
+            callback, timer.callback = timer.callback, None
+            self._run(callback)
 
     def close(self) -> None:
         """Stop watching files. `wake` and `call` may still be called."""

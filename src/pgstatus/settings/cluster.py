@@ -50,6 +50,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         reader.read(v.SYNC_MAX_LAG_BYTES),
         Fallback(reader.read(v.FALLBACK)),
     )
+    shown_name = name or reader.read(v.CLUSTER_NAME)
     max_fails = max(1, reader.read(v.MAX_FAILS))
     return Settings(
         name=name,
@@ -57,7 +58,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
             Host(params["host"], int(params["port"]), dc.hosts[i], geo.hosts[i])
             for i, params in enumerate(hosts)
         ),
-        targets=read_targets(reader, hosts, libpq, query_timeout_ms / 1000),
+        targets=read_targets(reader, hosts, libpq, query_timeout_ms / 1000, shown_name),
         rules=Rules(
             sleep=sleep_ms / 1000,
             max_fails=max_fails,
@@ -72,7 +73,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         failover_sleep=min(reader.read(v.FAILOVER_SLEEP_MS), sleep_ms) / 1000,
         min_lsn_wait=reader.read(v.MIN_LSN_WAIT_MS) / 1000,
         on_change=_command(reader),
-        cluster_name=name or reader.read(v.CLUSTER_NAME),
+        cluster_name=shown_name,
         state_file=_state_file(reader),
     )
 

@@ -49,6 +49,8 @@ def read_sources(reader: Reader) -> list[Source]:
     if names is None and directory is None:
         return [Source("")]
     sources = [*_named(reader, names), *_of_directory(reader, directory)]
+    if not sources:
+        reader.warnings.append(f"no cluster is defined: {directory} contains no file NAME.env")
     seen: set[str] = set()
     for source in sources:
         if source.name in seen:

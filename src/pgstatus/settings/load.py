@@ -47,6 +47,9 @@ def load(environ: Mapping[str, str]) -> Configuration:
     clusters: dict[str, Settings] = {}
     rejected: dict[str, Sequence[str]] = {}
     for source in sources:
+        if source.problems and not source.variables:
+            rejected[source.name] = [f"cluster {source.name}: {p}" for p in source.problems]
+            continue
         own = reader if not source.name else Reader({**reader.environ, **source.variables}, [])
         settings = _read(own, source, environ, {**file, **source.variables})
         if source.name:

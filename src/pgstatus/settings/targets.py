@@ -73,7 +73,11 @@ def _default_port(reader: Reader, libpq: Libpq) -> int:
 
 
 def read_targets(
-    reader: Reader, hosts: Sequence[Params], libpq: Libpq, query_timeout: float
+    reader: Reader,
+    hosts: Sequence[Params],
+    libpq: Libpq,
+    query_timeout: float,
+    cluster: str | None,
 ) -> tuple[Target, ...]:
     """How to connect to each of ``hosts``."""
     common = {"user": v.PG_USER.default, "dbname": v.PG_DATABASE.default} | libpq.params
@@ -87,7 +91,7 @@ def read_targets(
     max_age = reader.read(v.CONN_MAX_AGE_MS) / 1000
     # 0: no limit of its own.
     connect_timeout = reader.read(v.CONNECT_TIMEOUT) or query_timeout
-    name = application_name(socket.gethostname(), reader.read(v.CLUSTER_NAME))
+    name = application_name(socket.gethostname(), cluster)
     targets = []
     for place, own in enumerate(hosts, 1):
         params = common | own
