@@ -71,6 +71,7 @@ def test_one_line_for_each_cluster_and_a_link_to_its_page(
         page.run("document.querySelector('#back a').click()")
         wait_until("the overview", lambda: names(page) == ["users", "stock", "orders"])
         assert not any(path.startswith("/ops/pg-status/watch") for path in proxy.requests)
+        page.driver.get("about:blank")  # it would report the end of the proxy
 
 
 def test_changes_are_shown_without_reloading(
@@ -120,6 +121,7 @@ def hundred(several: Daemon, page: Browser) -> Hundred:
             page.open(proxy.url)
             wait_until("the clusters", lambda: len(names(page)) == 100)
             yield proxy
+            page.driver.get("about:blank")  # it would report the end of the proxy
 
     return show
 

@@ -132,6 +132,8 @@ def test_the_installation_prints_what_to_configure(machine: Machine, package: Pa
 
 def test_the_installed_files(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
+    directory = "/etc/pg-status/clusters.d"
+    assert machine.run("stat", "-c", "%a %U:%G", directory).strip() == "750 root:pg-status"
     assert machine.run("dpkg", "--verify", "pg-status") == ""
     # No conffile: an upgrade never asks about a changed file.
     assert machine.run("dpkg-query", "-W", "-f", "${Conffiles}", "pg-status") == ""

@@ -113,6 +113,13 @@ def test_an_unknown_cluster_is_an_error_that_lists_the_clusters(
     )
 
 
+def test_a_cluster_whose_configuration_cannot_be_used(several: Daemon) -> None:
+    for command in (["hosts"], ["explain", "master"], ["health"]):
+        done = run(several, *command, "--cluster", "stock")
+        assert done.returncode == 1
+        assert "cluster stock is not ready: its configuration cannot be used" in done.stderr
+
+
 def test_an_explanation_requires_a_cluster(several: Daemon) -> None:
     done = run(several, "explain", "master")
     assert (done.returncode, done.stdout) == (1, "")
@@ -173,8 +180,8 @@ def test_check_of_one_cluster_is_as_without_others(several: Daemon, cluster: Clu
 def test_check_of_the_configuration_alone(several: Daemon) -> None:
     done = run(several, "check", "--config-only")
     assert done.returncode == 1
-    assert "cluster stock: pg_status__hosts" in done.stdout
-    assert done.stdout.endswith("FAILED: 2 of 3 clusters are OK; FAILED: stock\n")
+    assert "cluster stock: pg_status__hosts" in done.stderr
+    assert done.stdout == "FAILED: 2 of 3 clusters are OK; FAILED: stock\n"
     done = run(several, "check", "--config-only", "--cluster", "users")
     assert (done.returncode, done.stdout) == (0, "OK: the configuration can be used\n")
 

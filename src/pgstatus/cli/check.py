@@ -98,8 +98,6 @@ def check(
         summary = _summary_of_all(sections)
         report = {"clusters": [{"cluster": one.name, **_head(one)} for one in sections]}
         content = [] if config_only else [part for one in sections for part in _section(one)]
-        for problems in rejected.values() if config_only else ():
-            content += [Text(problem) for problem in problems]
     if output.is_json:
         output.write_json({"verdict": summary[0], "summary": summary[1], **report})
     else:

@@ -72,6 +72,9 @@ def _check(options: argparse.Namespace) -> int:
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
     configuration = load(os.environ)
     _report("warning", *configuration.warnings)
+    if options.config_only:
+        for problems in configuration.rejected.values():
+            _report("error", *problems)
     from pgstatus.cli.check import check  # noqa: PLC0415
 
     return check(configuration, _cluster(options), options.config_only, _output(options))
