@@ -54,9 +54,11 @@ class Machine:
 
     def instance(self, name: str) -> Daemon:
         """What the unit ``pg-status@name`` starts."""
-        return self._daemons.prepare(
-            env_file=self.configuration / f"{name}.env", state_file=self.state / f"{name}.json"
-        )
+        file = self.configuration / f"{name}.env"
+        daemon = self._daemons.prepare(env_file=file, state_file=self.state / f"{name}.json")
+        text = re.sub(r"(?m)^(.*http_listen_address)=.*", rf"\1={daemon.address}", file.read_text())
+        file.write_text(re.sub(r"(?m)^(.*http_port)=.*", rf"\1={daemon.port}", text))
+        return daemon
 
 
 def definition(cluster: Cluster) -> str:
@@ -83,11 +85,9 @@ def test_the_steps_and_the_way_back(
         new = machine.configuration / "clusters.d/orders.env"
         assert new.stat().st_mode & 0o777 == 0o640
         assert "log_level" not in new.read_text()
-        main = machine.instance("pg-status")
         text = machine.here(block("ini", "clusters_dir"))
-        text = re.sub(r"(?m)^(pg_status__http_listen_address)=.*", rf"\1={main.address}", text)
-        text = re.sub(r"(?m)^(pg_status__http_port)=.*", rf"\1={main.port}", text)
         (machine.configuration / "pg-status.env").write_text(text)
+        main = machine.instance("pg-status")
         checked = machine.run(block("sh", "pg-status check"), 1)
         assert checked.endswith("FAILED: 1 of 2 clusters are OK; FAILED: orders\n")
         assert f"1 of 2 hosts responded, master {heir.address}:{heir.port}" in checked
@@ -101,10 +101,10 @@ def test_the_steps_and_the_way_back(
 
     heir.stop()
     lost.start()
-    with main:
+    with machine.instance("pg-status") as main:
         assert main.get("/c/orders/master").status_code == 404, "it was replaced"
     assert "pg-status@orders" in block("sh", "enable --now"), "the way back"
-    with before:
+    with machine.instance("orders") as before:
         assert before.get("/master").status_code == 404
 
 
