@@ -46,7 +46,7 @@ def test_one_line_for_each_cluster_and_a_link_to_its_page(
         page.open(proxy.url)
         wait_until("the clusters", lambda: names(page) == ["users", "stock", "orders"])
         assert page.title == f"2 CLUSTERS WITH ERRORS · {NAME}"
-        assert page.banners == ["No master: users.", "Rejected: stock."]
+        assert page.banners == ["No master: users.", "Configuration rejected: stock."]
         assert page.text("h1") == "pg-status"
         assert page.text("[role=status]") == "1 of 3 clusters with a master"
         assert page.texts("#errors, #warnings, #in-sync") == ["2", "0", "2 of 2 live"]
@@ -131,7 +131,7 @@ def test_a_hundred_clusters(hundred: Hundred, page: Browser) -> None:
         assert names(page)[:3] == ["shop0", "shop10", "shop20"]
         assert page.title == f"11 CLUSTERS WITH ERRORS · {NAME}"
         shown = ", ".join(f"shop{number}" for number in range(0, 100, 10))
-        assert page.banners == [f"No master: {shown}.", "Rejected: stock."]
+        assert page.banners == [f"No master: {shown}.", "Configuration rejected: stock."]
         page.run("window.rows = [...document.querySelectorAll('#clusters tr')]")
         count = len(proxy.requests)
         wait_until("another overview", lambda: len(proxy.requests) > count + 1)

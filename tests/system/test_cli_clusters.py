@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import DaemonFactory
+from tests.conftest import DaemonFactory, Daemons
 from tests.support.daemon import Daemon
 from tests.support.reverse_proxy import reverse_proxy
 from tests.support.several import several_clusters  # noqa: F401
@@ -240,3 +241,15 @@ def test_an_instance_that_lists_no_clusters(make_daemon: DaemonFactory, cluster:
         done = run(daemon, "hosts", "--url", f"{proxy.url}/c/orders")
         assert done.returncode == 1
         assert f"the server at {proxy.url} is not pg-status" in done.stderr
+
+
+def test_over_a_unix_socket(cluster: Cluster, daemons: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    daemon = daemons.prepare(cluster, clusters="orders,users")
+    daemon.environment["pg_status__http_listen_address"] = f"unix:{path}"
+    with daemon.launched():
+        wait_until("it is ready", lambda: run(daemon, "health", "/ready").returncode == 0)
+        for options in (["--cluster", "orders"], ["--url", f"unix:{path}/c/orders"]):
+            done = run(daemon, "hosts", *options)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.startswith("orders  on ")

@@ -21,7 +21,8 @@ _TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
 # An instance sends an event at least as often.
 _ALIVE = 10.0
 _EXPECTED = "expected http://host:port, https://host:port, either with a path, or unix:/path"
-_OF_CLUSTER = re.compile(r"(https?://.*)/c/([^/?#]+)/?")
+# The name of a socket must end in ".sock", because a directory of another may be named "c".
+_OF_CLUSTER = re.compile(r"(https?://.*|unix:.+\.sock)/c/([^/?#]+)/?")
 # A server that listens on all addresses is reached at the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -76,7 +77,7 @@ class Instance:
     @property
     def shown(self) -> str:
         """The URL, with the cluster."""
-        return self.url if self.url.startswith("unix:") else self.url.rstrip("/") + self._below
+        return self.url.rstrip("/") + self._below
 
     @property
     def of_all(self) -> "Instance":
@@ -163,7 +164,9 @@ class Instance:
 
 
 def split_cluster(url: str) -> tuple[str, str | None]:
-    """``http://host:port/c/NAME``: the URL of the instance, and the name of the cluster."""
+    """``http://host:port/c/NAME`` or ``unix:/run/http.sock/c/NAME``: the URL of the instance, and
+    the name of the cluster.
+    """
     found = _OF_CLUSTER.fullmatch(url)
     return (found[1], unquote(found[2])) if found else (url, None)
 
