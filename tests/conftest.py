@@ -4,7 +4,7 @@
 the extra ``demo``) and of directories with the programs of another one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -72,6 +72,12 @@ def cluster(session_clusters: Clusters) -> Cluster:
     return session_clusters.make()
 
 
+@pytest.fixture(scope="session")
+def pair(cluster: Cluster, session_clusters: Clusters) -> Mapping[str, Cluster]:
+    """Two clusters by name, which the tests must not change."""
+    return {"orders": cluster, "my-shop": session_clusters.make(replicas=1)}
+
+
 @pytest.fixture
 def make_cluster(network: Network, templates: Templates) -> Iterator[ClusterFactory]:
     """Make a cluster that the test may break: ``make_cluster(replicas=2)``."""
@@ -103,7 +109,11 @@ class Daemons:
 
     def start(self, cluster: Cluster | None = None, **variables: object) -> Daemon:
         """A daemon that is ready."""
-        return self._undo.enter_context(self.prepare(cluster, **variables))
+        return self.enter(self.prepare(cluster, **variables))
+
+    def enter(self, daemon: Daemon) -> Daemon:
+        """Start a daemon that was prepared; it is ready."""
+        return self._undo.enter_context(daemon)
 
     def start_in_sync(self, cluster: Cluster) -> Daemon:
         """A daemon that reports all hosts of the cluster in sync."""

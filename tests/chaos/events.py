@@ -140,7 +140,7 @@ def blocking_login(truth: Truth, chance: random.Random) -> None:
     """In the place of a replica, a server demands a login that takes seconds to compute."""
     replica = chance.choice(truth.cluster.replicas)
     replica.crash()
-    with expensive_login(replica.address, replica.port, iterations=10_000_000):
+    with expensive_login(replica.address, replica.port, iterations=truth.login_iterations):
         _pass_time(chance, 3, 6)
     replica.start()
 

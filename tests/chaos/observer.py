@@ -20,6 +20,8 @@ from tests.support.events import Subscriber
 _MASTER_EVERY = 0.01
 _READ_EVERY = 0.02
 _CLAIMS_EVERY = 0.1
+# Seconds. A process that was frozen may have chosen its response at the end of this time.
+_SLOW = 0.25
 # The clocks of two processes on one busy machine.
 _TOLERANCE = 0.1
 
@@ -57,6 +59,8 @@ class Observer:
 
     url: str
     truth: Truth
+    pace: float = 1.0
+    """Factor of the times between two requests, if there are several observers."""
     answers: list[MasterAnswer] = field(default_factory=list)
     notified: list[MasterAnswer] = field(default_factory=list)
     """The same from the events of ``/watch/master``."""
@@ -102,7 +106,7 @@ class Observer:
 
     def _watch_master(self) -> None:
         parts = urlsplit(self.url)
-        while not self._stopping.wait(_MASTER_EVERY):
+        while not self._stopping.wait(self.pace * _MASTER_EVERY):
             with (
                 contextlib.suppress(OSError, EOFError),
                 Subscriber.connect((parts.hostname or "", parts.port), "/watch/master") as stream,
@@ -116,12 +120,14 @@ class Observer:
 
     def _poll_master(self) -> None:
         connection = self._connect()
-        while not self._stopping.wait(_MASTER_EVERY):
+        while not self._stopping.wait(self.pace * _MASTER_EVERY):
             at = time.time()
             response = self._get(connection, "/master")
             if response is None:
                 continue
             self.requests += 1
+            if time.time() - at > _SLOW:
+                at = time.time()
             host = response[1] if response[0] == 200 else ""
             if not self.answers or self.answers[-1].host != host:
                 self.answers.append(MasterAnswer(at, host))
@@ -141,7 +147,7 @@ class Observer:
     def _read_continuously(self) -> None:
         connection = self._connect()
         for path in itertools.cycle(READS):
-            if self._stopping.wait(_READ_EVERY):
+            if self._stopping.wait(self.pace * _READ_EVERY):
                 break
             began = time.time()
             response = self._get(connection, path, accept="application/json")
@@ -150,7 +156,7 @@ class Observer:
 
     def _verify(self) -> None:
         connection = self._connect()
-        while not self._stopping.wait(_CLAIMS_EVERY):
+        while not self._stopping.wait(self.pace * _CLAIMS_EVERY):
             response = self._get(connection, "/hosts")
             if response is None:
                 continue

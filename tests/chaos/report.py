@@ -6,6 +6,7 @@ from math import inf
 from statistics import median
 
 from tests.chaos.health import Health, Interval
+from tests.chaos.knowledge import Knowledge
 from tests.chaos.observer import Observer, Read
 from tests.chaos.truth import Period, Truth
 
@@ -13,9 +14,13 @@ from tests.chaos.truth import Period, Truth
 # known to be, and one that has been down for so long, too.
 _KNOWN_HEALTHY = 1.5
 _KNOWN_DOWN = 0.5
+# Seconds after which the right host must have been returned at the latest, after it could be known.
+_OVERDUE = 2.0
 _SHOWN = 5
 # Seconds that an event may precede the response to the next request.
 _EARLY = 0.5
+
+_ALWAYS = Knowledge()
 
 
 @dataclass
@@ -32,6 +37,8 @@ class Verdict:
     negative if the event came first."""
     wrong: int = 0
     """Responses and events with another host after the correct one could be known."""
+    overdue: list[str] = field(default_factory=list)
+    """Another host was still returned long after that."""
     lost_writes: int = 0
     """Writes sent to a lost timeline after that."""
     without_master: list[str] = field(default_factory=list)
@@ -52,6 +59,7 @@ class Verdict:
         """Why the verdict is not good; empty if it is."""
         counts = {
             "wrong responses": self.wrong,
+            "overdue masters": len(self.overdue),
             "lost writes": self.lost_writes,
             "times without a master": len(self.without_master),
             "refused reads": len(self.refused),
@@ -88,6 +96,7 @@ class Verdict:
             f"  writes lost although the right host could be known   {self.lost_writes}",
         ]
         for title, found in (
+            (f"another host {_OVERDUE:g} s after that", self.overdue),
             ("no master although the primary was healthy", self.without_master),
             ("reads refused although a host could serve", self.refused),
             ("reads answered with a dead host", self.dead),
@@ -99,45 +108,71 @@ class Verdict:
         return "\n".join([*lines, f"  FAILED: {result}" if result else "  passed"])
 
 
-def judge(truth: Truth, health: Health, observer: Observer, until: float, sleep: float) -> Verdict:
+def judge(
+    truth: Truth,
+    health: Health,
+    observer: Observer,
+    until: float,
+    sleep: float,
+    knowledge: Knowledge = _ALWAYS,
+) -> Verdict:
     """``sleep``: the pause between two checks."""
     verdict = Verdict(
         observer.url,
         false_in_sync=observer.false_in_sync,
-        violations=truth.violations,
+        violations=list(truth.violations),
         requests=observer.requests,
         reads=sum(not read.text.startswith("0 ") for read in observer.read),
         claims=observer.claims,
         failed=observer.failed,
     )
-    known = _judge_masters(verdict, truth, observer, until, sleep)
+    known = _judge_masters(verdict, truth, observer, until, sleep, knowledge)
     verdict.notified_after = list(_notifications(observer))
     verdict.lost_writes = _lost_writes(truth, observer, known)
-    verdict.without_master = _without_master(health, observer, until, sleep)
+    verdict.without_master = _without_master(health, observer, until, sleep, knowledge)
     for read in observer.read:
-        _judge_read(verdict, health, read, sleep)
+        _judge_read(verdict, health, read, sleep, knowledge)
     return verdict
 
 
 def _judge_masters(
-    verdict: Verdict, truth: Truth, observer: Observer, until: float, sleep: float
-) -> list[tuple[Period, float]]:
-    """Returns for each period since when its master could be known."""
-    known: list[tuple[Period, float]] = []
+    verdict: Verdict,
+    truth: Truth,
+    observer: Observer,
+    until: float,
+    sleep: float,
+    knowledge: Knowledge,
+) -> list[tuple[Period, Interval]]:
+    """Returns for each period, and each process, the time in which its master could be known."""
+    known: list[tuple[Period, Interval]] = []
     ends = [period.promoting for period in truth.periods[1:]] + [until]
     for period, end in zip(truth.periods, ends, strict=True):
         spans = _spans(observer, period.began, end)
-        right = [start for start, host in spans if host == period.address]
-        could_know = min([period.began + sleep + period.patience, *right])
-        late = [start for start, host in spans if host not in {"", period.address}]
-        verdict.wrong += sum(start > could_know for start in late)
-        verdict.wrong += sum(
-            event.host not in {"", period.address} and could_know < event.at < end
-            for event in observer.notified
-        )
-        known.append((period, could_know))
+        right = [span.began for span, host in spans if host == period.address]
+        late = [span for span, host in spans if host not in {"", period.address}]
+        for life in knowledge.lives(period.began, end):
+            patience = sleep + period.patience
+            could_know = min(
+                [
+                    knowledge.since(life.began, patience),
+                    *(at for at in right if life.began <= at < life.ended),
+                ]
+            )
+            verdict.wrong += sum(could_know < span.began < life.ended for span in late)
+            verdict.wrong += sum(
+                event.host not in {"", period.address} and could_know < event.at < life.ended
+                for event in observer.notified
+            )
+            must_know = knowledge.since(life.began, patience + _OVERDUE)
+            verdict.overdue += [
+                f"{period.event} at {period.began:.3f}: for {span.ended - period.began:.3f} s"
+                for span in late
+                if span.began <= could_know and must_know < min(span.ended, life.ended)
+            ]
+            known.append((period, Interval(could_know, life.ended)))
         if period.event != "start":
-            settled = min((at for at in right if at >= max(late, default=at)), default=end)
+            last = max((span.began for span in late), default=-inf)
+            settled = min((at for at in right if at >= last), default=end)
             times = verdict.after_promotion.setdefault(period.event, [])
             times.append(max(0.0, settled - period.began))
     return known
@@ -158,14 +193,16 @@ def _notifications(observer: Observer) -> Iterator[float]:
             yield arrived[0] - answer.at
 
 
-def _spans(observer: Observer, began: float, end: float) -> list[tuple[float, str]]:
+def _spans(observer: Observer, began: float, end: float) -> list[tuple[Interval, str]]:
     """The responses between two times, the one that was valid at the first included."""
     before = [a.host for a in observer.answers if a.at <= began]
-    spans = [(began, before[-1])] if before else []
-    return spans + [(a.at, a.host) for a in observer.answers if began < a.at < end]
+    starts = [(began, before[-1])] if before else []
+    starts += [(a.at, a.host) for a in observer.answers if began < a.at < end]
+    ends = [*(at for at, _ in starts[1:]), end]
+    return [(Interval(at, ended), host) for (at, host), ended in zip(starts, ends, strict=False)]
 
 
-def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Period, float]]) -> int:
+def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Period, Interval]]) -> int:
     """Rows that were written after the right host could be known, and do not exist any more."""
     survived = {
         row[0]
@@ -173,19 +210,18 @@ def _lost_writes(truth: Truth, observer: Observer, known: list[tuple[Period, flo
             "SELECT answered FROM written WHERE url = %s", observer.url
         )
     }
-    lost = 0
     # From the start of a promotion until its end no host is wrong.
-    ends = [period.promoting for period in truth.periods[1:]] + [inf]
-    for (period, could_know), end in zip(known, ends, strict=True):
-        lost += sum(
-            answer.host not in {"", period.address} and answer.at not in survived
-            for answer in observer.answers
-            if max(could_know, truth.created) < answer.at < end
-        )
-    return lost
+    return sum(
+        answer.host not in {"", period.address} and answer.at not in survived
+        for period, times in known
+        for answer in observer.answers
+        if max(times.began, truth.created) < answer.at < times.ended
+    )
 
 
-def _without_master(health: Health, observer: Observer, until: float, sleep: float) -> list[str]:
+def _without_master(
+    health: Health, observer: Observer, until: float, sleep: float, knowledge: Knowledge
+) -> list[str]:
     ends = [answer.at for answer in observer.answers[1:]] + [until]
     empty = [
         Interval(answer.at, end)
@@ -197,19 +233,25 @@ def _without_master(health: Health, observer: Observer, until: float, sleep: flo
         for healthy in intervals:
             since = healthy.began + sleep + _KNOWN_HEALTHY
             for span in empty:
-                seconds = min(span.ended, healthy.ended) - max(span.began, since)
-                if seconds > 0:
-                    found.append(f"{address}: {seconds:.3f} s")
+                began, ended = max(span.began, since), min(span.ended, healthy.ended)
+                found += [
+                    f"{address}: {known.ended - known.began:.3f} s at {known.began:.3f}"
+                    for known in knowledge.within(began, ended)
+                ]
     return found
 
 
-def _judge_read(verdict: Verdict, health: Health, read: Read, sleep: float) -> None:
+def _judge_read(
+    verdict: Verdict, health: Health, read: Read, sleep: float, knowledge: Knowledge
+) -> None:
     margin = 0.1
     since, until = read.began - sleep - _KNOWN_HEALTHY, read.ended + margin
+    if not knowledge.covers(since, until):
+        return
     if not read.host:
         if health.could_serve(since, until):
             verdict.refused.append(f"{read.path} at {read.began:.3f}: {read.text}")
-    elif health.was_down(read.host, read.began - _KNOWN_DOWN, until) and health.had_replica(
-        since, until
-    ):
+        return
+    down = read.began - _KNOWN_DOWN - knowledge.outweighed
+    if health.was_down(read.host, down, until) and health.had_replica(since, until):
         verdict.dead.append(f"{read.path} at {read.began:.3f}: {read.host}")

@@ -41,6 +41,8 @@ class Truth:
     periods: list[Period] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     """What an event itself has noticed, such as a delayed shutdown."""
+    login_iterations: int = 10_000_000
+    """What an expensive login demands of each pg-status that checks the hosts."""
     created: float = 0.0
     """Creation of the present cluster; earlier writes were removed with its predecessor."""
     _beats: dict[float, float] = field(default_factory=dict)

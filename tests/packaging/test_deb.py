@@ -397,8 +397,8 @@ def test_the_migration_from_several_instances(
     """As in docs/clusters.md, with a reload that refuses one file, and back."""
     address = network.address(3)
     ports = [free_port([address], 8000), free_port([address], 8100)]
-    for name, port in zip(("orders", "users"), ports, strict=True):
-        configure(machine, outside, f"http://{address}:{port}")
+    for name, own in zip(("orders", "users"), ports, strict=True):
+        configure(machine, outside, f"http://{address}:{own}")
         machine.run("cp", "--preserve=all", ENV_FILE, f"/etc/pg-status/{name}.env")
         machine.run("systemctl", "enable", "--now", f"pg-status@{name}")
     before = f"http://{address}:{ports[0]}"

@@ -69,6 +69,9 @@ class Running(ABC):
 class Program(Running):
     """A process with its output in a log file."""
 
+    group: int | None = None
+    """Its group ID; None: that of the tests."""
+
     def __init__(
         self,
         command: Sequence[str | Path],
@@ -87,6 +90,7 @@ class Program(Running):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                group=self.group,
             )
 
     def end(self) -> None:

@@ -30,4 +30,4 @@ def test_the_document_is_that_of_the_running_service(daemon: Daemon, tmp_path: P
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "Tested: 26" in done.stdout
+    assert "Tested: 27" in done.stdout

@@ -22,6 +22,8 @@ LIBRARIES = {
     "dotenv": {"settings"},
     "prometheus_client": {"telemetry"},
     "httpcore2": {"client"},
+    "h11": {"fleet"},
+    "nats": {"fleet"},
 }
 """The packages that may import a library."""
 

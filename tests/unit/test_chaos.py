@@ -1,12 +1,14 @@
 """The verdict of the failure campaign on given records."""
 
 import time
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.chaos.health import Interval, covers
+from tests.chaos.knowledge import Knowledge
 from tests.chaos.observer import MasterAnswer, Observer, Read
 from tests.chaos.report import Verdict, judge
 from tests.chaos.truth import Period
@@ -35,6 +37,7 @@ class Campaign:
         self.observer.answers = [MasterAnswer(BEGAN, A), MasterAnswer(BEGAN + 50.1, B)]
         self.observer.requests = self.observer.claims = 1000
         self.read(10, C)
+        self.knowledge = Knowledge()
 
     def read(self, at: float, host: str, text: str = "404") -> None:
         self.observer.read.append(
@@ -43,7 +46,7 @@ class Campaign:
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.truth, self.health, self.observer, BEGAN + 100, SLEEP)
+        return judge(self.truth, self.health, self.observer, BEGAN + 100, SLEEP, self.knowledge)
 
 
 class Health:
@@ -117,7 +120,7 @@ def test_a_read_answered_with_a_dead_host() -> None:
 def test_a_time_without_a_master() -> None:
     campaign = Campaign()
     campaign.observer.answers += [MasterAnswer(BEGAN + 70, ""), MasterAnswer(BEGAN + 70.5, B)]
-    assert campaign.verdict.without_master == [f"{B}: 0.500 s"]
+    assert campaign.verdict.without_master == [f"{B}: 0.500 s at {BEGAN + 70:.3f}"]
 
 
 def test_no_master_during_an_outage_is_correct() -> None:
@@ -130,6 +133,47 @@ def test_the_old_master_after_the_new_one_was_known() -> None:
     campaign = Campaign()
     campaign.observer.answers += [MasterAnswer(BEGAN + 70, A), MasterAnswer(BEGAN + 71, B)]
     assert campaign.verdict.problems == ["1 wrong responses", "1 lost writes"]
+
+
+def test_the_old_master_is_never_replaced() -> None:
+    campaign = Campaign()
+    campaign.observer.answers.pop()
+    assert campaign.verdict.problems == ["1 overdue masters"]
+    assert "FAILED" in str(campaign.verdict)
+
+
+def test_what_a_relay_could_not_know_is_not_judged() -> None:
+    campaign = Campaign()
+    campaign.observer.answers = [
+        MasterAnswer(BEGAN, A),
+        MasterAnswer(BEGAN + 60, ""),
+        MasterAnswer(BEGAN + 61, A),
+        MasterAnswer(BEGAN + 70, B),
+    ]
+    campaign.read(65, "")
+    campaign.read(65, A)
+    campaign.knowledge = Knowledge([Interval(BEGAN, BEGAN + 45), Interval(BEGAN + 69, inf)])
+    assert campaign.verdict.problems == []
+    campaign.knowledge = Knowledge()
+    assert set(campaign.verdict.problems) == {
+        "1 wrong responses",
+        "1 overdue masters",
+        "1 lost writes",
+        "1 times without a master",
+        "1 refused reads",
+        "1 reads answered with a dead host",
+    }
+
+
+def test_a_relay_that_knew_the_master_must_not_forget_it() -> None:
+    """Although no watcher reminds it; unless its process is a new one."""
+    campaign = Campaign()
+    campaign.observer.answers += [MasterAnswer(BEGAN + 70, A), MasterAnswer(BEGAN + 71, B)]
+    intervals = [Interval(BEGAN, BEGAN + 45), Interval(BEGAN + 80, inf)]
+    campaign.knowledge = Knowledge(intervals)
+    assert campaign.verdict.wrong == 1
+    campaign.knowledge = Knowledge(intervals, starts=(BEGAN + 69,))
+    assert campaign.verdict.wrong == 0
 
 
 def test_a_violation_that_an_event_has_noticed() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import falcon
 
-from pgstatus.api import clusters, hosts, metrics, page, params, probes, questions, watch
+from pgstatus.api import clusters, evidence, hosts, metrics, page, params, probes, questions, watch
 from pgstatus.api.access import Access
 from pgstatus.api.exchange import OTHER, Deferred, exchange_of
 from pgstatus.api.resource import METHODS, Resource
@@ -48,6 +48,8 @@ def _resources(daemon: Daemon) -> Mapping[str, Resource]:
         **found,
         "/explain": questions.ExplanationIndex(daemon),
         "/watch": watch.Watch(daemon),
+        "/evidence": evidence.EvidenceStream(daemon),
+        "/evidence/positions": evidence.EvidencePositions(daemon),
         "/hosts": hosts.Hosts(daemon),
         "/status": hosts.Status(daemon),
         "/replicas_info": hosts.ReplicasInfo(daemon),

@@ -5,6 +5,7 @@ Source of the format: WHATWG HTML, "Server-sent events". For one thread, except 
 
 import json
 import secrets
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
@@ -39,13 +40,58 @@ class Epoch:
         return f"{self._epoch}-{next(self._numbers)}"
 
 
-class Feed:
-    """The states of one subject, as events."""
+class Feed(ABC):
+    """A stream of events, the same for all of its subscribers."""
 
     RETRY = "retry: 1000\n\n"
     """The beginning of a stream: when to connect again after its end, milliseconds."""
 
+    def __init__(self) -> None:
+        self.subscribers = 0
+        """A feed without subscribers is not refreshed with each snapshot."""
+        self.alive_at = inf
+        """When an event without a new state is due."""
+        self.id = ""
+        """Of the latest event."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Another configuration is in use; subscribers have to reconnect."""
+
+    @property
+    @abstractmethod
+    def due(self) -> float:
+        """When `refresh` has to be called although no snapshot was published."""
+
+    @abstractmethod
+    def refresh(self) -> bool:
+        """True: there is a new event."""
+
+    @abstractmethod
+    def event(self) -> bytes:
+        """The event for a subscriber that has received none, or has missed some."""
+
+    def next_event(self, *, supersedes: bool) -> bytes:
+        """The event for the other subscribers.
+
+        ``supersedes``: some of them have not received the one before, and will not receive it.
+        """
+        return self.event()
+
+    def extend(self) -> None:  # noqa: B027  # events do not expire unless a feed says so
+        """All subscribers are sent an event now."""
+
+    def alive(self) -> bytes:
+        """The event that extends the life of the latest state."""
+        raise NotImplementedError
+
+
+class SubjectFeed(Feed):
+    """The states of one subject, as events."""
+
     def __init__(self, subject: Subject, feeds: "Feeds") -> None:
+        super().__init__()
         self._subject = subject
         self._feeds = feeds
         self._reported_at = now = clock.now()
@@ -55,20 +101,13 @@ class Feed:
         self._reported = self._latest = feeds.state_of(subject, self._snapshot, now)
         self._json, self._event, self._encoded_at = "", b"", -inf
         self.id = feeds.epoch.next()
-        """Of the latest event."""
-        self.subscribers = 0
-        """A feed without subscribers is not refreshed with each snapshot."""
-        self.alive_at = inf
-        """When an event without a new state is due."""
 
     @property
     def closed(self) -> bool:
-        """Another configuration is in use; subscribers have to reconnect."""
         return self._feeds.closed
 
     @property
     def due(self) -> float:
-        """When `refresh` has to be called although no snapshot was published."""
         stale_at = changes_at(self._snapshot, clock.now())
         if self._latest.figures != self._reported.figures:
             return min(stale_at, self._reported_at + self._subject.every)
@@ -144,15 +183,15 @@ class Feeds:
         self.closed = False
         self._place = place
         self._limits_fallback = limits_fallback
-        self._feeds: OrderedDict[Subject, Feed] = OrderedDict()
+        self._feeds: OrderedDict[Subject, SubjectFeed] = OrderedDict()
 
-    def of(self, subject: Subject) -> Feed | None:
+    def of(self, subject: Subject) -> SubjectFeed | None:
         """The feed of this subject, up to date; None: too many subjects are watched."""
         feed = self._feeds.get(subject)
         if feed is None:
             if not self._has_room():
                 return None
-            feed = self._feeds[subject] = Feed(subject, self)
+            feed = self._feeds[subject] = SubjectFeed(subject, self)
         elif not feed.subscribers:  # otherwise it is refreshed with each snapshot
             feed.refresh()
         self._feeds.move_to_end(subject)

@@ -107,6 +107,14 @@ def watch_wait(req: falcon.Request, since: str | None, longest_ms: int) -> float
     return wait_ms / 1000
 
 
+def positions_wait(req: falcon.Request) -> float:
+    """``wait_ms=`` of a request for position checks, in seconds; it is required."""
+    wait_ms = _parameter(req, "wait_ms", _unsigned)
+    if wait_ms is None:
+        raise Refused(falcon.HTTP_400, "Get parameter 'wait_ms' wasn't passed")
+    return min(wait_ms, MAX_WAIT_MS) / 1000
+
+
 def every(req: falcon.Request) -> float | None:
     """``every_ms=``: changed figures are sent at most this often, in seconds; None: not at all."""
     every_ms = _parameter(req, "every_ms", _unsigned)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import falcon
 
-from pgstatus.api.feeds import Feeds
+from pgstatus.api.feeds import Feed, Feeds
 from pgstatus.core.bucket import Bucket
 from pgstatus.core.selection import Place, Thresholds, Turns
 from pgstatus.core.snapshot import Snapshot
@@ -47,6 +47,10 @@ class Service:
     fallback_bucket: Bucket | None = None
     """Limits how many questions about replicas are answered with the master; None: no limit."""
     turns: Turns = field(default_factory=Turns)
+    evidence: Feed | None = None
+    """The results of its checks; None: it makes none."""
+    request_positions: Callable[[float], None] = lambda seconds: None
+    """Check positions for so many seconds."""
 
     def is_ready(self) -> bool:
         return self.read().ready

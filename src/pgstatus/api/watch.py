@@ -4,7 +4,7 @@ import falcon
 
 from pgstatus.api import params
 from pgstatus.api.exchange import Waiting, exchange_of
-from pgstatus.api.feeds import Feed
+from pgstatus.api.feeds import SubjectFeed
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Daemon, Refused, Service
 from pgstatus.core.selection import Kind
@@ -37,7 +37,7 @@ class Watch(Resource):
         else:
             self._poll(req, resp, feed, since, wait)
 
-    def _stream(self, req: falcon.Request, resp: falcon.Response, feed: Feed) -> None:
+    def _stream(self, req: falcon.Request, resp: falcon.Response, feed: SubjectFeed) -> None:
         resp.content_type = "text/event-stream"
         # nginx would collect the events otherwise.
         resp.set_header("X-Accel-Buffering", "no")
@@ -50,7 +50,7 @@ class Watch(Resource):
             resp.text = feed.RETRY + feed.event().decode()
 
     def _poll(
-        self, req: falcon.Request, resp: falcon.Response, feed: Feed, since: str, wait: float
+        self, req: falcon.Request, resp: falcon.Response, feed: SubjectFeed, since: str, wait: float
     ) -> None:
         if feed.id != since:
             resp.content_type = "application/json"

@@ -21,6 +21,8 @@ class Change(StrEnum):
     HEALTH = "health"
     SYNC = "sync"
     SPLIT_BRAIN = "split_brain"
+    WATCHER = "watcher"
+    """Of a relay: ``host`` is the source of its evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,16 @@ def change_report(snapshot: Snapshot, changes: Sequence[str], cluster: str) -> M
     }
 
 
-def host_entry(status: HostStatus) -> Json:
-    """One entry of ``/hosts``."""
-    return {"host": status.host.name, **host_status(status)}
+def host_entry(status: HostStatus) -> Mapping[str, object]:
+    """One entry of ``/hosts``; at a relay with the watcher that has checked the host, and what each
+    watcher reports if they disagree.
+    """
+    entry: dict[str, object] = {"host": status.host.name, **host_status(status)}
+    if status.watcher is not None:
+        entry["watcher"] = status.watcher
+    if status.watchers:
+        entry["watchers"] = dict(status.watchers)
+    return entry
 
 
 def host_status(status: HostStatus) -> Json:

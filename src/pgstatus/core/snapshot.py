@@ -173,6 +173,10 @@ class HostStatus:
     """Why it is not eligible, or not eligible for questions with limits."""
     excluded: bool = False
     """Never part of an answer: it belongs to another cluster."""
+    watcher: str | None = None
+    """At a relay: the watcher that has made the check."""
+    watchers: tuple[tuple[str, str | None], ...] = ()
+    """At a relay, if its watchers disagree: the error of each, None if it can reach the host."""
 
     @property
     def in_sync(self) -> bool:

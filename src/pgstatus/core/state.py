@@ -23,6 +23,8 @@ class Look(Enum):
     """A second check because the host appeared late; its result is final."""
     POSITION = auto()
     """A check for the replay position alone."""
+    OVERDUE = auto()
+    """A check that has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,10 @@ class Record(NamedTuple):
     does not run."""
     refuted_at: int | None = None
     """The position at which it was found to be ahead of its master: its history differs."""
+    watcher: str | None = None
+    """At a relay: the watcher that has made the check."""
+    watchers: tuple[tuple[str, str | None], ...] = ()
+    """At a relay, if its watchers disagree: the error of each, None if it can reach the host."""
 
     @property
     def has_failed(self) -> bool:
@@ -171,29 +177,65 @@ class State(NamedTuple):
             restored=True,
         )
 
+    def adopt(self, memory: Memory) -> "State":
+        """This state with what another instance remembers of the same cluster.
+
+        The newest timeline wins. What the hosts themselves show is decided afterwards.
+        """
+        names = [str(host) for host in self.hosts]
+        evidence = memory.evidence & set(names)
+        known, newest = self.system_identifier, self.newest_timeline or 0
+        is_foreign = known is not None and memory.system_identifier not in (None, known)
+        if not evidence or is_foreign or memory.newest_timeline < newest:
+            return self
+        if memory.newest_timeline == newest:
+            state = self._replace(
+                evidence=self.evidence | evidence, writers=self.writers | memory.writers
+            )
+            return self if state == self else state
+        if not self.ready:
+            return self.restore(memory)
+        return self._replace(
+            newest_timeline=memory.newest_timeline, evidence=evidence, writers=memory.writers
+        )
+
+    def with_hosts(self, hosts: Sequence[Host]) -> "State":
+        """What is known of these hosts, some of which may be new."""
+        old = {host.address: index for index, host in enumerate(self.hosts)}
+        kept = [old.get(host.address, -1) for host in hosts]
+        return self._replace(
+            hosts=tuple(hosts),
+            records=tuple(Record() if index < 0 else self.records[index] for index in kept),
+            election=Election(kept.index(self.master) if self.master in kept else None),
+            incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
+            evidence=self.evidence & {str(host) for host in hosts},
+        )
+
     def among(self, hosts: Sequence[Host]) -> "State":
         """What remains valid when these are the hosts from now on.
 
         All of them have to be checked again: this state may be older than a failover.
         """
-        old = {host.address: index for index, host in enumerate(self.hosts)}
-        kept = [old.get(host.address, -1) for host in hosts]
-        if set(kept) == {-1}:
+        if not {host.address for host in hosts} & {host.address for host in self.hosts}:
             return State.of(hosts)
-        records = tuple(
-            Record() if index < 0 else self.records[index]._replace(checked=None) for index in kept
-        )
-        return self._replace(
-            hosts=tuple(hosts),
-            records=records,
-            election=Election(kept.index(self.master) if self.master in kept else None),
-            incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
-            evidence=self.evidence & {str(host) for host in hosts},
+        state = self.with_hosts(hosts)
+        return state._replace(
+            records=tuple(record._replace(checked=None) for record in state.records),
             ready=False,
             restored=self.restored or self.ready,
             in_transition=True,
             newest_check=-inf,
         )
+
+    def reported_by(
+        self, index: int, watcher: str | None, watchers: tuple[tuple[str, str | None], ...]
+    ) -> "State":
+        """The state of a relay with the watchers that have reported host ``index``."""
+        record = self.records[index]
+        if (record.watcher, record.watchers) == (watcher, watchers):
+            return self
+        record = record._replace(watcher=watcher, watchers=watchers)
+        return self._replace(records=(*self.records[:index], record, *self.records[index + 1 :]))
 
     @property
     def master(self) -> int | None:

@@ -19,14 +19,15 @@
   first one to respond may be a master that was replaced in the meantime.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import inf
 
 from pgstatus.core.decision import changes_decision, decide
 from pgstatus.core.lag import byte_lag, is_ahead, is_conclusive, time_lag
-from pgstatus.core.snapshot import Failure, Observation, Position
-from pgstatus.core.state import Lag, Look, Record, Rules, State, contradiction
+from pgstatus.core.snapshot import Failure, Host, Observation, Position
+from pgstatus.core.state import Lag, Look, Memory, Record, Rules, State, contradiction
 from pgstatus.errors import Cause
 
 # A lag below this is settled without a second check, seconds. On a network without problems the
@@ -108,8 +109,27 @@ def suspect(state: State, index: int, asked: float, now: float) -> State:
     if now - asked < overdue_after(state, index):
         return state
     failure = Failure(Cause.TIMEOUT, f"no response for {now - asked:.1f} s", asked, now)
+    return overdue(state, index, failure)
+
+
+def overdue(state: State, index: int, failure: Failure) -> State:
+    """The state after the check of host ``index`` was found to be overdue."""
+    record = state.records[index]
+    if not record.is_live_replica or record.overdue:
+        return state
     record = record._replace(failure=failure, overdue=True)
     return state._replace(records=_with(state.records, index, record))
+
+
+def adopt(state: State, memory: Memory, rules: Rules, now: float) -> State:
+    """The state with what another instance remembers; see `State.adopt`."""
+    adopted = state.adopt(memory)
+    return state if adopted is state else decide(adopted, rules, now)
+
+
+def list_hosts(state: State, hosts: Sequence[Host], rules: Rules, now: float) -> State:
+    """The state after hosts were added or removed. A new host is unknown until it was checked."""
+    return decide(state.with_hosts(hosts), rules, now)
 
 
 def overdue_after(state: State, index: int) -> float:

@@ -86,6 +86,8 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
             checked_at=record.checked_at,
             error=_error(record),
             reason=_absent(record, rules),
+            watcher=record.watcher,
+            watchers=record.watchers,
         )
     if state.is_foreign(record):
         return _present(state, index, record, seen, excluded=True, reason=_foreign(state, record))
@@ -156,6 +158,8 @@ def _present(
         _error(record),
         reason,
         excluded,
+        record.watcher,
+        record.watchers,
     )
 
 

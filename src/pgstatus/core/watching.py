@@ -91,18 +91,21 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
         "no_master": snapshot.no_master,
         "hosts": entries,
     }
-    key = (
-        snapshot.ready,
-        is_stale,
-        master,
-        snapshot.no_master,
-        tuple(_state_of_host(status) for status in snapshot.hosts),
-    )
+    key = (is_stale, condition(snapshot))
     figures = None
     if subject.with_figures:
         # Without the time of the check, which always changes.
         figures = tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts)
     return State("hosts", key, figures, payload)
+
+
+def condition(snapshot: Snapshot) -> Hashable:
+    """What a snapshot contains besides figures."""
+    return (
+        snapshot.ready,
+        snapshot.no_master,
+        tuple(_state_of_host(status) for status in snapshot.hosts),
+    )
 
 
 def _state_of_host(status: HostStatus) -> Hashable:

@@ -119,7 +119,7 @@ class Streams:
         if feed.closed:
             self._end(feed)
         elif feed.refresh():
-            self._send(feed, feed.event())
+            self._send(feed, feed.next_event(supersedes=feed in self._sending))
         elif feed.alive_at <= self._loop.now and feed not in self._sending:
             self._send(feed, feed.alive())
 

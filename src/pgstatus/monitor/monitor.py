@@ -8,11 +8,12 @@ and `schedule`; this module decides only when they are applied.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 
 from pgstatus import clock
+from pgstatus.core.decision import changes_decision
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation, Role
 from pgstatus.core.state import Look, Memory, Rules, State
@@ -29,6 +30,7 @@ from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.positions import PositionChecks
 from pgstatus.monitor.prober import ProbeFactory, failure_of, outcome
 from pgstatus.monitor.publisher import Publisher, Sink
+from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.running import RunningChecks
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
@@ -54,7 +56,7 @@ class Monitor:
     state file holds; neither makes it ready before every host was checked. In the thread are
     called: ``sink``, ``heartbeat`` at least every second, and ``on_failure`` if a defect ended it;
     its connections are closed then, and another monitor may take its place. Its log messages are
-    those of ``cluster``.
+    those of ``cluster``; ``quiet``: changes are not logged.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Monitor:
         heartbeat: Callable[[], None] = lambda: None,
         before: State | None = None,
         memory: Memory | None = None,
+        results: LatestResults | None = None,
+        quiet: bool = False,
         cluster: str = "",
     ) -> None:
         self._thread = thread
@@ -87,9 +91,15 @@ class Monitor:
         self._sink = sink
         self._on_failure = on_failure
         self._heartbeat = heartbeat
-        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
+        self._publisher = Publisher(self._state, rules, latest, waiters, sink, quiet=quiet)
         waiters.look = self._request_waits
-        self._positions = PositionChecks(self._check_position, lambda: not waiters.is_empty)
+        self._results = results or LatestResults(hosts)
+        self._positions_until = -inf
+        """Positions are checked until then, although no request waits for one here."""
+        self._positions = PositionChecks(
+            self._check_position,
+            lambda: not waiters.is_empty or clock.now() < self._positions_until,
+        )
         self._probes = [
             probes(index, partial(self._connection_lost, index)) for index in range(len(hosts))
         ]
@@ -119,6 +129,11 @@ class Monitor:
         """The present state; from any thread."""
         return self._state
 
+    @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """It checks the hosts itself."""
+        return {}
+
     def start(self) -> None:
         """Start the monitor. RuntimeError: its thread has ended, and no other can be started."""
         self._thread.run(self._main)
@@ -141,8 +156,10 @@ class Monitor:
             await self._run()
         except BaseException as error:
             if not self._stopping:
-                log.critical("the monitoring failed", exc_info=True)
-                self._on_failure(error)
+                try:
+                    log.critical("the monitoring failed", exc_info=True)
+                finally:
+                    self._on_failure(error)
         finally:
             self._has_ended.set()
 
@@ -199,7 +216,16 @@ class Monitor:
         now = clock.now()
         state = expire(self._state, now, self._rules)
         if not is_too_old(result.started, now, self._rules):
+            before = state.records[index]
             state = self._folded(state, index, result, look)
+            after = state.records[index]
+            self._results.record(
+                index,
+                look,
+                result,
+                dead=after.seen is None,
+                matters=changes_decision(before, after),
+            )
         self._keep(state)
 
     def _folded(self, state: State, index: int, result: Observation | Failure, look: Look) -> State:
@@ -229,11 +255,17 @@ class Monitor:
             self._position_only = True
             self._published = True
 
+    def request_positions(self, seconds: float) -> None:
+        """Check positions for so long, as if a request waited; called from any thread."""
+        self._positions_until = max(self._positions_until, clock.now() + seconds)
+        self._request_waits()
+
     def _request_waits(self) -> None:
         """A request begins to wait for a position; called from any thread."""
         self._thread.call(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
+        logs.set_cluster(self._cluster)  # the context is that of the thread that has called
         self._publisher.reconsider()
         self._nudge.set()
         hosts = self._publisher.snapshot.hosts
@@ -267,6 +299,7 @@ class Monitor:
         seen = self._state.records[index].seen
         if seen is not None and position.lsn != seen.lsn:
             state = fold_position(self._state, index, position, self._rules)
+            self._results.record(index, Look.POSITION, position, dead=False, matters=True)
             self._keep(state, position_only=True)
         return True
 
@@ -279,7 +312,7 @@ class Monitor:
             for index in self._lost.due(now):
                 self._begin_check(index)
             for index, started in self._running.overdue(now):
-                self._keep(suspect(self._state, index, started, now))
+                self._suspect(index, started, now)
             self._keep(expire(self._state, now, self._rules))
             self._publish(now)
             summary_due = self._publisher.summarise(now)
@@ -291,6 +324,13 @@ class Monitor:
             await self._nudge.wait()
             self._nudge.clear()
             timer.cancel()
+
+    def _suspect(self, index: int, started: float, now: float) -> None:
+        state = suspect(self._state, index, started, now)
+        failure = state.records[index].failure
+        if state is not self._state and failure is not None:
+            self._results.record(index, Look.OVERDUE, failure, dead=False, matters=True)
+        self._keep(state)
 
     @property
     def _beat_due(self) -> float:

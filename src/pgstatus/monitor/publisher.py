@@ -30,8 +30,17 @@ class Publisher:
     """
 
     def __init__(
-        self, state: State, rules: Rules, latest: Latest, waiters: Waiters, sink: Sink
+        self,
+        state: State,
+        rules: Rules,
+        latest: Latest,
+        waiters: Waiters,
+        sink: Sink,
+        *,
+        quiet: bool = False,
     ) -> None:
+        """``quiet``: changes are not logged."""
+        self._quiet = quiet
         self._rules = rules
         self._latest = latest
         self._waiters = waiters
@@ -65,10 +74,14 @@ class Publisher:
         self._latest.publish(after)
         self._waiters.release(after)
         for event in update.events:
-            if self._damper.admits(event, now):
-                _log(event)
+            self.log(event, now)
         self._sink.publish(update)
         return True
+
+    def log(self, event: Event, now: float) -> None:
+        """Log an event, unless there are too many."""
+        if not self._quiet and self._damper.admits(event, now):
+            _log(event)
 
     def summarise(self, now: float) -> float:
         """Log what was held back, if it is time; when to call this next."""

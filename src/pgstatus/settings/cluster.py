@@ -11,9 +11,11 @@ from pgstatus.settings import variables as v
 from pgstatus.settings.command import Command, parse_command
 from pgstatus.settings.dimensions import read_dimension
 from pgstatus.settings.files import writable_file_problem
+from pgstatus.settings.fleet import Fleet, read_fleet
+from pgstatus.settings.nats import Nats, read_nats
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.target import Target
-from pgstatus.settings.targets import Libpq, read_hosts, read_targets
+from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_hosts, read_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,35 @@ class Settings:
     cluster_name: str | None
     """To be shown."""
     state_file: Path | None
+    fleet: Fleet | None = None
+    """None: this instance checks the hosts itself."""
+    nats: Nats | None = None
+    """Where it publishes its evidence."""
+
+    @property
+    def subject(self) -> str:
+        """What is monitored, for the log."""
+        if self.fleet is None:
+            return f"hosts {', '.join(map(str, self.hosts))}"
+        return f"relay of {', '.join(self.fleet.sources)}"
 
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
-    hosts = read_hosts(reader, libpq)
+    shown_name = name or reader.read(v.CLUSTER_NAME)
+    nats = read_nats(reader, shown_name)
+    fleet = read_fleet(reader, nats)
+    # The watchers of a relay know the hosts.
+    hosts = [] if libpq is NO_LIBPQ else read_hosts(reader, libpq)
+    number = None if libpq is NO_LIBPQ else len(hosts)
     query_timeout_ms, sleep_ms = _query_timeout_ms(reader), reader.read_sleep_ms()
-    dc = read_dimension(reader, len(hosts), v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
-    geo = read_dimension(reader, len(hosts), v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
+    dc = read_dimension(reader, number, v.HOSTS_DC, v.CURRENT_DC, v.CURRENT_DC_ENV)
+    geo = read_dimension(reader, number, v.HOSTS_GEO, v.CURRENT_GEO, v.CURRENT_GEO_ENV)
     thresholds = Thresholds(
         reader.read(v.SYNC_MAX_LAG_MS),
         reader.read(v.SYNC_MAX_LAG_BYTES),
         Fallback(reader.read(v.FALLBACK)),
     )
-    shown_name = name or reader.read(v.CLUSTER_NAME)
     max_fails = max(1, reader.read(v.MAX_FAILS))
     return Settings(
         name=name,
@@ -75,6 +92,8 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         on_change=_command(reader),
         cluster_name=shown_name,
         state_file=_state_file(reader),
+        fleet=fleet,
+        nats=nats if fleet is None else None,
     )
 
 

@@ -19,12 +19,17 @@ class Dimension:
 
 def read_dimension(
     reader: Reader,
-    hosts: int,
+    hosts: int | None,
     per_host: Variable[str | None],
     current: Variable[str | None],
     current_env: Variable[str | None],
 ) -> Dimension:
-    """A dimension affects the selection only if it is complete; otherwise there is a warning."""
+    """A dimension affects the selection only if it is complete; otherwise there is a warning.
+
+    ``hosts`` is their number; None: a relay, whose watchers know the hosts.
+    """
+    if hosts is None:
+        return Dimension(_current(reader, current, current_env)[0], ())
     values = split_per_host(reader.read(per_host), hosts, reader.read(DELIMITER))
     mine, reason = _current(reader, current, current_env)
     if values and len(values) != hosts:

@@ -4,8 +4,9 @@
 changes the environment of the process, and reports all problems together.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from pgstatus.settings import variables as v
 from pgstatus.settings.cluster import Settings, read_cluster
 from pgstatus.settings.clusters import Source, read_sources
 from pgstatus.settings.envfile import has_password, read_env_file
+from pgstatus.settings.fleet import is_relay
 from pgstatus.settings.process import ProcessSettings, read_process
 from pgstatus.settings.reader import Reader
-from pgstatus.settings.targets import read_libpq
+from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_libpq
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
     process, sources = read_process(reader), read_sources(reader)
     clusters: dict[str, Settings] = {}
     rejected: dict[str, Sequence[str]] = {}
+    files = {source.name for source in sources if source.file is not None}
     for source in sources:
         if source.problems and not source.variables:
             rejected[source.name] = [f"cluster {source.name}: {p}" for p in source.problems]
@@ -61,10 +64,8 @@ def load(environ: Mapping[str, str]) -> Configuration:
                 rejected[source.name] = found
                 continue
         clusters[source.name] = settings
-    _check_state_files(reader, clusters)
+    _check_state_files(reader, clusters, rejected, files)
     reader.finish(source.name for source in sources)
-    if rejected and not clusters:
-        reader.problems += [problem for found in rejected.values() for problem in found]
     if reader.problems:
         raise ConfigError(reader.problems, reader.warnings)
     return Configuration(process, clusters, rejected, tuple(reader.warnings))
@@ -75,11 +76,11 @@ def _read(
 ) -> Settings:
     """The settings of one cluster; what is wrong with them is in the reader."""
     if not source.name:
-        return read_cluster(reader, read_libpq(reader, environ, file))
+        return read_cluster(reader, _libpq(reader, environ, file))
     reader.problems += source.problems
     if source.file is not None and has_password(source.variables):
         reader.warn_if_world_readable(v.CLUSTERS_DIR, source.file)
-    settings = read_cluster(reader, read_libpq(reader, environ, file), source.name)
+    settings = read_cluster(reader, _libpq(reader, environ, file), source.name)
     reader.finish_cluster(source.variables)
     for sentences in (reader.problems, reader.warnings):
         sentences[:] = [_as_written(sentence, reader, source) for sentence in sentences]
@@ -89,6 +90,11 @@ def _read(
         # migration to one instance.
         state_file = state_file.with_name(source.name + state_file.suffix)
     return replace(settings, state_file=state_file)
+
+
+def _libpq(reader: Reader, environ: Mapping[str, str], file: Mapping[str, str]) -> Libpq:
+    # A relay does not load libpq.
+    return NO_LIBPQ if is_relay(reader) else read_libpq(reader, environ, file)
 
 
 def _as_written(sentence: str, reader: Reader, source: Source) -> str:
@@ -102,11 +108,28 @@ def _as_written(sentence: str, reader: Reader, source: Source) -> str:
     return re.sub(rf"\b{v.PREFIX}[a-z0-9_]+", written, sentence)
 
 
-def _check_state_files(reader: Reader, clusters: Mapping[str, Settings]) -> None:
-    used: dict[Path, str] = {}
-    for name, settings in clusters.items():
+def require_clusters(configuration: Configuration) -> None:
+    """ConfigError if no cluster is left, because all files were rejected."""
+    if configuration.rejected and not configuration.clusters:
+        problems = [problem for found in configuration.rejected.values() for problem in found]
+        raise ConfigError(problems, configuration.warnings)
+
+
+def _check_state_files(
+    reader: Reader,
+    clusters: dict[str, Settings],
+    rejected: dict[str, Sequence[str]],
+    files: Collection[str],
+) -> None:
+    """Two clusters must not write the same file; ``files``: the clusters that a file defines."""
+    used: dict[str, str] = {}
+    for name, settings in list(clusters.items()):
         path = settings.state_file
-        if path is not None and (other := used.setdefault(path, name)) != name:
-            reader.problems.append(
-                f"cluster {name}: {v.STATE_FILE.full_name}: {path} is the file of cluster {other}"
-            )
+        if path is None or (other := used.setdefault(os.path.realpath(path), name)) == name:
+            continue
+        problem = f"cluster {name}: {v.STATE_FILE.full_name}: {path} is the file of cluster {other}"
+        if name in files:
+            rejected[name] = [problem]
+            del clusters[name]
+        else:
+            reader.problems.append(problem)

@@ -33,6 +33,10 @@ class Libpq:
     is_valid: bool
 
 
+NO_LIBPQ = Libpq({}, None, has_hostaddr=False, is_valid=True)
+"""Of an instance without connections to PostgreSQL."""
+
+
 def read_libpq(reader: Reader, process: Mapping[str, str], file: Mapping[str, str]) -> Libpq:
     params, problems, warnings = params_of_variables(process, file)
     reader.problems += problems

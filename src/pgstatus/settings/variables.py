@@ -272,6 +272,111 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+NATS: Variable[str | None] = _declare(
+    "fleet",
+    "nats",
+    text("nats:// or tls:// URLs"),
+    None,
+    "NATS servers with JetStream, comma-separated: `nats://n1:4222,nats://n2:4222`, or `tls://` to "
+    "require TLS. A URL may contain a user and a password, or a token (`nats://user:password@n1`, "
+    "`nats://token@n1`). An instance with `hosts` publishes its evidence, an instance without "
+    "follows the evidence of others (see [nats.md](nats.md)). Requires the extra `nats`.",
+)
+NATS_CREDENTIALS_FILE: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_credentials_file",
+    path("a readable .creds file, or one line: user:password or a token"),
+    None,
+    "A file with the credentials for NATS: a `.creds` file, or one line `user:password`, or one "
+    "line with a token. It is read at every connection. Takes precedence over a user in the URL.",
+)
+NATS_TLS_CA: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_tls_ca",
+    path(),
+    None,
+    "The certificate authorities of the NATS servers (PEM). Default: those of the system. Each of "
+    "the variables `nats_tls_*` makes TLS a requirement.",
+)
+NATS_TLS_CERT: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_tls_cert",
+    path(),
+    None,
+    "The client certificate for the NATS servers, followed by intermediate certificates (PEM).",
+)
+NATS_TLS_KEY: Variable[Path | None] = _declare(
+    "fleet", "nats_tls_key", path(), None, "Its private key (PEM, without a passphrase)."
+)
+NATS_BUCKET = _declare(
+    "fleet",
+    "nats_bucket",
+    text("letters, digits, _ and -", "[A-Za-z0-9_-]+"),
+    "pg-status",
+    "The JetStream key-value bucket. Watchers create it if it does not exist. Several clusters "
+    "can share it.",
+)
+NATS_REPLICAS = _declare(
+    "fleet",
+    "nats_replicas",
+    whole(1, 5),
+    1,
+    "The number of NATS servers that store the bucket, if it is created: 3 for a cluster of three "
+    "servers. An existing bucket is not changed.",
+)
+NATS_NAME: Variable[str | None] = _declare(
+    "fleet",
+    "nats_name",
+    text("a name of at most 60 characters", r"[^\x00-\x1f\x7f-\x9f]{1,60}"),
+    None,
+    "The name of this watcher in the bucket. No other watcher of the cluster may have it.",
+    shown_default="the host name",
+)
+UPSTREAMS: Variable[str | None] = _declare(
+    "fleet",
+    "upstreams",
+    text("URLs of other pg-status instances"),
+    None,
+    "Instead of `hosts`: the URLs of two or three pg-status instances that check the hosts, "
+    "comma-separated. Each is `http://host:port`, `https://host:port` or `unix:/path`, with "
+    "`/c/NAME` for one of many clusters. This instance is a *relay*: it applies its rules to their "
+    "results and makes no connection to PostgreSQL.",
+)
+UPSTREAMS_TOKEN_FILE: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_token_file",
+    path(),
+    None,
+    "A file with the token that the upstreams require (their `http_token_file`); of several lines "
+    "the first one is used.",
+)
+UPSTREAMS_TLS_CA: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_ca",
+    path(),
+    None,
+    "HTTPS: the certificate authorities of the upstreams (PEM). Without it those of the system "
+    "apply.",
+)
+UPSTREAMS_TLS_CERT: Variable[Path | None] = _declare(
+    "fleet",
+    "upstreams_tls_cert",
+    path(),
+    None,
+    "HTTPS: the client certificate for upstreams with `http_tls_client_ca` (PEM).",
+)
+UPSTREAMS_TLS_KEY: Variable[Path | None] = _declare(
+    "fleet", "upstreams_tls_key", path(), None, "HTTPS: its private key (PEM, no passphrase)."
+)
+FALLBACK_DIRECT = _declare(
+    "fleet",
+    "fallback_direct",
+    one_of("true", "false"),
+    "false",
+    "`true`: while no upstream delivers results, the relay checks `hosts` itself. It begins some "
+    "seconds after it has lost the last upstream (a random time, so that not all relays connect at "
+    "the same moment), and ends when an upstream has been back for some seconds.",
+)
 CLUSTERS: Variable[str | None] = _declare(
     "clusters",
     "clusters",

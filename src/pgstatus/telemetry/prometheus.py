@@ -6,7 +6,7 @@ prometheus_client renders them; the daemon imports it, through this module, at t
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -49,6 +49,8 @@ class Figures:
     checks: Checks
     hook_runs: Mapping[str, int]
     hook_pending: bool
+    upstreams: Mapping[str, bool] = field(default_factory=dict)
+    """Of a relay: whether each of them delivers evidence."""
 
     @property
     def values(self) -> list[str]:
@@ -78,6 +80,7 @@ def expose(
         _rejected(labels, clusters, rejected),
         *_hosts(labels, clusters, now),
         *_checks(labels, clusters),
+        _upstreams(labels, clusters),
         *_requests(labels, [figures.name for figures in clusters], requests.read()),
         GaugeMetricFamily(
             "pg_status_watchers", "Subscribers of /watch, including long polls.", watchers.count
@@ -140,6 +143,18 @@ def _rejected(labels: Labels, clusters: Sequence[Figures], rejected: Collection[
     for name in dict.fromkeys([*(figures.name for figures in clusters), *rejected]):
         family.add_metric(_named(labels, name), float(name in rejected))
     return family
+
+
+def _upstreams(labels: Labels, clusters: Sequence[Figures]) -> Metric:
+    up = GaugeMetricFamily(
+        "pg_status_upstream_up",
+        "1 if the upstream of a relay delivers evidence.",
+        labels=[*labels, "upstream"],
+    )
+    for figures in clusters:
+        for name, delivers in figures.upstreams.items():
+            up.add_metric([*figures.values, _label(name)], float(delivers))
+    return up
 
 
 def _hosts(labels: Labels, clusters: Sequence[Figures], now: float) -> Iterator[Metric]:

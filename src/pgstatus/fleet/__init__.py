@@ -1,0 +1,1 @@
+"""Evidence of other pg-status instances, instead of checks of PostgreSQL."""

@@ -1,0 +1,215 @@
+"""What happens to watchers, relays and the network between them during a campaign."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from tests.chaos.cuts import Cuts
+from tests.chaos.knowledge import Chronicle
+from tests.chaos.members import Member
+
+# Seconds after the end of a cut until the watcher has checked the host again, and until the relay
+# is connected to the watcher again: attempts to connect take 3 s and are made every 4.5 s.
+_CHECKED_AGAIN = 4.0
+CONNECTED_AGAIN = 8.0
+# Longer than it takes until a relay checks the hosts itself.
+_ALL_AWAY = 14.0, 18.0
+
+
+@dataclass
+class Fleet:
+    """``numbers``: of each member, for cuts."""
+
+    watchers: Sequence[Member]
+    relays: Sequence[Member]
+    hosts: Sequence[str]
+    numbers: dict[str, int]
+    cuts: Cuts
+    chronicle: Chronicle
+
+    @property
+    def members(self) -> list[Member]:
+        return [*self.watchers, *self.relays]
+
+    @contextmanager
+    def undisturbed(self, *members: Member) -> Iterator[None]:
+        """The caller alone disturbs the members (default: all) within this block."""
+        with ExitStack() as held:
+            for member in members or self.members:
+                held.enter_context(member.lock)
+            yield
+
+
+Disturbance = Callable[[Fleet, random.Random], None]
+
+
+def kill(fleet: Fleet, chance: random.Random) -> None:
+    """A process is killed, and started again later."""
+    member = chance.choice(fleet.members)
+    with fleet.undisturbed(member), member.trouble():
+        member.kill()
+        time.sleep(chance.uniform(0, 3))
+        member.start()
+
+
+def restart(fleet: Fleet, chance: random.Random) -> None:
+    """A process is stopped regularly and started again."""
+    member = chance.choice(fleet.members)
+    with fleet.undisturbed(member), member.trouble():
+        member.terminate()
+        member.start()
+
+
+def freeze(fleet: Fleet, chance: random.Random) -> None:
+    """A process is frozen for half a second to ten seconds."""
+    _freeze(fleet, chance.choice(fleet.members), chance)
+
+
+def freeze_watcher(fleet: Fleet, chance: random.Random) -> None:
+    """The same, always a watcher: its last results remain."""
+    _freeze(fleet, chance.choice(fleet.watchers), chance)
+
+
+def reconfigure(fleet: Fleet, chance: random.Random) -> None:
+    """A watcher is started with another configuration, and later with the usual one."""
+    member = chance.choice(fleet.watchers)
+    changed: dict[str, object] = chance.choice(
+        [
+            {"hosts": ",".join(reversed(fleet.hosts))},
+            {"sleep_ms": 300, "query_timeout_ms": 300},
+            {"max_fails": 3, "sync_max_lag_ms": 50},
+        ]
+    )
+    with fleet.undisturbed(member):
+        with member.trouble():
+            member.terminate()
+            member.start(changed)
+        time.sleep(chance.uniform(3, 10))
+        with member.trouble():
+            member.terminate()
+            member.start({})
+
+
+def subset(fleet: Fleet, chance: random.Random) -> None:
+    """A watcher is started with only two of the hosts for a while."""
+    member = chance.choice(fleet.watchers)
+    hosts = ",".join(chance.sample(fleet.hosts, 2))
+    with (
+        fleet.undisturbed(member),
+        fleet.chronicle.trouble(None, member.name, CONNECTED_AGAIN, silences=False),
+    ):
+        with member.trouble():
+            member.terminate()
+            member.start({"hosts": hosts})
+        time.sleep(chance.uniform(3, 10))
+        with member.trouble():
+            member.terminate()
+            member.start({})
+
+
+def cut_relay(fleet: Fleet, chance: random.Random) -> None:
+    """The network between a relay and a watcher is interrupted."""
+    relay, watcher = chance.choice(fleet.relays), chance.choice(fleet.watchers)
+    with (
+        fleet.chronicle.trouble(relay.name, watcher.name, CONNECTED_AGAIN),
+        fleet.cuts.between(fleet.numbers[relay.name], watcher.address),
+    ):
+        time.sleep(_seconds(chance))
+
+
+def cut_host(fleet: Fleet, chance: random.Random) -> None:
+    """The network between a watcher and a host is interrupted."""
+    _cut_hosts(fleet, chance, [chance.choice(fleet.hosts)])
+
+
+def cut_all_hosts(fleet: Fleet, chance: random.Random) -> None:
+    """The network between a watcher and all hosts is interrupted."""
+    _cut_hosts(fleet, chance, fleet.hosts)
+
+
+def all_away(fleet: Fleet, chance: random.Random) -> None:
+    """All watchers are killed or frozen, longer than a fallback waits."""
+    with fleet.undisturbed(*fleet.watchers), ExitStack() as troubles:
+        for watcher in fleet.watchers:
+            troubles.enter_context(watcher.trouble())
+        killed = [watcher for watcher in fleet.watchers if chance.random() < 0.5]
+        frozen = [watcher for watcher in fleet.watchers if watcher not in killed]
+        for watcher in fleet.watchers:
+            watcher.kill() if watcher in killed else watcher.signal(signal.SIGSTOP)
+        time.sleep(chance.uniform(*_ALL_AWAY))
+        for watcher in frozen:
+            watcher.signal(signal.SIGCONT)
+        for watcher in killed:
+            watcher.start()
+
+
+_OFTEN = (
+    kill, restart, freeze, freeze, freeze_watcher, reconfigure, subset,
+    cut_relay, cut_relay, cut_host, cut_host, cut_all_hosts,
+)  # fmt: skip
+# While all watchers are away, only relays that check the hosts themselves can be judged.
+DISTURBANCES: tuple[Disturbance, ...] = (*_OFTEN, *_OFTEN, all_away)
+_NEED_CUTS = (cut_relay, cut_host, cut_all_hosts)
+
+
+class Disturber:
+    """Disturbs the fleet in a thread until `stop`, in an order that ``chance`` determines."""
+
+    def __init__(
+        self, fleet: Fleet, chance: random.Random, log: Callable[[str], None], names: list[str]
+    ) -> None:
+        self._fleet = fleet
+        self._chance = chance
+        self._log = log
+        self._chosen = [
+            d
+            for d in DISTURBANCES
+            if (not names or d.__name__ in names)
+            and (fleet.cuts.is_possible or d not in _NEED_CUTS)
+        ]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until the present disturbance has ended: all processes run, nothing is cut."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                for disturbance in self._chance.sample(self._chosen, len(self._chosen)):
+                    if self._stopping.wait(self._chance.uniform(0.5, 3)):
+                        return
+                    self._log(f"    {disturbance.__name__}: {disturbance.__doc__}")
+                    disturbance(self._fleet, self._chance)
+        except BaseException as error:
+            self.failure = error
+
+
+def _seconds(chance: random.Random) -> float:
+    return chance.uniform(0.5, 10)
+
+
+def _freeze(fleet: Fleet, member: Member, chance: random.Random) -> None:
+    with fleet.undisturbed(member), member.trouble():
+        member.signal(signal.SIGSTOP)
+        time.sleep(_seconds(chance))
+        member.signal(signal.SIGCONT)
+
+
+def _cut_hosts(fleet: Fleet, chance: random.Random, hosts: Sequence[str]) -> None:
+    watcher = chance.choice(fleet.watchers)
+    with (
+        fleet.chronicle.trouble(None, watcher.name, _CHECKED_AGAIN, silences=False),
+        fleet.cuts.between(fleet.numbers[watcher.name], *hosts),
+    ):
+        time.sleep(_seconds(chance))
