@@ -33,9 +33,8 @@ def test_streams_end_when_the_authorities_of_clients_change(
     """Their clients may have no access any more."""
     daemon = daemons.prepare()
     certificates = Certificates(tmp_path, daemon.address)
-    daemon = daemons.prepare(
-        **variables_of(pair), **certificates.variables, http_tls_client_ca=certificates.ca
-    )
+    variables = {**variables_of(pair), **certificates.variables}
+    daemon = daemons.prepare(**variables, http_tls_client_ca=certificates.ca)
     context = certificates.context(certificates.client())
     with daemon.launched():
 
