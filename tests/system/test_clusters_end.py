@@ -240,7 +240,7 @@ def test_log_lines_of_other_threads_name_the_cluster(
     for name in pair:
         wait_until(
             lambda: daemon.log,
-            lambda: f"{name}: state file /proc/state-{name}.json cannot" in daemon.log,  # noqa: B023
+            lambda: f"{name}: state file /proc/{name}.json cannot" in daemon.log,  # noqa: B023
         )
 
 
