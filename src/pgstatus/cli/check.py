@@ -34,6 +34,11 @@ from pgstatus.settings.cluster import Settings
 from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.target import Target
 
+Source = tuple[str, Document | str | None]
+"""A name, and a document, an error, or None: connected."""
+
+_NATS = "NATS servers and watchers respond"
+
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
 _STYLES = {OK: GOOD, WARN: WARNING, FAILED: BAD}
 
@@ -66,25 +71,26 @@ def check_cluster(settings: Settings, output: Output) -> int:
     """Check all hosts, and the upstreams of a relay; print the results."""
     status = 0
     if settings.fleet is not None:
-        status = check_upstreams(settings.fleet, output)
+        found = asyncio.run(_evidence(settings.fleet, settings.cluster_name or ""))
+        what = "upstreams deliver evidence" if settings.fleet.upstreams else _NATS
+        status = show_sources(found, what, output)
+    if settings.nats is not None:
+        from pgstatus.fleet.nats.check import servers  # noqa: PLC0415  # an extra
+
+        found = asyncio.run(servers(settings.nats))
+        status = show_sources(found, _NATS, output)
     if settings.hosts:
         status = max(status, check_hosts(settings, output))
     return status
 
 
-def check_upstreams(fleet: Fleet, output: Output) -> int:
-    """Receive one document of each upstream, and print what was received."""
-    found = asyncio.run(_documents(fleet))
-    verdicts = [
-        Verdict(name, FAILED, document, ())
-        if isinstance(document, str)
-        else Verdict(name, OK if document.ready else WARN, _described(document), ())
-        for name, document in zip(fleet.sources, found, strict=True)
-    ]
+def show_sources(found: Sequence[Source], achievement: str, output: Output) -> int:
+    """Print what was received from each, and how many have done what they should."""
+    verdicts = [_of_source(name, received) for name, received in found]
     words = [verdict.word for verdict in verdicts]
     count = len(words) - words.count(FAILED)
     worst = FAILED if not count else WARN if set(words) != {OK} else OK
-    summary = worst, f"{count} of {len(words)} upstreams deliver evidence"
+    summary = worst, f"{count} of {len(words)} {achievement}"
     if output.is_json:
         upstreams = [{"upstream": v.host, "verdict": v.word, "text": v.text} for v in verdicts]
         output.write_json({"verdict": worst, "summary": summary[1], "upstreams": upstreams})
@@ -93,8 +99,25 @@ def check_upstreams(fleet: Fleet, output: Output) -> int:
     return 1 if FAILED in words else 0
 
 
-async def _documents(fleet: Fleet) -> list[Document | str]:
-    return await asyncio.gather(*map(first_document, fleet.upstreams))
+async def _evidence(fleet: Fleet, cluster: str) -> list[Source]:
+    """One document of each upstream; or the NATS servers, and one of each watcher."""
+    names = (address.name for address in fleet.upstreams)
+    documents = await asyncio.gather(*map(first_document, fleet.upstreams))
+    found: list[Source] = list(zip(names, documents, strict=True))
+    if fleet.nats is not None:
+        from pgstatus.fleet.nats.check import evidence, servers  # noqa: PLC0415  # an extra
+
+        found += await servers(fleet.nats)
+        found += await evidence(fleet.nats, cluster)
+    return found
+
+
+def _of_source(name: str, received: Document | str | None) -> Verdict:
+    if received is None:
+        return Verdict(name, OK, "connected", ())
+    if isinstance(received, str):
+        return Verdict(name, FAILED, received, ())
+    return Verdict(name, OK if received.ready else WARN, _described(received), ())
 
 
 def _described(document: Document) -> str:
