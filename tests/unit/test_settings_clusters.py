@@ -122,7 +122,7 @@ def test_state_files(tmp_path: Path) -> None:
         "users__state_file": tmp_path / "old.json",
     })  # fmt: skip
     assert [settings.state_file for settings in found.clusters.values()] == [
-        tmp_path / "state-orders.json", tmp_path / "old.json",
+        tmp_path / "orders.json", tmp_path / "old.json",
     ]  # fmt: skip
     assert problems({
         "clusters": "a,b", "hosts": "x",

@@ -357,6 +357,7 @@ class Runtime:
                 for cluster in self._clusters.values()
                 if only in {None, cluster.name}
             ],
+            rejected=[name for name in self._rejected if only in {None, name}],
             now=clock.now(),
             requests=self.requests,
             watchers=self.watchers,
