@@ -13,7 +13,7 @@ from contextlib import ExitStack, nullcontext
 from tests.chaos.campaign import Scene, a_scene, common_options, finish, report, run_events
 from tests.chaos.cuts import Cuts, enter_namespace
 from tests.chaos.disturbances import CONNECTED_AGAIN, DISTURBANCES, Disturber, Fleet
-from tests.chaos.events import smart_shutdown
+from tests.chaos.events import EVENTS_OF_A_FLEET, smart_shutdown
 from tests.chaos.health import Health
 from tests.chaos.knowledge import Chronicle, Knowledge
 from tests.chaos.members import Member
@@ -131,6 +131,7 @@ def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
             truth,
             random.Random(options.seed),
             options,
+            EVENTS_OF_A_FLEET,
             # It waits for all sessions: those of frozen watchers do not end.
             lambda event: fleet.undisturbed() if event is smart_shutdown else nullcontext(),
         )
@@ -181,7 +182,7 @@ def _explain(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = common_options("make chaos-fleet", __doc__)
+    parser = common_options("make chaos-fleet", __doc__, EVENTS_OF_A_FLEET)
     parser.add_argument("--relays", type=int, default=3, help="one of them with fallback_direct")
     parser.add_argument("--disturbers", type=int, default=2, help="disturbances at the same time")
     parser.add_argument("--logs", action="store_true", help="print all logs of a failed campaign")
