@@ -109,6 +109,12 @@ def test_fresh_writes_are_read_from_replicas_and_never_missing(
     assert from_replicas >= 48
 
 
+def test_the_metric_of_the_upstreams(fleet: Fleet, relay: Daemon) -> None:
+    for watcher in fleet.watchers:
+        assert f'pg_status_upstream_up{{upstream="{watcher.url}"}} 1.0' in relay.text("/metrics")
+    assert "pg_status_upstream_up{" not in fleet.watchers[0].text("/metrics")
+
+
 def test_a_relay_has_no_evidence_of_its_own(relay: Daemon) -> None:
     for path in ("/evidence", "/evidence/positions?wait_ms=10"):
         response = relay.get(path)

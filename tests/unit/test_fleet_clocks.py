@@ -115,6 +115,15 @@ def test_documents_that_waited_in_a_buffer_keep_their_age(
         assert network.error(network.now) <= fastest + ROUNDING
 
 
+def test_a_relay_that_freezes_again_and_again() -> None:
+    network = Network(5000, 0.01)
+    for _ in range(10):
+        network.send(Step())
+    for _ in range(10):
+        network.send(Step(frozen=100.0))
+        assert network.error(network.now) <= 0.01 + ROUNDING
+
+
 @pytest.mark.parametrize("jump", [-100.0, -3.0, 3.0, 100.0])
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_jump_of_the_clock_makes_evidence_older_only(jump: float, asks: bool) -> None:

@@ -7,7 +7,7 @@ assignment makes it the one in use. Connections stay open and no request is lost
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 from typing import Any, Protocol
@@ -88,6 +88,11 @@ class Cluster:
     def service(self) -> Service:
         """The service of the generation in use."""
         return self._current.service
+
+    @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """Of a relay: whether each source delivers evidence."""
+        return self._current.monitor.upstreams
 
     @property
     def is_replaced(self) -> bool:

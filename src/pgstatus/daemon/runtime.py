@@ -328,6 +328,7 @@ class Runtime:
                     checks=cluster.checks,
                     hook_runs=cluster.hook.runs.copy(),
                     hook_pending=cluster.hook.is_pending,
+                    upstreams=cluster.upstreams,
                 )
                 for cluster in self._clusters.values()
                 if only in {None, cluster.name}

@@ -140,6 +140,11 @@ class Merge:
             if self.watchers[source].is_live(now)
         ]
 
+    def delivering(self, now: float) -> dict[str, bool]:
+        """Each source, and whether its watcher is live."""
+        sources = sorted({*self._order, *self.watchers}, key=self._place)
+        return {s: s in self.watchers and self.watchers[s].is_live(now) for s in sources}
+
     def hosts(self, now: float) -> tuple[Host, ...]:
         """The hosts of all live watchers."""
         found: dict[Address, Host] = {}

@@ -7,7 +7,7 @@ is decided by `merge`, what they mean by `core.tracker`; this module decides onl
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from math import inf
 
@@ -84,6 +84,7 @@ class Relay:
         """What the state file holds; used when the hosts are known."""
         self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
+        self._upstreams: Mapping[str, bool] = {source.name: False for source in self._sources}
         self._merge = Merge(source.name for source in self._sources)
         self._notices = Notices()
         self._awaited = {source.name for source in sources}
@@ -106,6 +107,11 @@ class Relay:
     def state(self) -> State:
         """The present state; from any thread."""
         return self._state
+
+    @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """Whether each source delivers evidence; from any thread."""
+        return self._upstreams
 
     def start(self) -> None:
         """Start the relay. RuntimeError: its thread has ended, and no other can be started."""
@@ -235,6 +241,7 @@ class Relay:
                 watchers = self._merge.watchers_of(host.address, now)
                 watcher = self._state.records[index].watcher
                 self._keep(self._state.reported_by(index, watcher, watchers))
+        self._upstreams = self._merge.delivering(now)
         for event in self._notices.events(self._merge, self._state.hosts, self._rules, now):
             self._publisher.log(event, now)
 

@@ -8,7 +8,7 @@ and `schedule`; this module decides only when they are applied.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 
@@ -128,6 +128,11 @@ class Monitor:
     def state(self) -> State:
         """The present state; from any thread."""
         return self._state
+
+    @property
+    def upstreams(self) -> Mapping[str, bool]:
+        """It checks the hosts itself."""
+        return {}
 
     def start(self) -> None:
         """Start the monitor. RuntimeError: its thread has ended, and no other can be started."""

@@ -6,7 +6,7 @@ prometheus_client renders them; the daemon imports it, through this module, at t
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -49,6 +49,8 @@ class Figures:
     checks: Checks
     hook_runs: Mapping[str, int]
     hook_pending: bool
+    upstreams: Mapping[str, bool] = field(default_factory=dict)
+    """Of a relay: whether each of them delivers evidence."""
 
     @property
     def values(self) -> list[str]:
@@ -73,6 +75,7 @@ def expose(
         *_snapshots(labels, clusters, now),
         *_hosts(labels, clusters, now),
         *_checks(labels, clusters),
+        _upstreams(labels, clusters),
         *_requests(labels, [figures.name for figures in clusters], requests.read()),
         GaugeMetricFamily(
             "pg_status_watchers", "Subscribers of /watch, including long polls.", watchers.count
@@ -124,6 +127,18 @@ def _snapshots(labels: Labels, clusters: Sequence[Figures], now: float) -> Itera
         stale.add_metric(values, float(snapshot.ready and snapshot.is_stale(now)))
         masters.add_metric(values, len(snapshot.masters))
     yield from (ready, stale, masters)
+
+
+def _upstreams(labels: Labels, clusters: Sequence[Figures]) -> Metric:
+    up = GaugeMetricFamily(
+        "pg_status_upstream_up",
+        "1 if the upstream of a relay delivers evidence.",
+        labels=[*labels, "upstream"],
+    )
+    for figures in clusters:
+        for name, delivers in figures.upstreams.items():
+            up.add_metric([*figures.values, _label(name)], float(delivers))
+    return up
 
 
 def _hosts(labels: Labels, clusters: Sequence[Figures], now: float) -> Iterator[Metric]:
