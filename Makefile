@@ -6,9 +6,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check matrix docs chaos chaos-fleet figures example example-flask example-django \
-	test-django bench-client unasync format bench bench-fleet screenshots workflows wheels test-wheels deb \
-	test-deb images test-images footprint sbom release-check clean
+.PHONY: help run failover test check matrix docs chaos chaos-fleet figures example example-flask \
+	example-django test-django bench-client unasync format bench bench-fleet screenshots workflows wheels \
+	test-wheels deb test-deb images test-images chart manifests test-chart footprint sbom release-check \
+	clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -139,11 +140,25 @@ images: ## pg-status:alpine and pg-status:ubuntu, with docker, podman or buildah
 		{ echo "none of docker, podman and buildah works here" >&2; exit 1; } && \
 	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py) && \
 	for name in $(IMAGES); do $$engine build --file Dockerfile.$$name --tag pg-status:$$name \
+		--tag pg-status:$$version-$$name \
 		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
 
 test-images: .venv ## as root: build and run them without a registry
 	$(call need,debootstrap buildah crun,debootstrap buildah crun)
 	$(RUN) pytest tests/packaging/test_images.py
+
+# Helm is a library from PyPI. Its environment is separate: a plug-in in it would disturb other tests.
+CHART = UV_PROJECT_ENVIRONMENT=.venv-chart $(UV) run --frozen --all-extras --group chart
+chart: | $(UV) ## dist/pg-status-VERSION.tgz, the Helm chart; IMAGE=ghcr.io/owner/pg-status
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		$(CHART) python -m tests.packaging.chart package dist $(IMAGE)
+
+manifests: | $(UV) ## packaging/kubernetes, and the generated files of the chart
+	$(CHART) python -m tests.packaging.chart generate
+
+test-chart: | $(UV) ## render and validate the chart, execute its pods, a rollout under load
+	$(call need,haproxy,haproxy)
+	$(CHART) pytest -p no:cloudcoil tests/packaging/test_helm.py tests/packaging/test_pods.py
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py)
 SBOM = $(UV) export --quiet --frozen --no-dev --format cyclonedx1.5
@@ -153,19 +168,19 @@ footprint: .venv ## as root: the sizes and the memory in docs/install.md
 
 sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
 	@mkdir -p dist
-	$(SBOM) --package pg-status --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
+	$(SBOM) --package pg-status --extra nats --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
 	$(SBOM) --package pg-status-client --all-extras \
 		--output-file dist/pg-status-client-$(VERSION).cdx.json > /dev/null
 
 release-check: .venv ## as root: build every artefact, install it in a clean environment, start it
 	$(call need,qemu-aarch64 aarch64-linux-gnu-strip,qemu-user binutils-aarch64-linux-gnu)
 	rm -rf dist
-	$(MAKE) wheels sbom deb ARCHS="amd64 arm64"
+	$(MAKE) wheels sbom chart deb ARCHS="amd64 arm64"
 	$(RUN) pytest tests/packaging/test_release.py
-	$(MAKE) test-wheels test-deb test-images
+	$(MAKE) test-wheels test-chart test-deb test-images
 
 clean: ## remove all generated files, also the systems that the packaging tests have downloaded
-	rm -rf .venv .venv-django .uv dist site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf .venv .venv-chart .venv-django .uv dist site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		.coverage .coverage.*
 	rm -rf $(or $(PGSTATUS_TEST_CACHE),/var/cache/pg-status-tests)
 

@@ -4,7 +4,7 @@
 the extra ``demo``) and of directories with the programs of another one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,6 +70,12 @@ def session_clusters(network: Network, templates: Templates) -> Iterator[Cluster
 def cluster(session_clusters: Clusters) -> Cluster:
     """A primary and two replicas that the tests must not change."""
     return session_clusters.make()
+
+
+@pytest.fixture(scope="session")
+def pair(cluster: Cluster, session_clusters: Clusters) -> Mapping[str, Cluster]:
+    """Two clusters by name, which the tests must not change."""
+    return {"orders": cluster, "my-shop": session_clusters.make(replicas=1)}
 
 
 @pytest.fixture

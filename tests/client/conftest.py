@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pgstatus.client import asynchronous, synchronous
 from tests.client.notifier import Notifier
 from tests.client.support import Asker, AskerFactory, Server
 
@@ -21,6 +22,13 @@ def make_asker(request: pytest.FixtureRequest) -> Iterator[AskerFactory]:
     yield make
     for asker in askers:
         asker.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients wait for a new answer although a previous one is usable: the machine is busy."""
+    for module in (asynchronous, synchronous):
+        monkeypatch.setattr(module, "PATIENCE", 10.0)
 
 
 @pytest.fixture

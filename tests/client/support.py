@@ -22,13 +22,15 @@ HOST = REPLICA.replace(b"pg2", b"pg1").replace(b"replica", b"master")
 
 
 class Asker:
-    """A client of either kind, for use in a synchronous test. It sends requests, unless ``watch``
-    is true."""
+    """A client of either kind, for use in a synchronous test.
+
+    It sends requests, unless ``watch`` is true, and has a deadline for a busy machine.
+    """
 
     def __init__(self, asynchronous: bool, url: str, **options: Any) -> None:
         kind = AsyncPgStatusClient if asynchronous else PgStatusClient
         self.is_asynchronous = asynchronous
-        self.client: Any = kind(url, **{"watch": False, **options})
+        self.client: Any = kind(url, **{"watch": False, "deadline": 10.0, **options})
         self._loop = asyncio.new_event_loop() if asynchronous else None
 
     def __call__(self, question: str, **arguments: Any) -> Any:

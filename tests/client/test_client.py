@@ -147,19 +147,20 @@ def test_an_error_is_shared_within_the_deadline(make_asker: AskerFactory, server
     ask = make_asker(server.url, deadline=1.0)
     began = time.monotonic()
     assert {type(error) for error in ask.at_once("replica", 8)} == {DeadlineError}
-    assert time.monotonic() - began < 1.9
+    assert time.monotonic() - began < 4.0  # one after the other, they take 8 s
     assert len(server.requests) == 1
 
 
 def test_the_deadline_bounds_the_whole_response(make_asker: AskerFactory, server: Server) -> None:
-    server.each_byte = 0.01  # each read is quick, all of them take seconds
+    server.each_byte = 0.05  # each read is quick, all of them take ten seconds
     ask = make_asker(server.url, deadline=0.3)
     began = time.monotonic()
     with pytest.raises(DeadlineError):
         ask("replica")
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 5.0
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
@@ -187,6 +188,7 @@ def test_a_withdrawn_answer_is_not_used_again(
         ask("master")
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_answer_withdrawn_for_a_position_is_not_used_for_it(
     make_asker: AskerFactory, server: Server
 ) -> None:

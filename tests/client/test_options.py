@@ -15,6 +15,7 @@ import pytest
 from pgstatus.client import (
     Answer,
     AsyncPgStatusClient,
+    DeadlineError,
     NotReadyError,
     PgStatusClient,
     RefusedError,
@@ -141,7 +142,7 @@ class Encrypted:
             with PgStatusClient(url, ssl_context=context, server_name=server_name) as client:
                 try:
                     return client.master().role == "master"
-                except (UnreachableError, NotReadyError):
+                except (UnreachableError, DeadlineError, NotReadyError):
                     return False
 
         context = certificates.context(certificates.client())

@@ -8,6 +8,8 @@ from pgstatus.demo.cluster import Cluster
 from tests.client.support import AskerFactory
 from tests.conftest import DaemonFactory
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 COUNT = 200
 
 

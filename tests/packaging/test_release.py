@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,16 @@ def test_the_package_for_arm64_runs_in_an_emulator(
             wait_until(
                 "the master", lambda: daemon.get("/master").text == cluster.primary.address, 60
             )
+
+
+def test_the_chart_has_the_version_of_the_release() -> None:
+    """`make test-chart` installs it, as far as that is possible without Kubernetes."""
+    with tarfile.open(DIST / f"pg-status-{__version__}.tgz") as archive:
+        metadata = archive.extractfile("pg-status/Chart.yaml")
+        assert metadata is not None
+        lines = metadata.read().decode().splitlines()
+    assert f"version: {__version__}" in lines
+    assert f"appVersion: {__version__}" in lines
 
 
 @pytest.mark.parametrize(

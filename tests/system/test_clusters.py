@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -13,28 +12,13 @@ import pytest
 
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.demo.network import Network
-from tests.conftest import ClusterFactory, Clusters, Daemons
+from tests.conftest import ClusterFactory, Daemons
 from tests.support.daemon import Daemon
 from tests.support.events import Subscriber
 from tests.support.running import answers
 from tests.support.scrape import scrape
+from tests.support.several import Directory, hosts_of, reload, variables_of
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def pair(cluster: Cluster, session_clusters: Clusters) -> Mapping[str, Cluster]:
-    """Two clusters that the tests must not change."""
-    return {"orders": cluster, "my-shop": session_clusters.make(replicas=1)}
-
-
-def hosts_of(cluster: Cluster) -> str:
-    return ",".join(f"{server.address}:{server.port}" for server in cluster.servers)
-
-
-def variables_of(clusters: Mapping[str, Cluster]) -> dict[str, Any]:
-    keys = {name: name.replace("-", "_") for name in clusters}
-    hosts = {f"{keys[name]}__hosts": hosts_of(cluster) for name, cluster in clusters.items()}
-    return {"clusters": ",".join(clusters), **hosts}
 
 
 @pytest.fixture(scope="module")
@@ -124,37 +108,9 @@ def test_a_waiting_request_belongs_to_its_cluster(
         assert answer["host"] in {replica.address for replica in cluster.replicas}
 
 
-class Directory:
-    """A ``clusters_dir``."""
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir()
-        self.path = path
-
-    def define(self, name: str, hosts: str, **more: object) -> None:
-        lines = {"hosts": hosts, **more}
-        text = "".join(f"pg_status__{key}={value}\n" for key, value in lines.items())
-        (self.path / f"{name}.env").write_text(text)
-
-    def remove(self, name: str) -> None:
-        (self.path / f"{name}.env").unlink()
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path / "clusters.d")
-
-
-def reload(daemon: Daemon) -> subprocess.CompletedProcess[str]:
-    """``pg-status reload``."""
-    return subprocess.run(
-        [sys.executable, "-m", "pgstatus", "reload", "--url", daemon.url, "--pid", str(daemon.pid)],
-        env=daemon.environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def names(daemon: Daemon) -> list[str]:

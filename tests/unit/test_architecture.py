@@ -23,6 +23,7 @@ LIBRARIES = {
     "prometheus_client": {"telemetry"},
     "httpcore2": {"client"},
     "h11": {"fleet"},
+    "nats": {"fleet"},
 }
 """The packages that may import a library."""
 

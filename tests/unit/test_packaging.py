@@ -25,12 +25,12 @@ def test_the_requirements_match_the_lock_file() -> None:
     exported = subprocess.run(
         [
             os.environ.get("UV", "uv"), "export", "--quiet", "--frozen", "--no-dev",
-            "--no-emit-project", "--no-annotate", "--no-header",
+            "--extra", "nats", "--no-emit-project", "--no-annotate", "--no-header",
         ],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert (ROOT / "packaging/requirements.txt").read_text() == exported.stdout, (
-        "uv export --frozen --no-dev --no-emit-project --no-annotate --no-header "
+        "uv export --frozen --no-dev --extra nats --no-emit-project --no-annotate --no-header "
         "--output-file packaging/requirements.txt"
     )
 

@@ -41,7 +41,7 @@ class Keeper:
 
     def __init__(self, stale_after: float = float("inf")) -> None:
         self.snapshot = Snapshot((), ready=True, stale_after=stale_after)
-        self.cache = ResponseCaches(lambda cluster: self.snapshot)
+        self.cache = ResponseCaches(lambda cluster=None: self.snapshot)
 
     def keep(
         self,
@@ -155,3 +155,39 @@ def test_the_date_is_the_current_second() -> None:
     assert abs(parsedate_to_datetime(sent).timestamp() - time.time()) < 2
     assert keeper.cache.find(REQUEST, now + 5.0) is not None
     assert keeper.cache.date
+
+
+def of_cluster(name: str) -> bytes:
+    return f"GET /c/{name}/master HTTP/1.1\r\n\r\n".encode()
+
+
+def test_the_first_response_of_a_cluster_is_not_kept_if_its_snapshot_has_changed() -> None:
+    keeper = Keeper()
+    assert keeper.body(of_cluster("orders")) is None
+    keeper.snapshot = replace(keeper.snapshot)
+    answer = replace(response("of the snapshot before"), cluster="orders")
+    keeper.cache.store(of_cluster("orders"), answer, reply("of the snapshot before"))
+    assert keeper.body(of_cluster("orders")) is None
+
+
+def test_a_response_is_kept_in_the_cache_of_its_cluster_only() -> None:
+    snapshots: dict[str | None, Snapshot] = {
+        name: Snapshot((), ready=True) for name in (None, "orders", "users")
+    }
+    cache = ResponseCaches(lambda cluster=None: snapshots.get(cluster))
+    orders, users = of_cluster("orders"), of_cluster("users")
+    for request, name in ((orders, "orders"), (users, "users"), (REQUEST, None)):
+        assert cache.find(request, 0.0) is None
+        cache.store(request, replace(response(""), cluster=name), reply(""))
+    snapshots["users"] = Snapshot((), ready=True)
+    found = [cache.find(request, 0.0) is not None for request in (orders, users, REQUEST)]
+    assert found == [True, False, True]
+    # Other forms of the path, of which the bytes do not show the cluster.
+    other = of_cluster("%6Frders")
+    assert cache.find(other, 0.0) is None
+    cache.store(other, replace(response(""), cluster="orders"), reply(""))
+    assert cache.find(other, 0.0) is None
+    # One that a reload has removed meanwhile.
+    del snapshots["orders"]
+    cache.store(orders, replace(response(""), cluster="orders"), reply(""))
+    assert cache.find(orders, 0.0) is None

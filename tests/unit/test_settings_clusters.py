@@ -1,12 +1,13 @@
 """Which clusters a configuration defines, and which variables apply to each of them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pgstatus.errors import ConfigError
-from pgstatus.settings.load import Configuration, load
+from pgstatus.settings.load import Configuration, load, require_clusters
 from pgstatus.settings.variables import PREFIX
 
 
@@ -162,10 +163,42 @@ class TestFiles:
         }  # fmt: skip
         assert f"{tmp_path}/users.env, line 2: expected NAME=value" in found.rejected["users"][0]
 
-    def test_without_a_valid_file_there_is_no_configuration(self, tmp_path: Path) -> None:
+    def test_without_a_valid_file_there_is_no_cluster(self, tmp_path: Path) -> None:
         (tmp_path / "users.env").write_text("pg_status__hosts=\n")
-        [problem] = problems({"clusters_dir": tmp_path})
+        found = configured({"clusters_dir": tmp_path})
+        with pytest.raises(ConfigError) as error:
+            require_clusters(found)
+        [problem] = error.value.problems
         assert problem.startswith("cluster users: pg_status__hosts is not set")
+
+    def test_names_of_files_that_are_no_names(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("pg_status__hosts=a\n")  # a hidden file
+        (tmp_path / os.fsdecode(b"\xff.env")).write_text("pg_status__hosts=a\n")
+        (tmp_path / "orders.env").write_text("pg_status__hosts=a\n")
+        found = configured({"clusters_dir": tmp_path})
+        assert list(found.clusters) == ["orders"]
+        [(name, [problem])] = found.rejected.items()
+        assert name == "\\udcff"
+        assert problem.encode().isascii()
+
+    def test_a_conflict_affects_the_later_cluster_only(self, tmp_path: Path) -> None:
+        state = tmp_path / "state"
+        for name in ("orders", "users"):
+            (tmp_path / f"{name}.env").write_text(f"pg_status__state_file={state}\n")
+        (tmp_path / "link").symlink_to(state)
+        (tmp_path / "link.env").write_text(f"pg_status__state_file={tmp_path}/link\n")
+        (tmp_path / "z.env").write_text("pg_status__hosts=b\n")
+        found = configured({"clusters_dir": tmp_path, "clusters": "z", "hosts": "a"})
+        assert list(found.clusters) == ["z", "link"]
+        assert str(found.clusters["z"].hosts[0]) == "a:5432"
+        assert [problem for problems in found.rejected.values() for problem in problems] == [
+            (
+                f"cluster z: {tmp_path}/z.env: pg_status__clusters defines a cluster of the same "
+                "name"
+            ),
+            f"cluster orders: pg_status__state_file: {state} is the file of cluster link",
+            f"cluster users: pg_status__state_file: {state} is the file of cluster link",
+        ]
 
     def test_an_empty_directory_is_a_warning(self, tmp_path: Path) -> None:
         found = configured({"clusters_dir": tmp_path})

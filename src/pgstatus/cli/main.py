@@ -65,11 +65,12 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from pgstatus.settings.load import load  # noqa: PLC0415
+    from pgstatus.settings.load import load, require_clusters  # noqa: PLC0415
 
     # The results of the checks are printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
     configuration = load(os.environ)
+    require_clusters(configuration)
     _report("warning", *configuration.warnings)
     for problems in configuration.rejected.values():
         _report("error", *problems)

@@ -17,6 +17,7 @@ from pgstatus.client.compat import timeout
 from pgstatus.client.deadline import DeadlineBackend, is_readable
 from pgstatus.client.endpoint import Endpoint
 from pgstatus.client.errors import ClientError, DeadlineError, UnreachableError
+from pgstatus.client.handshake import HandshakeBackend
 from pgstatus.client.response import Response
 
 # On Python 3.10, asyncio has a TimeoutError of its own.
@@ -43,8 +44,6 @@ class AsyncTransport:
         """The response, within ``deadline`` seconds. DeadlineError, UnreachableError."""
         url = self._endpoint.origin + target
         extensions = _extensions(self._endpoint)
-        # The library does not close a connection if its handshake is cancelled: it ends earlier.
-        extensions["timeout"] = {"connect": 0.9 * deadline}
         try:
             async with timeout(deadline):
                 response = await self._open().request(
@@ -69,6 +68,7 @@ class AsyncTransport:
                 ssl_context=self._endpoint.ssl_context,
                 max_connections=self._max_connections,
                 uds=self._endpoint.uds,
+                network_backend=HandshakeBackend() if self._endpoint.ssl_context else None,
             )
         return self._pool
 

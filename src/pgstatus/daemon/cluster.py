@@ -71,6 +71,7 @@ class Cluster:
         self._next: Generation | None = None
         self.was_ready = False
         """All hosts have been checked since the start."""
+        self._is_stopped = False
         self._must_restart: set[Generation] = set()
         self._restart_at = -inf
         self._failures: deque[float] = deque(maxlen=FAILURES)
@@ -118,16 +119,20 @@ class Cluster:
     def start(self) -> None:
         """Start the monitor. RuntimeError: no thread can be started."""
         self._current.monitor.start()
+        self._current.publish_evidence()
 
-    def stop(self) -> None:
-        """End the monitors soon, and the command that is running."""
+    def close(self) -> None:
+        """End the monitors, the requests and streams that wait, and the command that is running.
+
+        Returns at once.
+        """
         with self._lock:
-            generations = [self._current, *([self._next] if self._next else [])]
+            self._is_stopped = True
+            for generation in (self._current, self._next):
+                if generation is not None:
+                    generation.stop()
             self._next = None
-        self.hook.stop()
-        # Without the lock: a monitor that is publishing may need it to end.
-        for generation in generations:
-            generation.stop()
+        self.hook.terminate()
 
     # Reload.
 
@@ -139,8 +144,8 @@ class Cluster:
         with self._lock:
             superseded, self._next = self._next, None
             state = self._current.monitor.state
-        if superseded is not None:
-            superseded.stop()
+            if superseded is not None:
+                superseded.stop()
         generation = self._make(settings, before=state)
         with self._lock:
             self._next = generation
@@ -157,14 +162,15 @@ class Cluster:
             return 0
         restarted = 0
         for generation in tuple(self._must_restart):
-            self._must_restart.discard(generation)
-            if generation not in (self._current, self._next):
-                continue
-            try:
-                generation.restart()
-            except RuntimeError:
-                self._must_restart.add(generation)
-                raise
+            with self._lock:
+                self._must_restart.discard(generation)
+                if self._is_stopped or generation not in (self._current, self._next):
+                    continue
+                try:
+                    generation.restart()
+                except BaseException:
+                    self._must_restart.add(generation)
+                    raise
             restarted += 1
             log.warning("the monitoring was restarted", extra=self._extra)
         return restarted
@@ -173,6 +179,11 @@ class Cluster:
     def has_failed(self) -> bool:
         """A monitor waits to be started again."""
         return bool(self._must_restart)
+
+    @property
+    def is_settled(self) -> bool:
+        """All hosts have been checked since the start, or a defect prevents it."""
+        return self.was_ready or self._restart_at > -inf
 
     @property
     def fails_repeatedly(self) -> bool:
@@ -202,12 +213,13 @@ class Cluster:
             if generation is not self._next:  # another reload came first
                 return
             before, self._current, self._next = self._current, generation, None
+            # It ends by itself, whatever fails below; the thread has hosts to check.
+            before.stop()
             self._use_outputs(generation.settings)
             old, new = before.latest.read(), generation.latest.read()
             # What the new generation has learned before it was used.
             self.history.changed(old, list(events(old, new)), clock.wall())
-        # The old monitor ends by itself; this one has hosts to check.
-        before.stop()
+        generation.publish_evidence()
         self._owner.changed()  # its streams end
         log.info("reloaded: %s", _difference(before.settings, generation.settings))
         self._owner.replaced()

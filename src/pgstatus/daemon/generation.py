@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pgstatus import clock
 from pgstatus.api.evidence import EvidenceFeed
@@ -13,9 +13,11 @@ from pgstatus.core.changes import Update
 from pgstatus.core.schedule import Schedule
 from pgstatus.core.snapshot import Failure, Host, Observation
 from pgstatus.core.state import Memory, State
+from pgstatus.core.watching import condition
 from pgstatus.fleet.direct import ChecksOnly, Direct
 from pgstatus.fleet.evidence import Condition, Evidence
 from pgstatus.fleet.relay import Relay
+from pgstatus.fleet.source import Source
 from pgstatus.fleet.upstream import Upstream
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
@@ -24,8 +26,12 @@ from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.settings.cluster import Settings
+from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.target import Target
 from pgstatus.telemetry.history import History
+
+if TYPE_CHECKING:  # an extra
+    from pgstatus.fleet.nats.publisher import NatsPublisher
 
 MAX_WAITING = 1024
 """Requests that may wait for a replica of one cluster at the same time; further ones are answered
@@ -75,7 +81,9 @@ class Generation:
         self.latest = Latest(settings.hosts, settings.rules)
         self.waiters = Waiters(MAX_WAITING)
         self.ready_since = inf
-        self._results = LatestResults(settings.hosts, lambda: owner.recorded(self))
+        self._results = LatestResults(settings.hosts, self._recorded)
+        self._evidence = None if settings.fleet else self._make_evidence()
+        self._publisher: NatsPublisher | None = None
         self.monitor = self._make_monitor(before, memory)
         self.feeds = Feeds(
             self.latest.read,
@@ -95,7 +103,7 @@ class Generation:
             fallback_bucket=None
             if settings.fallback_per_s is None
             else Bucket(settings.fallback_per_s),
-            evidence=self._evidence(),
+            evidence=self._make_feed(),
             request_positions=self.request_positions,
         )
 
@@ -108,8 +116,26 @@ class Generation:
         self.monitor = self._make_monitor(self.monitor.state, None)
         self.monitor.start()
 
+    def publish_evidence(self) -> None:
+        """Publish the evidence through NATS, if that is configured: the generation is in use."""
+        nats = self.settings.nats
+        if nats is None or self._evidence is None or self._publisher is not None:
+            return
+        from pgstatus.fleet.nats.publisher import NatsPublisher  # noqa: PLC0415  # an extra
+
+        self._publisher = NatsPublisher(
+            self._thread,
+            nats,
+            self.settings.cluster_name or "",
+            self._evidence,
+            self.request_positions,
+        )
+        self._publisher.start()
+
     def stop(self) -> None:
         """End the monitor soon, and the requests and streams that wait for it now."""
+        if self._publisher is not None:
+            self._publisher.stop()
         self.waiters.close()
         self.feeds.close()
         self.monitor.stop()
@@ -120,6 +146,8 @@ class Generation:
 
     def publish(self, update: Update) -> None:
         """Of the monitor's `Sink`."""
+        if self._publisher is not None and condition(update.before) != condition(update.after):
+            self._publisher.changed()
         self._owner.published(self, update)
 
     def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
@@ -132,7 +160,7 @@ class Generation:
             return self._checks(self.latest, self.waiters, self._results, before, memory)
         return Relay(
             self._thread,
-            sources=[Upstream(address) for address in settings.fleet.upstreams],
+            sources=sources(settings.fleet, settings.cluster_name or ""),
             direct=self._direct() if settings.fleet.fallback_direct else None,
             latest=self.latest,
             waiters=self.waiters,
@@ -183,16 +211,32 @@ class Generation:
             cluster=settings.name,
         )
 
-    def _evidence(self) -> EvidenceFeed | None:
-        if self.settings.fleet is not None:
-            return None
+    def _recorded(self) -> None:
+        if self._publisher is not None:
+            self._publisher.recorded()
+        self._owner.recorded(self)
 
-        def condition() -> Condition:
+    def _make_evidence(self) -> Evidence:
+        def known() -> Condition:
             state = self.monitor.state
             return Condition(state.memory, state.ready)
 
-        evidence = Evidence(self._results, condition, self.settings.rules.sleep)
-        return EvidenceFeed(evidence, self.latest.read, lambda: self.feeds.closed)
+        return Evidence(self._results, known, self.settings.rules.sleep)
+
+    def _make_feed(self) -> EvidenceFeed | None:
+        if self._evidence is None:
+            return None
+        return EvidenceFeed(self._evidence, self.latest.read, lambda: self.feeds.closed)
+
+
+def sources(fleet: Fleet, cluster: str) -> list[Source]:
+    """Of the evidence that a relay follows."""
+    found: list[Source] = [Upstream(address) for address in fleet.upstreams]
+    if fleet.nats is not None:
+        from pgstatus.fleet.nats.source import NatsSource  # noqa: PLC0415  # an extra
+
+        found.append(NatsSource(fleet.nats, cluster))
+    return found
 
 
 def probes(targets: Sequence[Target]) -> ProbeFactory:

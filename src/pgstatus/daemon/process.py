@@ -20,7 +20,7 @@ from pgstatus.http.listener import inherited_sockets, listen, socket_file
 from pgstatus.http.worker import EventLoopWorker
 from pgstatus.outputs import systemd
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Configuration
+from pgstatus.settings.load import Configuration, require_clusters
 from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def serve(environ: Mapping[str, str], load: Callable[[], Configuration]) -> int:
     is invalid; StartError: the address is in use, or no thread can be started.
     """
     configuration = load()
+    require_clusters(configuration)
     logs.set_up_logs(configuration.process.log_level, configuration.process.log_format)
     for settings in configuration.clusters.values():
         cluster = f"cluster {settings.name}, " if settings.name else ""
@@ -98,6 +99,7 @@ class _Process:
             self._runtime.watchers,
             self._runtime.tls,
             on_turn=self._tick,
+            hosts=self._runtime.hosts,
         )
         self._watchdog = Watchdog(self._heartbeat, self._runtime.heartbeat_of_monitor)
         self._orphans = Orphans() if os.getpid() == 1 else None

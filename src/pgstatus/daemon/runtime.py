@@ -7,7 +7,8 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from math import inf
 from typing import Any
 
@@ -23,9 +24,10 @@ from pgstatus.daemon.cluster import FAILURE_PERIOD, FAILURES, Cluster
 from pgstatus.daemon.watchdog import Heartbeat
 from pgstatus.errors import ConfigError
 from pgstatus.monitor.thread import MonitoringThread
-from pgstatus.outputs.hook import RESULTS
+from pgstatus.outputs.hook import GRACE_AT_STOP, RESULTS
 from pgstatus.outputs.systemd import Notifier
-from pgstatus.settings.load import Configuration
+from pgstatus.settings.cluster import Settings
+from pgstatus.settings.load import Configuration, require_clusters
 from pgstatus.settings.process import ProcessSettings, needs_restart
 from pgstatus.telemetry import logs
 from pgstatus.telemetry.counters import Requests, Watchers
@@ -95,6 +97,8 @@ class Runtime:
         self._reloading = False
         self._reloads = 0
         self._last_reload = "none"
+        self._lock = threading.Lock()
+        """Protects the end of a reload, which any thread may report."""
         self._pending: str | None = None
         """The result of the reload that is in use when all clusters have followed."""
         self._process = configuration.process
@@ -102,6 +106,8 @@ class Runtime:
         self._clusters: Mapping[str, Cluster] = {
             name: self._make(settings) for name, settings in configuration.clusters.items()
         }
+        self._only = _only(self._clusters)
+        """Each request reads it."""
         self._application = Application(
             create_app(
                 Daemon(
@@ -124,21 +130,18 @@ class Runtime:
 
     def stop(self) -> None:
         """End the commands that are running, and the monitoring thread."""
-        clusters = list(self._clusters.values())
-        for cluster in clusters:
-            cluster.stop()
+        self._is_stopping = True
+        _end(self._clusters.values())
         self._thread.stop(_PATIENCE)
 
     # The backend of the HTTP server.
 
-    def read(self, cluster: str | None) -> Snapshot | None:
+    def read(self, cluster: str | None = None) -> Snapshot | None:
         """The latest snapshot of a cluster; without a name, of the only one."""
-        clusters = self._clusters
         if cluster is None:
-            if len(clusters) != 1:
-                return _NO_CLUSTER
-            (cluster,) = clusters
-        found = clusters.get(cluster)
+            only = self._only
+            return _NO_CLUSTER if only is None else only.read()
+        found = self._clusters.get(cluster)
         return None if found is None else found.read()
 
     def tls(self) -> ssl.SSLContext | None:
@@ -159,9 +162,12 @@ class Runtime:
         """Call ``wake`` when a snapshot answers the question; returns the function that stops
         waiting, or None if it is not possible now.
         """
-        clusters = self._clusters
-        found = clusters.get(next(iter(clusters), "") if cluster is None else cluster)
+        found = self._only if cluster is None else self._clusters.get(cluster)
         return None if found is None else found.wait_for(question, wake)
+
+    def hosts(self) -> int:
+        """How many hosts are checked."""
+        return sum(len(cluster.read().hosts) for cluster in self._clusters.values())
 
     def release_waiting(self) -> None:
         """Answer all waiting requests now: the process stops."""
@@ -183,7 +189,6 @@ class Runtime:
         if self._failed:
             self._restart_failed()
         if self._reload_requested and not self._reloading and not self._is_stopping:
-            self._notifier.reloading()
             self._reloading = True
             try:
                 # Files may be on a network drive that does not respond.
@@ -200,7 +205,8 @@ class Runtime:
         except RuntimeError as error:
             self.heartbeat_of_monitor.paused = True
             self._has_no_thread("the restart of the monitoring", error)
-        self._failed = self._failed or any(cluster.has_failed for cluster in clusters)
+        finally:
+            self._failed = self._failed or any(cluster.has_failed for cluster in clusters)
 
     def _has_no_thread(self, what: str, error: RuntimeError) -> None:
         """Try again later, and log it once a minute at most."""
@@ -214,8 +220,10 @@ class Runtime:
 
     def _reload(self) -> None:
         try:
-            while self._reload_requested:
+            while self._reload_requested and not self._is_stopping:
                 self._reload_requested = False
+                # For each request: systemd expects this notification after each signal.
+                self._notifier.reloading()
                 try:
                     self._reload_once()
                 except RuntimeError as error:  # can't start new thread
@@ -229,6 +237,8 @@ class Runtime:
     def _reload_once(self) -> None:
         try:
             configuration = self._load()
+            if not configuration.rejected.keys() & self._clusters.keys():
+                require_clusters(configuration)
             self._warn(configuration)
             logs.set_level(configuration.process.log_level)
             self._use(configuration)
@@ -255,9 +265,13 @@ class Runtime:
                 log.error("reload refused: %s", problem)
 
     def _use(self, configuration: Configuration) -> None:
-        """Add, remove and change clusters; those with the same settings are not affected."""
-        before, clusters = self._clusters, dict[str, Cluster]()
+        """Add, remove and change clusters; those with the same settings are not affected.
+
+        RuntimeError: no thread can be started, and nothing has changed.
+        """
+        self._thread.start()
         self._pending = None
+        before, clusters = self._clusters, dict[str, Cluster]()
         for name in dict.fromkeys([*configuration.clusters, *configuration.rejected]):
             settings = configuration.clusters.get(name)
             if name in before:
@@ -269,38 +283,48 @@ class Runtime:
             log.info("monitoring of cluster %s begins", name or "without a name")
         access_changes = _access(self._process) != _access(configuration.process)
         self._process, self._rejected = configuration.process, configuration.rejected
-        self._clusters = clusters
+        self._clusters, self._only = clusters, _only(clusters)
         self._forget()
+        removed = [before[name] for name in before.keys() - clusters.keys()]
+        for cluster in removed:
+            cluster.close()
+            self.requests.forget(cluster.name)
+            log.info("monitoring of cluster %s ends", cluster.name or "without a name")
+        self.changed()  # their streams end
         for name, settings in configuration.clusters.items():
             # The streams of a client that has lost its access have to end. A single cluster is
             # always connected anew, which also shows that its certificates can be used.
             changes = access_changes or not name or settings != clusters[name].settings
             if name in before and changes:
                 clusters[name].follow(settings)
-        for name in before.keys() - clusters.keys():
-            before[name].stop()
-            log.info("monitoring of cluster %s ends", name or "without a name")
-        self.changed()  # streams of clusters that were removed end
+        _end(removed)
         self._pending = "partial" if configuration.rejected else "applied"
         self.replaced()
 
     def replaced(self) -> None:
-        result = self._pending
-        if result is not None and all(cluster.is_replaced for cluster in self._clusters.values()):
+        with self._lock:
+            result, clusters = self._pending, self._clusters.values()
+            if result is None or not all(cluster.is_replaced for cluster in clusters):
+                return
             self._pending = None
-            self._finish_reload(result)
+        self._finish_reload(result)
 
     def _finish_reload(self, result: str) -> None:
-        self._reloads += 1
-        self._last_reload = result
+        with self._lock:
+            self._reloads += 1
+            self._last_reload = result
         self._notifier.ready()
 
     def reloads(self) -> str:
         """The number of finished reloads, and the result of the last, as in ``3 applied``."""
         return f"{self._reloads} {self._last_reload}"
 
-    def _make(self, settings: Any) -> Cluster:
-        return Cluster(settings, self, self._thread, self._epoch)
+    def _make(self, settings: Settings) -> Cluster:
+        def make() -> Cluster:
+            logs.set_cluster(settings.name)  # its state file is read
+            return Cluster(settings, self, self._thread, self._epoch)
+
+        return copy_context().run(make)
 
     def _report(self) -> Mapping[str, object]:
         """The condition of pg-status itself, for the status page."""
@@ -342,13 +366,13 @@ class Runtime:
     # Reports of the clusters and of the monitoring thread.
 
     def became_ready(self) -> None:
-        if not self._is_ready and all(c.was_ready for c in self._clusters.values()):
+        if not self._is_ready and all(c.is_settled for c in self._clusters.values()):
             self._is_ready = True
             self._notifier.ready()
 
     def failed(self, cluster: Cluster) -> None:
-        # With several clusters, one that fails repeatedly must not end the others.
-        if cluster.fails_repeatedly and len(self._clusters) == 1:
+        # One that fails repeatedly must not end the others, nor the start.
+        if all(other.fails_repeatedly for other in self._clusters.values()):
             log.critical(
                 "the monitoring has failed %d times within %d s; the process ends",
                 FAILURES,
@@ -356,6 +380,7 @@ class Runtime:
             )
             self._end()
             return
+        self.became_ready()
         self._failed = True
         self._wake()
 
@@ -364,9 +389,26 @@ class Runtime:
         self._notifier.alive(_summary([cluster.read() for cluster in self._clusters.values()]))
 
 
+def _only(clusters: Mapping[str, Cluster]) -> Cluster | None:
+    """The only cluster; None: there are several, or none."""
+    return next(iter(clusters.values())) if len(clusters) == 1 else None
+
+
 def _access(process: ProcessSettings) -> tuple[object, ...]:
     """What decides which clients have access."""
-    return process.tokens, None if process.tls is None else process.tls.verify_mode
+    if process.tls is None:
+        return (process.tokens,)
+    authorities = process.tls.get_ca_certs(binary_form=True)
+    return process.tokens, process.tls.verify_mode, sorted(authorities)
+
+
+def _end(clusters: Collection[Cluster]) -> None:
+    """End clusters, with their commands at the same time."""
+    for cluster in clusters:
+        cluster.close()
+    until = clock.now() + GRACE_AT_STOP
+    for cluster in clusters:
+        cluster.hook.stop(max(0.0, until - clock.now()))
 
 
 def _summary(snapshots: Sequence[Snapshot]) -> str:

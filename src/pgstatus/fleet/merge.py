@@ -108,6 +108,8 @@ class Merge:
         if watcher is None or watcher.epoch != document.watcher:
             watcher = self.watchers[source] = Watcher(document.watcher)
         watcher.clock.received(document.sent, at, after)
+        # It needs no age: a watcher that does not run any more may have seen the newest timeline.
+        self._remember(watcher, document.memory)
         if not watcher.clock.is_known or (watcher.hosts is None and not document.complete):
             return []
         watcher.name, watcher.version = document.name, document.version
@@ -117,7 +119,6 @@ class Merge:
         watcher.delay = watcher.clock.delay(document.sent, at)
         if document.complete:
             watcher.hosts = tuple(dict.fromkeys(result.host for result in document.results))
-        self._remember(watcher, document.memory)
         counted = []
         for result in sorted(
             (result for result in document.results if result.value is not None),

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import partial
+from math import inf
+from typing import Protocol
 
-from pgstatus import clock
 from pgstatus.api.exchange import Response
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.http.reply import Reply
@@ -19,25 +20,31 @@ from pgstatus.http.reply import Reply
 _MAX_BYTES = 2**20
 # Bytes that an entry takes beside its request and response.
 _OVERHEAD = 500
-# The beginning of requests whose path names a cluster.
-_CLUSTER = b"GET /c/"
+# The beginnings of requests whose path names a cluster. Other forms of the path (``/%63/NAME``) are
+# rare, and not in the cache.
+_CLUSTER = (b"GET /c/", b"HEAD /c/")
+
+
+class Read(Protocol):
+    """Returns the latest snapshot of a cluster, None: there is no such cluster. Without a name: of
+    the only cluster, or an empty one.
+    """
+
+    def __call__(self, cluster: str | None = None, /) -> Snapshot | None: ...
 
 
 class ResponseCaches:
     """The responses of all clusters. For one thread.
 
-    ``read`` returns the latest snapshot of a cluster, or None if there is no such cluster. Clients
-    that presented no certificate where one is requested have caches of their own:
+    Clients that presented no certificate where one is requested have caches of their own:
     ``certificate_missing``.
     """
 
-    def __init__(
-        self, read: Callable[[str | None], Snapshot | None], *, certificate_missing: bool = False
-    ) -> None:
+    def __init__(self, read: Read, *, certificate_missing: bool = False) -> None:
         self._read = read
         self.certificate_missing = certificate_missing
         self._date = Date()
-        self._common = ResponseCache(partial(read, None), self._date)
+        self._common = ResponseCache(read, self._date)
         """Of requests that name no cluster."""
         self._named: dict[bytes, ResponseCache] = {}
 
@@ -53,7 +60,8 @@ class ResponseCaches:
 
     def find(self, request: bytes, now: float) -> Reply | None:
         """The response to these bytes, dated; None if it is not in the cache."""
-        return self._of(request).find(request, now)
+        cache = self._of(request) if request.startswith(_CLUSTER) else self._common
+        return cache.find(request, now)
 
     def turn(self, request: bytes) -> int | None:
         """The turn of the round robin that `find` has taken although the response is missing."""
@@ -61,17 +69,10 @@ class ResponseCaches:
 
     def store(self, request: bytes, response: Response, reply: Reply) -> None:
         """Keep a response that was computed after `find`, if it may be sent again."""
-        cache = self._common
-        if response.cluster is not None:
-            # Other forms of the path (``/%63/NAME``) are not found again.
-            name = response.cluster.encode()
-            found = self._named.get(name)
-            if found is None:
-                if self._read(response.cluster) is None:  # a reload has removed it meanwhile
-                    return
-                found = ResponseCache(partial(self._read, response.cluster), self._date)
-                self._named[name] = found
-            cache = found
+        cache = self._of(request)
+        # The path of another cluster has another form, in which it is not looked for.
+        if response.cluster not in {None, cache.cluster}:
+            return
         cache.store(request, response, reply)
         if self.size > _MAX_BYTES:
             self.clear()
@@ -81,10 +82,21 @@ class ResponseCaches:
         self._named.clear()
 
     def _of(self, request: bytes) -> "ResponseCache":
-        if request.startswith(_CLUSTER):
-            name = request[len(_CLUSTER) : request.find(b"/", len(_CLUSTER))]
-            return self._named.get(name, self._common)
-        return self._common
+        if not request.startswith(_CLUSTER):
+            return self._common
+        begin = request.find(b"/c/") + len(b"/c/")
+        name = request[begin : request.find(b"/", begin)]
+        return self._named.get(name) or self._begin(name)
+
+    def _begin(self, name: bytes) -> "ResponseCache":
+        """The cache of a cluster that had none. It exists before the response is computed, because
+        it must not keep one that was computed from an earlier snapshot.
+        """
+        cluster = name.decode(errors="replace")
+        if not cluster or self._read(cluster) is None:
+            return self._common
+        self._named[name] = ResponseCache(partial(self._read, cluster), self._date, cluster)
+        return self._named[name]
 
 
 class Date:
@@ -119,7 +131,11 @@ class _Entry:
 class ResponseCache:
     """The responses of one snapshot, which ``read`` returns; None: its cluster was removed."""
 
-    def __init__(self, read: Callable[[], Snapshot | None], date: Date) -> None:
+    def __init__(
+        self, read: Callable[[], Snapshot | None], date: Date, cluster: str | None = None
+    ) -> None:
+        self.cluster = cluster
+        """That the paths of the requests name."""
         self._read = read
         self._snapshot = read()
         self._stale = False
@@ -127,7 +143,7 @@ class ResponseCache:
         self.size = 0
         """Bytes of the entries, estimated."""
         self._date = date
-        self._renew_at = clock.now()
+        self._renew_at = -inf
 
     def find(self, request: bytes, now: float) -> Reply | None:
         """The response to these bytes, dated; None if it is not in the cache.

@@ -41,7 +41,7 @@ class OpenConnection(Protocol):
 class Backend(Protocol):
     """What answers the requests. All methods return at once and are safe in any thread."""
 
-    def read(self, cluster: str | None) -> Snapshot | None:
+    def read(self, cluster: str | None = None) -> Snapshot | None:
         """The latest snapshot of a cluster, None: there is no such cluster. Without a name: of the
         only cluster, or an empty one.
         """

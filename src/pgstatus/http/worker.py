@@ -38,8 +38,11 @@ _ACCEPTS = 64
 _REFUSALS = 100
 # Idle connections that are closed at a time in favour of new ones.
 _EVICTIONS = 64
-# Files that are not connections of clients: of hosts, logs, wake-ups.
-_OTHER_FILES = 200
+# Files that are not connections of clients: of logs, wake-ups, requests for names; and those of
+# hosts, two for each: during a reload two monitors check it.
+_OTHER_FILES = 100
+_FILES_OF_HOSTS = 100
+_FILES_PER_HOST = 2
 # Seconds that connections have for their last requests when the worker stops.
 _FAREWELL = 0.7
 _NO_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -54,10 +57,13 @@ _CONNECTION_ERRORS = frozenset(
 _LOG_EVERY = 60.0
 
 
-def connection_limits(connections: int, watchers: int) -> tuple[int, int]:
-    """Raise the limit of open files as far as these connections need it; how many of each fit."""
+def connection_limits(connections: int, watchers: int, hosts: int = 0) -> tuple[int, int]:
+    """Raise the limit of open files as far as these connections, and the checks of so many hosts,
+    need it; how many connections of each kind fit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = connections + watchers + _REFUSALS + _OTHER_FILES
+    others = _REFUSALS + _OTHER_FILES + max(_FILES_OF_HOSTS, hosts * _FILES_PER_HOST)
+    need = connections + watchers + others
     if soft != resource.RLIM_INFINITY and soft < need:
         raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
         try:
@@ -67,7 +73,10 @@ def connection_limits(connections: int, watchers: int) -> tuple[int, int]:
             log.warning("cannot raise the limit of open files from %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
         return connections, watchers
-    fit = soft - min(_REFUSALS + _OTHER_FILES, soft // 2)
+    if hosts * _FILES_PER_HOST > soft // 2:
+        log.warning("the limit of open files, %d, is too low for the checks of %d hosts; "
+                    "set it to %d or more", soft, hosts, 2 * others)  # fmt: skip
+    fit = soft - min(others, soft // 2)
     connections = min(connections, max(fit - watchers, fit // 2, 1))
     return connections, min(watchers, fit - connections)
 
@@ -86,9 +95,11 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         keepalive: float = KEEPALIVE,
         connections: int = CONNECTIONS,
         on_turn: Callable[[], object] = lambda: None,
+        hosts: Callable[[], int] = lambda: 0,
     ) -> None:
         """``tls`` returns the context for new connections, or None; ``on_turn`` is called in the
-        loop about once a second, and after `Shared.loop.wake`.
+        loop about once a second, and after `Shared.loop.wake`; ``hosts`` returns how many hosts are
+        checked, for which files have to be left.
         """
         # Not the base class's: it opens the heartbeat file that an arbiter watches.
         self.sockets = listeners
@@ -97,12 +108,15 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.shared.loop.on_error = self._failed
         self._tls = tls
         self._on_turn = on_turn
-        self._limit, self._watcher_limit = connection_limits(connections, WATCHERS)
+        self._connections = connections
+        self._hosts = hosts
+        self._hosts_now = -1
+        self._limit = self._watcher_limit = 0
         self._accepting = False
         self._logged_at = float("-inf")
         self._requested_certificates = _requests_certificates(tls())
         self._next_sweep = self.shared.loop.now
-        self._limit_watchers()
+        self._set_limits()
 
     def init_process(self) -> None:
         """Serve. The process is set up by `daemon.process`, not by an arbiter."""
@@ -154,12 +168,17 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if requests_certificates and not self._requested_certificates:
             # After a reload: no client has presented one.
             self._close_connections()
-        self._limit_watchers()
+        self._set_limits()
         self._requested_certificates = requests_certificates
         if self.alive:
             self._accept(True)
 
-    def _limit_watchers(self) -> None:
+    def _set_limits(self) -> None:
+        hosts = self._hosts()
+        if hosts != self._hosts_now:  # at the start, and after a reload
+            self._hosts_now = hosts
+            limits = connection_limits(self._connections, WATCHERS, hosts)
+            self._limit, self._watcher_limit = limits
         is_plain = self._tls() is None
         limit = self._watcher_limit if is_plain else min(self._watcher_limit, ENCRYPTED_WATCHERS)
         self.shared.streams.limit = limit

@@ -156,8 +156,10 @@ class Monitor:
             await self._run()
         except BaseException as error:
             if not self._stopping:
-                log.critical("the monitoring failed", exc_info=True)
-                self._on_failure(error)
+                try:
+                    log.critical("the monitoring failed", exc_info=True)
+                finally:
+                    self._on_failure(error)
         finally:
             self._has_ended.set()
 
@@ -263,6 +265,7 @@ class Monitor:
         self._thread.call(self._begin_position_checks)
 
     def _begin_position_checks(self) -> None:
+        logs.set_cluster(self._cluster)  # the context is that of the thread that has called
         self._publisher.reconsider()
         self._nudge.set()
         hosts = self._publisher.snapshot.hosts

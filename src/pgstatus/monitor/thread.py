@@ -54,11 +54,16 @@ class MonitoringThread:
     def run(self, main: Main) -> None:
         """Run ``main()`` in the thread as soon as it has been started.
 
-        RuntimeError: the thread has ended, and no other can be started.
+        RuntimeError: the thread has ended, and no other can be started; it will not be run.
         """
         with self._lock:
             self._waiting.append(main)
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:
+            with self._lock:
+                self._waiting.remove(main)
+            raise
         self.call(self._begin)
 
     def call(self, function: Callable[[], object]) -> None:
@@ -75,6 +80,8 @@ class MonitoringThread:
 
     def _begin(self) -> None:
         with self._lock:
+            if self._loop is None:  # the loop is about to be closed: the next one runs them
+                return
             waiting, self._waiting = self._waiting, []
         for main in waiting:
             task = asyncio.get_running_loop().create_task(main())
@@ -82,21 +89,21 @@ class MonitoringThread:
             task.add_done_callback(self._tasks.discard)
 
     def _main(self) -> None:
-        try:
-            runner = asyncio.Runner()
-            if self._has_event_loop(runner):
-                with runner:
-                    runner.run(self._run())
-        except BaseException:
-            log.critical("the monitoring thread failed", exc_info=True)
-        finally:
-            with self._lock:
-                self._thread = self._loop = self._stopped = None
-                is_needed = bool(self._waiting)
-            if is_needed:
-                # Otherwise the next `run` starts it.
-                with contextlib.suppress(RuntimeError):
-                    self.start()
+        is_needed = True
+        while is_needed:
+            try:
+                runner = asyncio.Runner()
+                if self._has_event_loop(runner):
+                    with runner:
+                        runner.run(self._run())
+            except BaseException:
+                log.critical("the monitoring thread failed", exc_info=True)
+            finally:
+                with self._lock:
+                    # What `run` has received since the loop ended; otherwise `run` starts a thread.
+                    is_needed = bool(self._waiting) and not self._stopping.is_set()
+                    if not is_needed:
+                        self._thread = None
 
     def _has_event_loop(self, runner: asyncio.Runner) -> bool:
         """Wait until the system has the descriptors that the loop needs; False: stopped before."""
@@ -112,15 +119,20 @@ class MonitoringThread:
         return False
 
     async def _run(self) -> None:
+        stopped = asyncio.Event()
         with self._lock:
-            self._loop = asyncio.get_running_loop()
-            self._stopped = asyncio.Event()
-        self._begin()
-        while not self._stopping.is_set():
-            self._heartbeat()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT):
-                    await self._stopped.wait()
-        # Monitors that were stopped close their connections.
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_HEARTBEAT)
+            self._loop, self._stopped = asyncio.get_running_loop(), stopped
+        try:
+            self._begin()
+            while not self._stopping.is_set():
+                self._heartbeat()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_HEARTBEAT):
+                        await stopped.wait()
+            # Monitors that were stopped close their connections.
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_HEARTBEAT)
+        finally:
+            # Tasks that begin from now on would not be cancelled.
+            with self._lock:
+                self._loop = self._stopped = None

@@ -55,6 +55,10 @@ class Child:
         self._signal(signal.SIGTERM)  # background processes
         return status
 
+    def terminate(self) -> None:
+        """Request the end of the command and all processes of its group; returns at once."""
+        self._signal(signal.SIGTERM)
+
     def end(self, grace: float = _GRACE) -> None:
         """Terminate the command and all processes of its group."""
         for signum in (signal.SIGTERM, signal.SIGKILL):

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 RESULTS = ("ok", "failed", "timeout")
 """The possible results of a run."""
 
-# Seconds from SIGTERM to SIGKILL when pg-status stops.
-_GRACE_AT_STOP = 0.3
+GRACE_AT_STOP = 0.3
+"""Seconds from SIGTERM to SIGKILL when pg-status stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,28 @@ class Hook:
                 self._changed.notify()
             self._ensure_thread()
 
-    def stop(self) -> None:
-        """Terminate the run that is under way, and start no other."""
+    def terminate(self) -> None:
+        """Terminate the run that is under way, and start no other; returns at once.
+
+        `stop` must follow.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
+            child = self._child
+        if child is not None:
+            child.terminate()
+
+    def stop(self, grace: float = GRACE_AT_STOP) -> None:
+        """The same, and wait until it has ended: it is killed after ``grace`` seconds."""
+        self.terminate()
+        with self._changed:
             child, thread = self._child, self._thread
         if child is not None:
-            child.end(_GRACE_AT_STOP)
+            child.end(grace)
         if thread is not None:
             # It may be starting a process at this moment, and terminates that itself.
-            thread.join(3 * _GRACE_AT_STOP)
+            thread.join(3 * GRACE_AT_STOP)
 
     def _ensure_thread(self) -> None:
         if self._stopping or (self._thread is not None and self._thread.is_alive()):
@@ -154,7 +165,7 @@ class Hook:
             self._child = child
             stopping = self._stopping
         if stopping:  # `stop` was called before there was a process
-            child.end(_GRACE_AT_STOP)
+            child.end(GRACE_AT_STOP)
         status = child.wait()
         with self._changed:
             self._child = None

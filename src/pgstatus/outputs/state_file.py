@@ -11,6 +11,8 @@ import stat
 import threading
 import time
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -82,7 +84,9 @@ class StateFile:
                 return
             self._is_writing = True
         try:
-            threading.Thread(target=self._write, name="state-file", daemon=True).start()
+            # In the context of the caller, whose cluster the log messages name.
+            run = partial(copy_context().run, self._write)
+            threading.Thread(target=run, name="state-file", daemon=True).start()
         except RuntimeError as error:
             self._failed(error)
 

@@ -12,6 +12,7 @@ from pgstatus.settings.command import Command, parse_command
 from pgstatus.settings.dimensions import read_dimension
 from pgstatus.settings.files import writable_file_problem
 from pgstatus.settings.fleet import Fleet, read_fleet
+from pgstatus.settings.nats import Nats, read_nats
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.target import Target
 from pgstatus.settings.targets import NO_LIBPQ, Libpq, read_hosts, read_targets
@@ -40,6 +41,8 @@ class Settings:
     state_file: Path | None
     fleet: Fleet | None = None
     """None: this instance checks the hosts itself."""
+    nats: Nats | None = None
+    """Where it publishes its evidence."""
 
     @property
     def subject(self) -> str:
@@ -51,7 +54,9 @@ class Settings:
 
 def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
     """The settings; invalid if the reader has found problems."""
-    fleet = read_fleet(reader)
+    shown_name = name or reader.read(v.CLUSTER_NAME)
+    nats = read_nats(reader, shown_name)
+    fleet = read_fleet(reader, nats)
     # The watchers of a relay know the hosts.
     hosts = [] if libpq is NO_LIBPQ else read_hosts(reader, libpq)
     number = None if libpq is NO_LIBPQ else len(hosts)
@@ -63,7 +68,6 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         reader.read(v.SYNC_MAX_LAG_BYTES),
         Fallback(reader.read(v.FALLBACK)),
     )
-    shown_name = name or reader.read(v.CLUSTER_NAME)
     max_fails = max(1, reader.read(v.MAX_FAILS))
     return Settings(
         name=name,
@@ -89,6 +93,7 @@ def read_cluster(reader: Reader, libpq: Libpq, name: str = "") -> Settings:
         cluster_name=shown_name,
         state_file=_state_file(reader),
         fleet=fleet,
+        nats=nats if fleet is None else None,
     )
 
 

@@ -4,7 +4,7 @@ A variable of a cluster takes precedence over the variable of the same name that
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,14 +48,15 @@ def read_sources(reader: Reader) -> list[Source]:
     directory = reader.read(v.CLUSTERS_DIR)
     if names is None and directory is None:
         return [Source("")]
-    sources = [*_named(reader, names), *_of_directory(reader, directory)]
-    if not sources:
-        reader.warnings.append(f"no cluster is defined: {directory} contains no file NAME.env")
+    named = list(_named(reader, names))
     seen: set[str] = set()
-    for source in sources:
+    for source in named:
         if source.name in seen:
             reader.problems.append(f"the cluster {source.name} is defined twice")
         seen.add(source.name)
+    sources = [*named, *_of_directory(reader, directory, seen)]
+    if not sources:
+        reader.warnings.append(f"no cluster is defined: {directory} contains no file NAME.env")
     return sources
 
 
@@ -80,7 +81,10 @@ def _named(reader: Reader, names: str | None) -> Iterator[Source]:
         yield Source(name, own)
 
 
-def _of_directory(reader: Reader, directory: Path | None) -> Iterator[Source]:
+def _of_directory(
+    reader: Reader, directory: Path | None, named: Collection[str]
+) -> Iterator[Source]:
+    """The clusters of the files; those of ``named`` are defined elsewhere."""
     if directory is None:
         return
     try:
@@ -91,11 +95,18 @@ def _of_directory(reader: Reader, directory: Path | None) -> Iterator[Source]:
         )
         return
     for file in files:
-        name = file.name.removesuffix(_SUFFIX)
-        if name.startswith("."):  # of an editor or a package manager
+        if file.name.startswith("."):  # of an editor or a package manager
             continue
+        name = file.name.removesuffix(_SUFFIX)
         if not is_name(name):
-            yield Source(name, file=file, problems=(f"{file}: {_EXPECTED}",))
+            # The name may not be text in UTF-8.
+            name, path = (str(part).encode(errors="backslashreplace").decode()
+                          for part in (name, file))  # fmt: skip
+            yield Source(name, file=file, problems=(f"{path}: {_EXPECTED}",))
+            continue
+        if name in named:
+            problem = f"{file}: {v.CLUSTERS.full_name} defines a cluster of the same name"
+            yield Source(name, file=file, problems=(problem,))
             continue
         try:
             variables, problems = read_env_file(file)

@@ -2,13 +2,13 @@
 
 import ssl
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from pgstatus.settings import variables as v
-from pgstatus.settings.files import read_file
 from pgstatus.settings.hosts import split_list
+from pgstatus.settings.nats import Nats
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.secrets import read_tokens
+from pgstatus.settings.tls import client_context
 from pgstatus.settings.upstream import Address, parse_address
 
 
@@ -17,28 +17,45 @@ class Fleet:
     """Whose evidence an instance follows."""
 
     upstreams: tuple[Address, ...] = field(repr=False)
+    nats: Nats | None
+    """One of both is configured."""
     fallback_direct: bool
     """Check the hosts while no evidence arrives."""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(address.name for address in self.upstreams)
+        names = tuple(address.name for address in self.upstreams)
+        if self.nats is None:
+            return names
+        return *names, *(f"nats://{server}" for server in self.nats.servers)
 
 
 def is_relay(reader: Reader) -> bool:
     """The instance makes no connections to PostgreSQL."""
-    return reader.is_set(v.UPSTREAMS) and reader.read(v.FALLBACK_DIRECT) != "true"
+    follows_nats = reader.is_set(v.NATS) and not reader.is_set(v.HOSTS)
+    is_relay = reader.is_set(v.UPSTREAMS) or follows_nats
+    return is_relay and reader.read(v.FALLBACK_DIRECT) != "true"
 
 
-def read_fleet(reader: Reader) -> Fleet | None:
-    """None: the instance checks the hosts itself."""
+def read_fleet(reader: Reader, nats: Nats | None) -> Fleet | None:
+    """None: the instance checks the hosts itself, and publishes its evidence through ``nats``."""
     urls = split_list(reader.read(v.UPSTREAMS), reader.read(v.DELIMITER))
     fallback = reader.read(v.FALLBACK_DIRECT) == "true"
-    if not urls:
+    if not urls and nats is None:
         if fallback:
-            reader.refuse(v.FALLBACK_DIRECT, f"it requires {v.UPSTREAMS.full_name}")
+            reader.refuse(
+                v.FALLBACK_DIRECT, f"it requires {v.UPSTREAMS.full_name} or {v.NATS.full_name}"
+            )
         return None
+    if urls and nats is not None:
+        reader.refuse(v.UPSTREAMS, f"{v.NATS.full_name} is set too; expected one of them")
+    if not urls:
+        if reader.is_set(v.HOSTS):
+            return Fleet((), nats, fallback) if fallback else None
+        if fallback:
+            reader.refuse(v.FALLBACK_DIRECT, f"it requires {v.HOSTS.full_name}")
+        return Fleet((), nats, fallback)
     if reader.is_set(v.HOSTS) is not fallback:
         reader.refuse(
             v.UPSTREAMS,
@@ -47,7 +64,7 @@ def read_fleet(reader: Reader) -> Fleet | None:
             else f"{v.HOSTS.full_name} is set too; expected one of them, or "
             f"{v.FALLBACK_DIRECT.full_name}=true",
         )
-    return Fleet(tuple(_addresses(reader, urls)), fallback)
+    return Fleet(tuple(_addresses(reader, urls)), None, fallback)
 
 
 def _addresses(reader: Reader, urls: list[str]) -> list[Address]:
@@ -83,23 +100,8 @@ def _tls(reader: Reader) -> ssl.SSLContext | None:
         reader.problems.append(f"{missing.full_name}: expected a file; the pair is required")
         return None
     try:
-        return client_context(authorities, certificate, key)
+        pair = None if certificate is None or key is None else (certificate, key)
+        return client_context(authorities, pair)
     except OSError as error:  # ssl.SSLError is one
         reader.problems.append(f"{v.PREFIX}upstreams_tls_*: cannot use the files: {error}")
         return None
-
-
-def client_context(
-    authorities: Path | None, certificate: Path | None, key: Path | None
-) -> ssl.SSLContext:
-    """The context of a client. OSError (of which ``ssl.SSLError`` is one) with the reason."""
-    for file in filter(None, (authorities, certificate, key)):
-        read_file(file)  # OpenSSL would block on a FIFO
-    context = ssl.create_default_context(cafile=authorities)
-
-    def no_passphrase() -> str:
-        raise OSError("the key has a passphrase; expected a key without one")
-
-    if certificate is not None:
-        context.load_cert_chain(certificate, key, no_passphrase)
-    return context

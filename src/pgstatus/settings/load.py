@@ -4,8 +4,9 @@
 changes the environment of the process, and reports all problems together.
 """
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def load(environ: Mapping[str, str]) -> Configuration:
     process, sources = read_process(reader), read_sources(reader)
     clusters: dict[str, Settings] = {}
     rejected: dict[str, Sequence[str]] = {}
+    files = {source.name for source in sources if source.file is not None}
     for source in sources:
         if source.problems and not source.variables:
             rejected[source.name] = [f"cluster {source.name}: {p}" for p in source.problems]
@@ -62,10 +64,8 @@ def load(environ: Mapping[str, str]) -> Configuration:
                 rejected[source.name] = found
                 continue
         clusters[source.name] = settings
-    _check_state_files(reader, clusters)
+    _check_state_files(reader, clusters, rejected, files)
     reader.finish(source.name for source in sources)
-    if rejected and not clusters:
-        reader.problems += [problem for found in rejected.values() for problem in found]
     if reader.problems:
         raise ConfigError(reader.problems, reader.warnings)
     return Configuration(process, clusters, rejected, tuple(reader.warnings))
@@ -106,11 +106,28 @@ def _as_written(sentence: str, reader: Reader, source: Source) -> str:
     return re.sub(rf"\b{v.PREFIX}[a-z0-9_]+", written, sentence)
 
 
-def _check_state_files(reader: Reader, clusters: Mapping[str, Settings]) -> None:
-    used: dict[Path, str] = {}
-    for name, settings in clusters.items():
+def require_clusters(configuration: Configuration) -> None:
+    """ConfigError if no cluster is left, because all files were rejected."""
+    if configuration.rejected and not configuration.clusters:
+        problems = [problem for found in configuration.rejected.values() for problem in found]
+        raise ConfigError(problems, configuration.warnings)
+
+
+def _check_state_files(
+    reader: Reader,
+    clusters: dict[str, Settings],
+    rejected: dict[str, Sequence[str]],
+    files: Collection[str],
+) -> None:
+    """Two clusters must not write the same file; ``files``: the clusters that a file defines."""
+    used: dict[str, str] = {}
+    for name, settings in list(clusters.items()):
         path = settings.state_file
-        if path is not None and (other := used.setdefault(path, name)) != name:
-            reader.problems.append(
-                f"cluster {name}: {v.STATE_FILE.full_name}: {path} is the file of cluster {other}"
-            )
+        if path is None or (other := used.setdefault(os.path.realpath(path), name)) == name:
+            continue
+        problem = f"cluster {name}: {v.STATE_FILE.full_name}: {path} is the file of cluster {other}"
+        if name in files:
+            rejected[name] = [problem]
+            del clusters[name]
+        else:
+            reader.problems.append(problem)

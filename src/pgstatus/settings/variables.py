@@ -272,6 +272,66 @@ CURRENT_GEO_ENV: Variable[str | None] = _declare(
 )
 
 
+NATS: Variable[str | None] = _declare(
+    "fleet",
+    "nats",
+    text("nats:// or tls:// URLs"),
+    None,
+    "NATS servers with JetStream, comma-separated: `nats://n1:4222,nats://n2:4222`, or `tls://` to "
+    "require TLS. A URL may contain a user and a password, or a token (`nats://user:password@n1`, "
+    "`nats://token@n1`). An instance with `hosts` publishes its evidence, an instance without "
+    "follows the evidence of others (see [nats.md](nats.md)). Requires the extra `nats`.",
+)
+NATS_CREDENTIALS_FILE: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_credentials_file",
+    path("a readable .creds file, or one line: user:password or a token"),
+    None,
+    "A file with the credentials for NATS: a `.creds` file, or one line `user:password`, or one "
+    "line with a token. It is read at every connection. Takes precedence over a user in the URL.",
+)
+NATS_TLS_CA: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_tls_ca",
+    path(),
+    None,
+    "The certificate authorities of the NATS servers (PEM). Default: those of the system. Each of "
+    "the variables `nats_tls_*` makes TLS a requirement.",
+)
+NATS_TLS_CERT: Variable[Path | None] = _declare(
+    "fleet",
+    "nats_tls_cert",
+    path(),
+    None,
+    "The client certificate for the NATS servers, followed by intermediate certificates (PEM).",
+)
+NATS_TLS_KEY: Variable[Path | None] = _declare(
+    "fleet", "nats_tls_key", path(), None, "Its private key (PEM, without a passphrase)."
+)
+NATS_BUCKET = _declare(
+    "fleet",
+    "nats_bucket",
+    text("letters, digits, _ and -", "[A-Za-z0-9_-]+"),
+    "pg-status",
+    "The JetStream key-value bucket. Watchers create it if it does not exist. Several clusters "
+    "can share it.",
+)
+NATS_REPLICAS = _declare(
+    "fleet",
+    "nats_replicas",
+    whole(1, 5),
+    1,
+    "The number of NATS servers that store the bucket, if it is created: 3 for a cluster of three "
+    "servers. An existing bucket is not changed.",
+)
+NATS_NAME: Variable[str | None] = _declare(
+    "fleet",
+    "nats_name",
+    text("a name of at most 60 characters", r"[^\x00-\x1f\x7f-\x9f]{1,60}"),
+    None,
+    "The name of this watcher in the bucket. No other watcher of the cluster may have it.",
+    shown_default="the host name",
+)
 UPSTREAMS: Variable[str | None] = _declare(
     "fleet",
     "upstreams",

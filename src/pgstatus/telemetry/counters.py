@@ -50,6 +50,11 @@ class Requests:
             tally = self._tallies[kind] = Tally()
         return tally
 
+    def forget(self, cluster: str) -> None:
+        """Remove the numbers of a cluster that was removed. Safe in any thread."""
+        for kind in [kind for kind in self._tallies.copy() if kind.cluster == cluster]:
+            self._tallies.pop(kind, None)
+
     def read(self) -> dict[RequestKind, int]:
         """The current numbers."""
         return {kind: tally.count for kind, tally in self._tallies.copy().items()}
