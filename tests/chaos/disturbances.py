@@ -11,21 +11,27 @@ from dataclasses import dataclass
 from tests.chaos.cuts import Cuts
 from tests.chaos.knowledge import Chronicle
 from tests.chaos.members import Member
+from tests.support.nats import NatsCluster
 
 # Seconds after the end of a cut until the watcher has checked the host again, and until the relay
 # is connected to the watcher again: attempts to connect take 3 s and are made every 4.5 s.
 _CHECKED_AGAIN = 4.0
 CONNECTED_AGAIN = 8.0
+# The same through NATS: the servers elect a leader, and clients try one server after the other.
+_PUBLISHED_AGAIN = 12.0
 # Longer than it takes until a relay checks the hosts itself.
 _ALL_AWAY = 14.0, 18.0
 
 
 @dataclass
 class Fleet:
-    """``numbers``: of each member, for cuts."""
+    """``numbers``: of each member, for cuts; ``follower``: the relay that follows ``nats``."""
 
     watchers: Sequence[Member]
     relays: Sequence[Member]
+    """Those of the watchers."""
+    follower: Member | None
+    nats: NatsCluster | None
     hosts: Sequence[str]
     numbers: dict[str, int]
     cuts: Cuts
@@ -33,7 +39,11 @@ class Fleet:
 
     @property
     def members(self) -> list[Member]:
-        return [*self.watchers, *self.relays]
+        return [*self.watchers, *self.all_relays]
+
+    @property
+    def all_relays(self) -> list[Member]:
+        return [*self.relays, *([self.follower] if self.follower else [])]
 
     @contextmanager
     def undisturbed(self, *members: Member) -> Iterator[None]:
@@ -131,6 +141,40 @@ def cut_all_hosts(fleet: Fleet, chance: random.Random) -> None:
     _cut_hosts(fleet, chance, fleet.hosts)
 
 
+def nats_server(fleet: Fleet, chance: random.Random) -> None:
+    """One of the NATS servers is killed or frozen, and continues later."""
+    assert fleet.nats is not None
+    assert fleet.follower is not None
+    server = chance.choice(fleet.nats.servers)
+    with (
+        _nats_lock,
+        fleet.chronicle.trouble(fleet.follower.name, None, _PUBLISHED_AGAIN, silences=False),
+    ):
+        if chance.random() < 0.5:
+            server.kill()
+            time.sleep(_seconds(chance))
+            server.launch()
+        else:
+            server.freeze()
+            time.sleep(_seconds(chance))
+            server.thaw()
+
+
+def cut_nats(fleet: Fleet, chance: random.Random) -> None:
+    """The network between NATS and a watcher, or the relay that follows it, is interrupted."""
+    assert fleet.nats is not None
+    assert fleet.follower is not None
+    member = chance.choice([fleet.follower, *fleet.watchers])
+    watcher = None if member is fleet.follower else member.name
+    with (
+        fleet.chronicle.trouble(fleet.follower.name, watcher, _PUBLISHED_AGAIN),
+        fleet.cuts.between(
+            fleet.numbers[member.name], *(server.address for server in fleet.nats.servers)
+        ),
+    ):
+        time.sleep(_seconds(chance))
+
+
 def all_away(fleet: Fleet, chance: random.Random) -> None:
     """All watchers are killed or frozen, longer than a fallback waits."""
     with fleet.undisturbed(*fleet.watchers), ExitStack() as troubles:
@@ -149,11 +193,14 @@ def all_away(fleet: Fleet, chance: random.Random) -> None:
 
 _OFTEN = (
     kill, restart, freeze, freeze, freeze_watcher, reconfigure, subset,
-    cut_relay, cut_relay, cut_host, cut_host, cut_all_hosts,
+    cut_relay, cut_relay, cut_host, cut_host, cut_all_hosts, nats_server, cut_nats,
 )  # fmt: skip
 # While all watchers are away, only relays that check the hosts themselves can be judged.
 DISTURBANCES: tuple[Disturbance, ...] = (*_OFTEN, *_OFTEN, all_away)
-_NEED_CUTS = (cut_relay, cut_host, cut_all_hosts)
+_NEED_CUTS = (cut_relay, cut_host, cut_all_hosts, cut_nats)
+_NEED_NATS = (nats_server, cut_nats)
+# One server at a time: two of three must be there.
+_nats_lock = threading.Lock()
 
 
 class Disturber:
@@ -170,6 +217,7 @@ class Disturber:
             for d in DISTURBANCES
             if (not names or d.__name__ in names)
             and (fleet.cuts.is_possible or d not in _NEED_CUTS)
+            and (fleet.nats is not None or d not in _NEED_NATS)
         ]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

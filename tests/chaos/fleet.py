@@ -20,6 +20,7 @@ from tests.chaos.members import Member
 from tests.chaos.observer import Observer
 from tests.chaos.report import judge
 from tests.chaos.truth import Truth
+from tests.support.nats import PROGRAM, NatsCluster
 from tests.support.running import answers
 from tests.support.waiting import wait_until
 
@@ -47,31 +48,39 @@ def main() -> int:
         scene = undo.enter_context(a_scene(options.bindir))
         truth = Truth(scene.cluster, login_iterations=_LOGIN_ITERATIONS)
         undo.callback(truth.stop)
-        fleet = _fleet(scene, options)
+        nats = None
+        if PROGRAM is not None:
+            nats = undo.enter_context(NatsCluster(scene.directory / "nats", scene.network))
+        fleet = _fleet(scene, nats, options)
         for member in fleet.members:
             undo.callback(member.end)
             member.start()
-        for relay in fleet.relays:
+        for relay in fleet.all_relays:
             _await_correct(relay, truth)
         fleet.chronicle.began = time.time()
         health = Health(truth)
         health.start()
         undo.callback(health.stop)
-        observers = {r.name: Observer(r.url, truth, pace=len(fleet.relays)) for r in fleet.relays}
+        observers = {
+            r.name: Observer(r.url, truth, pace=len(fleet.all_relays)) for r in fleet.all_relays
+        }
         for observer in observers.values():
             observer.start()
             undo.callback(observer.stop)
         cuts = "with" if fleet.cuts.is_possible else "without"
-        report(f"seed {options.seed}, {options.seconds} s, {cuts} cuts of the network")
+        report(
+            f"seed {options.seed}, {options.seconds} s, {cuts} cuts of the network, "
+            f"{'without' if nats is None else 'with'} NATS"
+        )
         _disturb(fleet, truth, options)
         until = time.time()
-        for relay in fleet.relays:
+        for relay in fleet.all_relays:
             try:
                 _await_correct(relay, truth)
             except AssertionError as error:
                 relay.violations.append(f"{relay.name} at the end: {error}")
         failed = False
-        for relay in fleet.relays:
+        for relay in fleet.all_relays:
             knowledge = _knowledge(fleet, relay, until, options.sleep_ms / 1000)
             seconds = sum(part.ended - part.began for part in knowledge.intervals)
             share = seconds / (until - fleet.chronicle.began)
@@ -89,7 +98,7 @@ def main() -> int:
     return int(failed)
 
 
-def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
+def _fleet(scene: Scene, nats: NatsCluster | None, options: argparse.Namespace) -> Fleet:
     chronicle = Chronicle([f"watcher{n}" for n in range(1, _WATCHERS + 1)], time.time())
     cuts = Cuts()
     variables = scene.variables(options.sleep_ms)
@@ -100,10 +109,13 @@ def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
         group = cuts.group(number)
         return Member(name, address, variables, log, chronicle, settle=settle, group=group)
 
-    watchers = [
-        member(name, number, CONNECTED_AGAIN, variables)
-        for number, name in enumerate(chronicle.watchers, 1)
-    ]
+    through_nats: dict[str, object] = {}
+    if nats is not None:
+        through_nats = {"cluster_name": "chaos", "nats": nats.urls}
+    watchers = []
+    for number, name in enumerate(chronicle.watchers, 1):
+        own = {"nats_name": name, "nats_replicas": 3} if nats is not None else {}
+        watchers.append(member(name, number, CONNECTED_AGAIN, {**variables, **through_nats, **own}))
     upstreams: dict[str, object] = {"upstreams": ",".join(w.url for w in watchers)}
     relays = [
         member(f"relay{n}", _WATCHERS + n, _RELAY_STARTED, upstreams)
@@ -113,9 +125,14 @@ def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
     relays.append(
         member("relay with fallback_direct", _WATCHERS + options.relays, _RELAY_STARTED, direct)
     )
+    follower = None
+    if nats is not None:
+        number = _WATCHERS + options.relays + 1
+        follower = member("relay over NATS", number, _RELAY_STARTED, through_nats)
     hosts = [server.address for server in scene.cluster.servers]
-    numbers = {m.name: n for n, m in enumerate([*watchers, *relays], 1)}
-    return Fleet(watchers, relays, hosts, numbers, cuts, chronicle)
+    fleet = Fleet(watchers, relays, follower, nats, hosts, {}, cuts, chronicle)
+    fleet.numbers.update({one.name: number for number, one in enumerate(fleet.members, 1)})
+    return fleet
 
 
 def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
