@@ -157,7 +157,7 @@ manifests: | $(UV) ## packaging/kubernetes, and the generated files of the chart
 	$(CHART) python -m tests.packaging.chart generate
 
 test-chart: | $(UV) ## render and validate the chart, execute its pods, a rollout under load
-	$(call need,haproxy,haproxy)
+	$(call need,haproxy nats-server,haproxy nats-server)
 	$(CHART) pytest -p no:cloudcoil tests/packaging/test_helm.py tests/packaging/test_pods.py
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py)

@@ -214,6 +214,14 @@ def test_every_variable_is_set_by_a_value_or_accepted_in_variables() -> None:
         assert name in accepted or name in _WITHOUT_VALUE or f'"{name}"' in values, name
 
 
+def test_every_variable_of_the_pods_exists() -> None:
+    """A misspelt variable would only cause a warning of pg-status."""
+    known = {variable.full_name for variable in VARIABLES}
+    for name, values in VALUES.items():
+        found = {one for one in variables(rendered(values)) if one.startswith("pg_status__")}
+        assert found <= known, name
+
+
 def test_large_numbers_are_not_written_with_an_exponent() -> None:
     assert variables(rendered(EVERYTHING))["pg_status__sync_max_lag_bytes"] == "10000000"
     assert variables(rendered(EVERYTHING))["pg_status__connect_timeout"] == "0.5"

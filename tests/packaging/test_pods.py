@@ -10,10 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from pgstatus.demo.cluster import PASSWORD, Cluster
 from pgstatus.demo.network import Network, free_port
+from tests.packaging import chart
 from tests.packaging.pods import HAPROXY, Manifest, Pod, Service, kinds, rendered
+from tests.support.nats import PROGRAM, NatsCluster
 from tests.support.running import Running
 from tests.support.waiting import wait_until
 
@@ -149,9 +152,48 @@ def test_an_instance_reports_the_master(cluster: Cluster, watchers: list[Pod]) -
         assert "\npg_status_ready 1" in pod.get("/metrics", **AUTHORIZED).text
 
 
+def sidecar_of(directory: Path, network: Network, values: Manifest) -> Pod:
+    """In the pod of the example of an application, with these values."""
+    texts = chart.render(
+        chart.APPLICATION, {"pg-status": values}, name="application", namespace="default"
+    )
+    deployment = yaml.safe_load(texts["application/templates/deployment.yaml"])
+    pod = deployment["spec"]["template"]["spec"]
+    return Pod(directory / "sidecar", network.address(211), pod, secrets=SECRETS)
+
+
+@pytest.fixture
+def sidecar(network: Network, tmp_path: Path, watchers: list[Pod]) -> Iterator[Pod]:
+    """A relay of the watchers."""
+    upstreams = {"urls": [pod.url for pod in watchers], "tokenSecret": {"name": "token"}}
+    with sidecar_of(tmp_path, network, {"upstreams": upstreams}) as sidecar:
+        yield sidecar
+
+
+def test_a_sidecar_reports_the_master_without_connections_to_the_hosts(
+    cluster: Cluster, sidecar: Pod
+) -> None:
+    assert all(map(sidecar.succeeds, ("startupProbe", "livenessProbe")))
+    assert sidecar.get("/master").text == cluster.primary.address
+    assert "libpq" not in Path(f"/proc/{sidecar.process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="nats-server is not installed (Debian: nats-server)")
+def test_a_sidecar_follows_the_bucket_of_an_instance(
+    cluster: Cluster, network: Network, tmp_path: Path
+) -> None:
+    with NatsCluster(tmp_path, network, servers=1) as servers:
+        nats = {"clusterName": "orders", "nats": {"servers": [servers.urls], "replicas": 1}}
+        instance = Release(tmp_path, network, of_cluster(cluster, **nats, replicas=1), first=230)
+        values = {**nats, "upstreams": {"urls": [], "tokenSecret": {"name": ""}}}
+        with instance.running(), sidecar_of(tmp_path, network, values) as sidecar:
+            assert sidecar.get("/master").text == cluster.primary.address
+
+
 @_needs_haproxy
-def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod]) -> None:
-    with Load(service.url, "/master") as load:
+def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod], sidecar: Pod) -> None:
+    """Neither at the Service nor at a sidecar that follows the instances."""
+    with Load(service.url, "/master") as load, Load(sidecar.url, "/master", clients=2) as local:
         # A StatefulSet replaces the last pod first, and waits until it is ready.
         for pod in reversed(watchers):
             pod.terminate(service)
@@ -162,6 +204,7 @@ def test_a_rollout_refuses_no_request(service: Service, watchers: list[Pod]) -> 
         done = load.succeeded
         wait_until("requests after the rollout", lambda: load.succeeded > done + 100)
     assert load.failures == []
+    assert local.failures == []
 
 
 @_needs_haproxy

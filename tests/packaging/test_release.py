@@ -167,7 +167,7 @@ def test_the_package_for_arm64_runs_in_an_emulator(
 
 
 def test_the_chart_has_the_version_of_the_release() -> None:
-    """`make test-chart` installs it, as far as that is possible without Kubernetes."""
+    """`make test-chart` renders it and executes its pods."""
     with tarfile.open(DIST / f"pg-status-{__version__}.tgz") as archive:
         metadata = archive.extractfile("pg-status/Chart.yaml")
         assert metadata is not None

@@ -142,9 +142,14 @@ class Merge:
         ]
 
     def delivering(self, now: float) -> dict[str, bool]:
-        """Each source, and whether its watcher is live."""
-        sources = sorted({*self._order, *self.watchers}, key=self._place)
-        return {s: s in self.watchers and self.watchers[s].is_live(now) for s in sources}
+        """Each source, or each watcher of a source that has several, and whether it is live."""
+        silent = [
+            source
+            for source in self._order
+            if not any(name.startswith(f"{source}:") for name in self.watchers)
+        ]
+        found = sorted({*silent, *self.watchers}, key=self._place)
+        return {name: name in self.watchers and self.watchers[name].is_live(now) for name in found}
 
     def hosts(self, now: float) -> tuple[Host, ...]:
         """The hosts of all live watchers."""
