@@ -31,9 +31,9 @@ _RELAY_STARTED = 3.0
 _COLLECTED = 0.25
 # Seconds in addition to the interval for which a success outweighs failures of other watchers.
 _OUTWEIGHS = 0.75
-# Seconds without a watcher until the relay with `fallback_direct` knows the hosts: 3 until the
-# watchers count as lost, 7 at most until it begins, and those of a first round.
-_DIRECT = 12.0
+# Seconds without a watcher until the relay with `fallback_direct` knows the hosts: 6 until it
+# begins, and those of a first round.
+_DIRECT = 10.0
 # All watchers compute at the same time. On a busy machine none of them could check the host for
 # many seconds after the end of the event.
 _LOGIN_ITERATIONS = 500_000
