@@ -36,6 +36,26 @@ def test_it_stops_within_two_seconds_with_connections_open(
         assert time.monotonic() - began < 2
 
 
+def test_clients_that_wait_to_be_accepted_are_answered_before_it_stops(
+    cluster: Cluster, make_daemon: DaemonFactory
+) -> None:
+    """They have established a connection and sent a request; a reset would be an error for them."""
+    daemon = make_daemon(cluster)
+    address = daemon.address, daemon.port
+    os.kill(daemon.pid, signal.SIGSTOP)
+    with ExitStack() as connections:
+        clients = [
+            connections.enter_context(socket.create_connection(address, 10)) for _ in range(300)
+        ]
+        for client in clients:
+            client.sendall(b"GET /master HTTP/1.1\r\nHost: x\r\n\r\n")
+        os.kill(daemon.pid, signal.SIGTERM)
+        os.kill(daemon.pid, signal.SIGCONT)
+        responses = [client.makefile("rb").read() for client in clients]
+    assert {response[:12] for response in responses} == {b"HTTP/1.1 200"}
+    assert daemon.process.wait(5) == 0
+
+
 def test_what_is_no_http_is_told_so_as_json_and_leaves_the_log_alone(
     cluster: Cluster, make_daemon: DaemonFactory
 ) -> None:

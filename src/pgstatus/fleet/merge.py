@@ -68,8 +68,6 @@ class Watcher:
     connected: bool = True
     sent: float = -inf
     """When it sent its last document, on the clock of this process."""
-    delay: float = 0.0
-    """How much longer than the fastest ones the last document was on its way, seconds."""
     hosts: tuple[Host, ...] | None = None
     """None: no complete document has been received."""
     memory: Memory | None = None
@@ -116,9 +114,10 @@ class Merge:
         watcher.ready, watcher.interval = document.ready, document.interval
         watcher.connected = True
         watcher.sent = min(at, watcher.clock.earliest(document.sent))
-        watcher.delay = watcher.clock.delay(document.sent, at)
         if document.complete:
             watcher.hosts = tuple(dict.fromkeys(result.host for result in document.results))
+            listed = {host.address for host in watcher.hosts}
+            watcher.reports = {a: r for a, r in watcher.reports.items() if a in listed}
         counted = []
         for result in sorted(
             (result for result in document.results if result.value is not None),

@@ -9,7 +9,7 @@ from pathlib import Path
 from pgstatus.errors import StartError
 from pgstatus.settings.process import ProcessSettings
 
-_BACKLOG = 2048
+BACKLOG = 2048
 _FIRST_INHERITED = 3
 # A connection without a request is accepted after this time.
 _DEFER_SECONDS = 1
@@ -59,7 +59,7 @@ def _listen_on_network(address: str, port: int) -> socket.socket:
     host = ("::" if dual else "") if everywhere else address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server(
-        (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual
     )
     _set_options(listener)
     return listener
@@ -84,7 +84,7 @@ def _listen_in_file_system(path: Path, mode: int) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

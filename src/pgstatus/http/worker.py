@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from gunicorn.workers.base import Worker
 
 from pgstatus.http.connection import Connection
+from pgstatus.http.listener import BACKLOG
 from pgstatus.http.loop import READ
 from pgstatus.http.shared import Backend, Shared
 from pgstatus.http.tls_connection import TlsConnection
@@ -135,7 +136,7 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self._accept(True)
         while self.alive:
             self._turn(1.0)
-        self._accept(False)
+        self._end_accepting()
         shared.is_stopping = True
         shared.streams.close()
         # From here on every response ends its connection.
@@ -145,6 +146,13 @@ class EventLoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._turn(left)
         self._close_connections()
         shared.loop.close()
+
+    def _end_accepting(self) -> None:
+        """Take the connections that wait, which would be reset, and refuse further ones."""
+        for listener in self.sockets:
+            for _ in range(BACKLOG // _ACCEPTS):
+                self._accept_from(listener)
+        self._accept(False)
         for listener in self.sockets:
             listener.close()
 
