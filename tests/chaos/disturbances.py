@@ -24,8 +24,10 @@ _ALL_AWAY = 14.0, 18.0
 
 
 @dataclass
-class Fleet:
-    """``numbers``: of each member, for cuts; ``follower``: the relay that follows ``nats``."""
+class Participants:
+    """All that takes part. ``numbers``: of each member, for cuts; ``follower``: the relay that
+    follows ``nats``.
+    """
 
     watchers: Sequence[Member]
     relays: Sequence[Member]
@@ -54,10 +56,10 @@ class Fleet:
             yield
 
 
-Disturbance = Callable[[Fleet, random.Random], None]
+Disturbance = Callable[[Participants, random.Random], None]
 
 
-def kill(fleet: Fleet, chance: random.Random) -> None:
+def kill(fleet: Participants, chance: random.Random) -> None:
     """A process is killed, and started again later."""
     member = chance.choice(fleet.members)
     with fleet.undisturbed(member), member.trouble():
@@ -66,7 +68,7 @@ def kill(fleet: Fleet, chance: random.Random) -> None:
         member.start()
 
 
-def restart(fleet: Fleet, chance: random.Random) -> None:
+def restart(fleet: Participants, chance: random.Random) -> None:
     """A process is stopped regularly and started again."""
     member = chance.choice(fleet.members)
     with fleet.undisturbed(member), member.trouble():
@@ -74,17 +76,17 @@ def restart(fleet: Fleet, chance: random.Random) -> None:
         member.start()
 
 
-def freeze(fleet: Fleet, chance: random.Random) -> None:
+def freeze(fleet: Participants, chance: random.Random) -> None:
     """A process is frozen for half a second to ten seconds."""
     _freeze(fleet, chance.choice(fleet.members), chance)
 
 
-def freeze_watcher(fleet: Fleet, chance: random.Random) -> None:
+def freeze_watcher(fleet: Participants, chance: random.Random) -> None:
     """The same, always a watcher: its last results remain."""
     _freeze(fleet, chance.choice(fleet.watchers), chance)
 
 
-def reconfigure(fleet: Fleet, chance: random.Random) -> None:
+def reconfigure(fleet: Participants, chance: random.Random) -> None:
     """A watcher is started with another configuration, and later with the usual one."""
     member = chance.choice(fleet.watchers)
     changed: dict[str, object] = chance.choice(
@@ -104,7 +106,7 @@ def reconfigure(fleet: Fleet, chance: random.Random) -> None:
             member.start({})
 
 
-def subset(fleet: Fleet, chance: random.Random) -> None:
+def subset(fleet: Participants, chance: random.Random) -> None:
     """A watcher is started with only two of the hosts for a while."""
     member = chance.choice(fleet.watchers)
     hosts = ",".join(chance.sample(fleet.hosts, 2))
@@ -121,7 +123,7 @@ def subset(fleet: Fleet, chance: random.Random) -> None:
             member.start({})
 
 
-def cut_relay(fleet: Fleet, chance: random.Random) -> None:
+def cut_relay(fleet: Participants, chance: random.Random) -> None:
     """The network between a relay and a watcher is interrupted."""
     relay, watcher = chance.choice(fleet.relays), chance.choice(fleet.watchers)
     with (
@@ -131,17 +133,17 @@ def cut_relay(fleet: Fleet, chance: random.Random) -> None:
         time.sleep(_seconds(chance))
 
 
-def cut_host(fleet: Fleet, chance: random.Random) -> None:
+def cut_host(fleet: Participants, chance: random.Random) -> None:
     """The network between a watcher and a host is interrupted."""
     _cut_hosts(fleet, chance, [chance.choice(fleet.hosts)])
 
 
-def cut_all_hosts(fleet: Fleet, chance: random.Random) -> None:
+def cut_all_hosts(fleet: Participants, chance: random.Random) -> None:
     """The network between a watcher and all hosts is interrupted."""
     _cut_hosts(fleet, chance, fleet.hosts)
 
 
-def nats_server(fleet: Fleet, chance: random.Random) -> None:
+def nats_server(fleet: Participants, chance: random.Random) -> None:
     """One of the NATS servers is killed or frozen, and continues later."""
     assert fleet.nats is not None
     assert fleet.follower is not None
@@ -160,7 +162,7 @@ def nats_server(fleet: Fleet, chance: random.Random) -> None:
             server.thaw()
 
 
-def cut_nats(fleet: Fleet, chance: random.Random) -> None:
+def cut_nats(fleet: Participants, chance: random.Random) -> None:
     """The network between NATS and a watcher, or the relay that follows it, is interrupted."""
     assert fleet.nats is not None
     assert fleet.follower is not None
@@ -175,7 +177,7 @@ def cut_nats(fleet: Fleet, chance: random.Random) -> None:
         time.sleep(_seconds(chance))
 
 
-def all_away(fleet: Fleet, chance: random.Random) -> None:
+def all_away(fleet: Participants, chance: random.Random) -> None:
     """All watchers are killed or frozen, longer than a fallback waits."""
     with fleet.undisturbed(*fleet.watchers), ExitStack() as troubles:
         for watcher in fleet.watchers:
@@ -207,7 +209,11 @@ class Disturber:
     """Disturbs the fleet in a thread until `stop`, in an order that ``chance`` determines."""
 
     def __init__(
-        self, fleet: Fleet, chance: random.Random, log: Callable[[str], None], names: list[str]
+        self,
+        fleet: Participants,
+        chance: random.Random,
+        log: Callable[[str], None],
+        names: list[str],
     ) -> None:
         self._fleet = fleet
         self._chance = chance
@@ -247,14 +253,14 @@ def _seconds(chance: random.Random) -> float:
     return chance.uniform(0.5, 10)
 
 
-def _freeze(fleet: Fleet, member: Member, chance: random.Random) -> None:
+def _freeze(fleet: Participants, member: Member, chance: random.Random) -> None:
     with fleet.undisturbed(member), member.trouble():
         member.signal(signal.SIGSTOP)
         time.sleep(_seconds(chance))
         member.signal(signal.SIGCONT)
 
 
-def _cut_hosts(fleet: Fleet, chance: random.Random, hosts: Sequence[str]) -> None:
+def _cut_hosts(fleet: Participants, chance: random.Random, hosts: Sequence[str]) -> None:
     watcher = chance.choice(fleet.watchers)
     with (
         fleet.chronicle.trouble(None, watcher.name, _CHECKED_AGAIN, silences=False),

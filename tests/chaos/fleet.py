@@ -12,13 +12,13 @@ from contextlib import ExitStack, nullcontext
 
 from tests.chaos.campaign import Scene, a_scene, common_options, finish, report, run_events
 from tests.chaos.cuts import Cuts, enter_namespace
-from tests.chaos.disturbances import CONNECTED_AGAIN, DISTURBANCES, Disturber, Fleet
+from tests.chaos.disturbances import CONNECTED_AGAIN, DISTURBANCES, Disturber, Participants
 from tests.chaos.events import EVENTS_OF_A_FLEET, smart_shutdown
 from tests.chaos.health import Health
-from tests.chaos.knowledge import Chronicle, Knowledge
+from tests.chaos.knowledge import Chronicle
 from tests.chaos.members import Member
 from tests.chaos.observer import Observer
-from tests.chaos.report import judge
+from tests.chaos.report import Verdict, judge
 from tests.chaos.truth import Truth
 from tests.support.nats import PROGRAM, NatsCluster
 from tests.support.running import answers
@@ -81,24 +81,46 @@ def main() -> int:
                 relay.violations.append(f"{relay.name} at the end: {error}")
         failed = False
         for relay in fleet.all_relays:
-            knowledge = _knowledge(fleet, relay, until, options.sleep_ms / 1000)
-            seconds = sum(part.ended - part.began for part in knowledge.intervals)
-            share = seconds / (until - fleet.chronicle.began)
-            sleep = options.sleep_ms / 1000 + _COLLECTED
-            verdict = judge(truth, health, observers[relay.name], until, sleep, knowledge)
-            for member in fleet.members:
-                if member is relay or not member.is_relay:
-                    verdict.violations += member.evaluate()
-            report(f"\n{relay.name}, judged for {share:.0%} of the time\n{verdict}")
-            for answer in observers[relay.name].answers if verdict.problems else ():
-                report(f"{answer.at:.3f}: {answer.host or 'no master'}")
-            failed = failed or bool(verdict.problems)
+            observer = observers[relay.name]
+            verdict = _judge(fleet, truth, health, relay, observer, until, options)
+            if verdict.problems:
+                failed = True
+                for answer in observer.answers:
+                    report(f"{answer.at:.3f}: {answer.host or 'no master'}")
         if failed:
             _explain(fleet, truth, options)
     return int(failed)
 
 
-def _fleet(scene: Scene, nats: NatsCluster | None, options: argparse.Namespace) -> Fleet:
+def _judge(
+    fleet: Participants,
+    truth: Truth,
+    health: Health,
+    relay: Member,
+    observer: Observer,
+    until: float,
+    options: argparse.Namespace,
+) -> Verdict:
+    """The verdict of one relay; it is reported."""
+    sleep = options.sleep_ms / 1000
+    is_direct = relay is fleet.relays[-1]
+    knowledge = fleet.chronicle.knowledge(
+        relay.name,
+        until,
+        relay.starts,
+        outweighed=sleep + _OUTWEIGHS,
+        direct_after=_DIRECT if is_direct else None,
+    )
+    verdict = judge(truth, health, observer, until, sleep + _COLLECTED, knowledge)
+    for member in (relay, *fleet.watchers):
+        verdict.violations += member.evaluate()
+    seconds = sum(part.ended - part.began for part in knowledge.intervals)
+    share = seconds / (until - fleet.chronicle.began)
+    report(f"\n{relay.name}, judged for {share:.0%} of the time\n{verdict}")
+    return verdict
+
+
+def _fleet(scene: Scene, nats: NatsCluster | None, options: argparse.Namespace) -> Participants:
     chronicle = Chronicle([f"watcher{n}" for n in range(1, _WATCHERS + 1)], time.time())
     cuts = Cuts()
     variables = scene.variables(options.sleep_ms)
@@ -130,12 +152,12 @@ def _fleet(scene: Scene, nats: NatsCluster | None, options: argparse.Namespace) 
         number = _WATCHERS + options.relays + 1
         follower = member("relay over NATS", number, _RELAY_STARTED, through_nats)
     hosts = [server.address for server in scene.cluster.servers]
-    fleet = Fleet(watchers, relays, follower, nats, hosts, {}, cuts, chronicle)
+    fleet = Participants(watchers, relays, follower, nats, hosts, {}, cuts, chronicle)
     fleet.numbers.update({one.name: number for number, one in enumerate(fleet.members, 1)})
     return fleet
 
 
-def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
+def _disturb(fleet: Participants, truth: Truth, options: argparse.Namespace) -> None:
     disturbers = [
         Disturber(fleet, random.Random(f"{options.seed}-{n}"), report, options.disturbance)
         for n in range(options.disturbers)
@@ -160,17 +182,6 @@ def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
             raise disturber.failure
 
 
-def _knowledge(fleet: Fleet, relay: Member, until: float, sleep: float) -> Knowledge:
-    is_direct = relay is fleet.relays[-1]
-    return fleet.chronicle.knowledge(
-        relay.name,
-        until,
-        relay.starts[1:],
-        outweighed=sleep + _OUTWEIGHS,
-        direct_after=_DIRECT if is_direct else None,
-    )
-
-
 def _await_correct(relay: Member, truth: Truth) -> None:
     """It reports the master, and both replicas in sync."""
 
@@ -185,7 +196,7 @@ def _await_correct(relay: Member, truth: Truth) -> None:
     wait_until(f"{relay.name} reports the cluster", is_correct, timeout=_WHOLE)
 
 
-def _explain(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
+def _explain(fleet: Participants, truth: Truth, options: argparse.Namespace) -> None:
     for period in truth.periods:
         report(f"{period.began:.3f} {period.event}: {period.address}")
     for trouble in sorted(fleet.chronicle.troubles, key=lambda one: one.began):
