@@ -206,6 +206,9 @@ class TestFiles:
         assert found.warnings == (f"no cluster is defined: {tmp_path} contains no file NAME.env",)
 
     def test_a_directory_that_does_not_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as error:
+            configured({"clusters_dir": tmp_path / "x"})
+        assert error.value.warnings == ()
         assert problems({"clusters_dir": tmp_path / "x"}) == [
             (
                 f"pg_status__clusters_dir: expected a directory ({tmp_path}/x: No such file or "

@@ -25,12 +25,13 @@ from pgstatus.core.units import duration
 from pgstatus.core.view import view
 from pgstatus.errors import CheckError
 from pgstatus.fleet.document import Document
-from pgstatus.fleet.upstream import first_document
+from pgstatus.fleet.sources import first_documents, sources
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.cluster import Settings
 from pgstatus.settings.fleet import Fleet
+from pgstatus.settings.nats import Nats
 from pgstatus.settings.target import Target
 
 STYLES = {OK: GOOD, WARN: WARNING, FAILED: BAD}
@@ -60,6 +61,9 @@ class Verdict:
     usages: Sequence[Usage]
 
 
+_NATS = "NATS servers and watchers respond"
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """The result for one cluster."""
@@ -80,7 +84,9 @@ async def check_cluster(settings: Settings) -> Section:
     """Check all hosts, and the upstreams of a relay, concurrently."""
     checks = []
     if settings.fleet is not None:
-        checks.append(_check_upstreams(settings.name, settings.fleet))
+        checks.append(_check_sources(settings, settings.fleet))
+    if settings.nats is not None:
+        checks.append(_check_servers(settings))
     if settings.hosts:
         checks.append(_check_hosts(settings))
     sections = await asyncio.gather(*checks)
@@ -98,25 +104,47 @@ def _combined(sections: Sequence[Section]) -> Section:
     )
 
 
-async def _check_upstreams(cluster: str, fleet: Fleet) -> Section:
-    """Receive one document of each upstream."""
-    found = await asyncio.gather(*map(first_document, fleet.upstreams))
-    verdicts = [
-        Verdict(address.name, FAILED, document, ())
-        if isinstance(document, str)
-        else Verdict(address.name, OK if document.ready else WARN, _described(document), ())
-        for address, document in zip(fleet.upstreams, found, strict=True)
-    ]
+async def _check_sources(settings: Settings, fleet: Fleet) -> Section:
+    """Receive one document of each watcher, and connect to each NATS server."""
+    documents = first_documents(sources(fleet, settings.cluster_name or ""))
+    found, servers = await asyncio.gather(documents, _servers(fleet.nats))
+    what = "upstreams deliver evidence" if fleet.nats is None else _NATS
+    return _section(settings.name, "upstream", {**servers, **found}, what)
+
+
+async def _check_servers(settings: Settings) -> Section:
+    """Connect to each NATS server, which this instance publishes to."""
+    return _section(settings.name, "server", await _servers(settings.nats), _NATS)
+
+
+def _section(
+    cluster: str, kind: str, found: Mapping[str, Document | str | None], what: str
+) -> Section:
+    verdicts = [_of_source(name, received) for name, received in found.items()]
     words = [verdict.word for verdict in verdicts]
     count = len(words) - words.count(FAILED)
     # One of them suffices.
-    word = FAILED if words and not count else WARN if set(words) != {OK} else OK
-    text = f"{count} of {len(words)} upstreams deliver evidence"
-    if fleet.nats is not None:
-        text = "the connection to NATS is not checked"
-    upstreams = [{"upstream": v.host, "verdict": v.word, "text": v.text} for v in verdicts]
-    content: list[RenderableType] = [_table(verdicts), Text()] if verdicts else []
-    return Section(cluster, word, text, content, {"upstreams": upstreams}, FAILED in words)
+    word = FAILED if not count else WARN if set(words) != {OK} else OK
+    entries = [{kind: v.host, "verdict": v.word, "text": v.text} for v in verdicts]
+    text = f"{count} of {len(words)} {what}"
+    content: list[RenderableType] = [_table(verdicts), Text()]
+    return Section(cluster, word, text, content, {f"{kind}s": entries}, FAILED in words)
+
+
+async def _servers(nats: Nats | None) -> Mapping[str, str | None]:
+    if nats is None:
+        return {}
+    from pgstatus.fleet.nats.check import servers  # noqa: PLC0415  # an extra
+
+    return dict(await servers(nats))
+
+
+def _of_source(name: str, received: Document | str | None) -> Verdict:
+    if received is None:
+        return Verdict(name, OK, "connected", ())
+    if isinstance(received, str):
+        return Verdict(name, FAILED, received, ())
+    return Verdict(name, OK if received.ready else WARN, _described(received), ())
 
 
 def _described(document: Document) -> str:

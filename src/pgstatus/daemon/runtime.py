@@ -416,7 +416,7 @@ def _summary(snapshots: Sequence[Snapshot]) -> str:
     """The line that ``systemctl status`` shows."""
     hosts = [status for snapshot in snapshots for status in snapshot.hosts]
     alive = sum(status.alive for status in hosts)
-    if not all(snapshot.ready for snapshot in snapshots):
+    if not any(snapshot.ready for snapshot in snapshots):
         return "first round of checks"
     if len(snapshots) != 1:
         masters = sum(snapshot.master is not None for snapshot in snapshots)
