@@ -1,6 +1,9 @@
 """Which changes are reported, and in which words."""
 
+import logging
+
 from pgstatus.core.changes import Change, events
+from pgstatus.core.state import Rules
 from tests.support.world import World, master, refused, replica
 
 
@@ -45,3 +48,15 @@ def test_losing_the_last_master_is_a_warning() -> None:
         world.see("a", refused(at))
     event = next(e for e in events(before, world.snapshot) if e.change is Change.MASTER)
     assert event.text == "no master: no live host is a master"
+
+
+def test_that_all_results_are_too_old_is_a_warning() -> None:
+    """Otherwise the log of a relay without watchers does not show that it answers with 503."""
+    world = World(rules=Rules(max_staleness=30.0))
+    before = world.see_all(a=master(0), b=replica(0), c=replica(0)).snapshot
+    first, *others = events(before, world.expire(31).snapshot)
+    assert (first.change, first.host, first.level) == (Change.HEALTH, None, logging.WARNING)
+    assert first.text == (
+        "not ready: no host has been checked recently; requests are answered with 503"
+    )
+    assert {event.text for event in others} == {f"{name}:5432 is unknown" for name in "abc"}

@@ -87,6 +87,18 @@ def test_an_undecided_split_brain() -> None:
     assert {reported(world, name) for name in "abc"} == {words}
 
 
+def test_no_host_was_checked_recently() -> None:
+    world = World(rules=Rules(max_staleness=30.0))
+    world.see_all(a=master(0), b=replica(0), c=replica(0)).expire(31)
+    assert world.snapshot.no_master == "no host has been checked recently"
+    world.see("a", master(32))
+    assert world.snapshot.no_master == "not every host has been checked yet"
+
+
+def test_a_relay_without_evidence() -> None:
+    assert World(0).snapshot.no_master == "no watcher has delivered evidence yet"
+
+
 def test_not_every_host_was_checked() -> None:
     world = World(2).see("a", master(0))
     assert world.snapshot.no_master == "not every host has been checked yet"

@@ -140,7 +140,7 @@ def _summary(clusters: Sequence[Entry]) -> Text:
     problems = sum(one["level"] != "ok" for one in clusters)
     text = Text.assemble((f"{masters} of {count}", GOOD if masters == count else BAD))
     text.append(f" cluster{'s' if count != 1 else ''} with a master, ")
-    return text.append(f"{problems or 'no'} with problems", WARNING if problems else "")
+    return text.append(f"{problems or 'none'} with problems", WARNING if problems else "")
 
 
 def _explanation(cluster: Entry) -> str:

@@ -97,7 +97,7 @@ def _heading(state: State, url: str, age: float, lost: str | None) -> Renderable
 
 def _master(state: State, now: datetime) -> Text:
     if not state.ready:
-        return Text("not ready: not every host has been checked yet", WARNING)
+        return Text(f"not ready: {state.no_master}", WARNING)
     text = Text()
     if state.stale:
         text.append("stale: no check has ended recently\n", BAD)

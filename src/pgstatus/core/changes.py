@@ -49,6 +49,9 @@ class Update:
 
 def events(before: Snapshot, after: Snapshot) -> Iterator[Event]:
     """All changes, that of the master first. The state of a new host was unknown before."""
+    if before.ready and not after.ready:
+        text = f"not ready: {after.no_master}; requests are answered with 503"
+        yield Event(Change.HEALTH, None, text, logging.WARNING)
     yield from _master(before, after)
     old, new = before.hosts, after.hosts
     if len(old) == len(new):

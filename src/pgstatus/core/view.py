@@ -4,6 +4,7 @@ Pure: a state in, a snapshot out. Hosts for which nothing has changed since the 
 are taken from it, so that the cost of one result does not depend on the number of hosts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from math import ceil, inf
@@ -220,9 +221,17 @@ def _foreign(state: State, record: Record) -> str:
     )
 
 
+def _not_ready(records: Sequence[Record]) -> str:
+    if not records:
+        return "no watcher has delivered evidence yet"
+    if all(record.checked is None and record.checked_at is not None for record in records):
+        return "no host has been checked recently"
+    return "not every host has been checked yet"
+
+
 def _no_master(state: State, election: Election) -> str:
     if not state.ready:
-        return "not every host has been checked yet"
+        return _not_ready(state.records)
     if election.split_brain is not None:
         return election.split_brain
     rejected = [f"{state.hosts[index]}: {reason}" for index, reason in election.reasons.items()]

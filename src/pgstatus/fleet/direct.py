@@ -102,7 +102,7 @@ class Direct:
                 await self._wait()
             log.warning("no watcher delivers evidence: this relay checks the hosts itself")
             await self._check(receiver)
-            log.info("a watcher delivers evidence again: this relay checks the hosts no longer")
+            log.info("a watcher delivers evidence again: this relay no longer checks the hosts")
 
     def request_positions(self, seconds: float) -> None:
         if self._monitor is not None:
