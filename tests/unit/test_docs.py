@@ -73,3 +73,11 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", text, re.MULTILINE)
     assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md"))
+
+
+def test_no_role_has_a_reserved_name() -> None:
+    """PostgreSQL rejects CREATE ROLE for names that begin with pg_."""
+    chart = ROOT / "packaging/helm/pg-status/values.yaml"
+    texts = {page.name: page.read_text() for page in [*PAGES, chart]}
+    role = re.compile(r"(?:pg_user=|CREATE ROLE \"?|^ *user: )pg_", re.MULTILINE)
+    assert [name for name, text in texts.items() if role.search(text)] == []
