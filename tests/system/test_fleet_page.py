@@ -3,8 +3,10 @@
 The names of hosts, watchers and files are replaced by those of the test.
 """
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -33,7 +35,8 @@ class Page:
         self._daemons = daemons
         self._cluster = cluster
         self._directory = directory
-        self._names = {f"pg{n}": s.address for n, s in enumerate(cluster.servers, 1)}
+        servers = [*cluster.servers, *cluster.servers]  # both clusters have the same
+        self._names = {f"pg{n}": server.address for n, server in enumerate(servers, 1)}
         self.watchers: list[Daemon] = []
         self.certificates: Certificates | None = None
 
@@ -57,6 +60,19 @@ class Page:
     def start_watchers(self, *files: str) -> None:
         self.watchers = [self.start(*files) for _ in range(3)]
 
+    def run(self, command: str, relay: Daemon) -> str:
+        """The output of a command of the page, on the machine of a relay."""
+        (self._directory / "pg-status.env").write_text(self._replaced(FILES["relay"]))
+        command = command.replace("http://127.0.0.1:8000", relay.url)
+        done = subprocess.run(
+            ["bash", "-euc", self._replaced(command)],
+            env={**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
     def _replaced(self, value: str) -> str:
         for name, address in self._names.items():
             value = value.replace(name, address)
@@ -71,7 +87,10 @@ def page(daemons: Daemons, cluster: Cluster, tmp_path: Path) -> Page:
 
 
 def test_all_files_are_tested() -> None:
-    assert [*FILES] == ["watcher", "relay", "relay-with-fallback", "watcher-tls", "relay-tls"]
+    assert [*FILES] == [
+        "watcher", "relay", "relay-with-fallback", "watcher-clusters", "relay-clusters",
+        "watcher-tls", "relay-tls",
+    ]  # fmt: skip
 
 
 def test_watchers_and_relays(page: Page, cluster: Cluster) -> None:
@@ -80,10 +99,21 @@ def test_watchers_and_relays(page: Page, cluster: Cluster) -> None:
         relay = page.start(file)
         wait_until("all hosts are in sync", lambda r=relay: all_in_sync(r))  # type: ignore[misc]
         assert is_master(relay, cluster.primary)
-    [command] = COMMANDS
-    command = command.replace("http://127.0.0.1:8000", relay.url)
-    done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=True)
-    assert done.stdout.count('"watcher"') == len(cluster.servers)
+    hosts, diagnosis = COMMANDS
+    assert page.run(hosts, relay).count('"watcher"') == len(cluster.servers)
+    found = page.run(diagnosis, relay)
+    assert "OK: 3 of 3 upstreams deliver evidence" in found
+    assert 'pg_status_upstream_up{upstream="direct"} 0.0' in found
+
+
+def test_several_clusters(page: Page, cluster: Cluster) -> None:
+    page.start_watchers("watcher-clusters")
+    relay = page.start("relay-clusters")
+    for name in ("orders", "users"):
+        wait_until(
+            "the master is reported",
+            lambda path=f"/c/{name}/master": relay.get(path).text == cluster.primary.address,
+        )
 
 
 def test_tokens_and_certificates(

@@ -40,7 +40,7 @@ def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> i
         out.write("reloaded\n")
         return 0
     if now.endswith("partial"):
-        raise StartError("the configuration of some clusters was refused; the log shows why")
+        raise StartError("the configuration of some clusters was refused: see /clusters")
     raise StartError("the configuration was refused and the previous one stays; see the log")
 
 
