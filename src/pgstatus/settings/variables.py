@@ -402,7 +402,8 @@ CLUSTER_NAME: Variable[str | None] = _declare(
     "cluster_name",
     text("a name without control characters", r"[^\x00-\x1f\x7f-\x9f]*"),
     None,
-    "The name of the cluster on the status page and in the command line.",
+    "The name of a single cluster on the status page, in the command line, in the application_name "
+    "of the sessions and in the NATS bucket. It is not part of paths and metrics.",
 )
 DOCS_URL: Variable[str | None] = _declare(
     "process",
