@@ -45,7 +45,7 @@ _FIRST_ROUND = 1.0
 # Results that are kept until then.
 _COLLECTED = 10_000
 # Seconds for which positions are requested at a time while requests wait.
-_POSITIONS = 0.5
+_POSITIONS = 0.1
 # Seconds until a source is run again after a defect.
 _AFTER_DEFECT = 1.0
 
