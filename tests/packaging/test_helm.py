@@ -339,3 +339,15 @@ def test_the_values_in_the_documentation_are_accepted() -> None:
         values = yaml.safe_load(block)
         documents = rendered({**values, "enabled": True})
         assert kinds(documents, "StatefulSet")
+
+
+def test_the_policy_of_the_watchers_admits_the_sidecars() -> None:
+    """Of the manifests, which are the examples of the chart."""
+    watchers, sidecar = (
+        [*yaml.safe_load_all((chart.MANIFESTS / f"{name}.yaml").read_text())]
+        for name in ("watchers", "sidecar")
+    )
+    (policy,) = kinds(watchers, "NetworkPolicy")
+    (deployment,) = kinds(sidecar, "Deployment")
+    admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert admitted.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
