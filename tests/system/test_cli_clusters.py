@@ -253,3 +253,13 @@ def test_over_a_unix_socket(cluster: Cluster, daemons: Daemons, tmp_path: Path) 
             done = run(daemon, "hosts", *options)
             assert (done.returncode, done.stderr) == (0, "")
             assert done.stdout.startswith("orders  on ")
+
+
+@pytest.mark.parametrize("options", [[], ["--config-only"]])
+def test_check_without_a_cluster(tmp_path: Path, options: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pgstatus", "check", *options],
+        env={"pg_status__clusters_dir": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "WARNING: no cluster is defined\n")
+    assert f"{tmp_path} contains no file NAME.env" in done.stderr
