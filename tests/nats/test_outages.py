@@ -276,8 +276,5 @@ def test_the_messages_of_several_clusters_name_theirs(
     with NatsCluster(tmp_path, network, first=250, servers=1, jetstream=None) as servers:
         hosts = {"orders__hosts": "127.0.0.1:1", "users__hosts": "127.0.0.1:1"}
         daemon = daemons.start(None, nats=servers.urls, clusters="orders,users", **hosts)
-        for cluster in ("orders", "users"):
-            line = f"{cluster}: NATS: bucket pg-status: "
-            wait_until(
-                lambda line=line: f"{line}{daemon.log}", lambda line=line: line in daemon.log
-            )  # type: ignore[misc]
+        lines = [f"{cluster}: NATS: bucket pg-status: " for cluster in ("orders", "users")]
+        wait_until(lambda: daemon.log, lambda: all(line in daemon.log for line in lines))
