@@ -1,6 +1,9 @@
 """Daemons: watchers of a real cluster that publish through NATS, and relays that follow them."""
 
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,6 +57,18 @@ def fleet(
         yield Fleet(daemons, make_cluster(), servers)
 
 
+def check(relay: Daemon) -> None:
+    """``pg-status check`` and the metrics name the watchers."""
+    command = [sys.executable, "-m", "pgstatus", "check"]
+    done = subprocess.run(
+        command, env=relay.environment, capture_output=True, text=True, check=False
+    )
+    assert "2 of 2 upstreams deliver evidence" in done.stdout, done
+    assert done.returncode == 0
+    series = re.findall(r'pg_status_upstream_up\{.*upstream="(.*)"\} 1.0', relay.text("/metrics"))
+    assert sorted(series) == ["nats:w1", "nats:w2"]
+
+
 def test_reload_fresh_reads_and_failover(fleet: Fleet) -> None:
     """The steps use one fleet, because it takes seconds to start."""
     relay, cluster = fleet.relay, fleet.cluster
@@ -61,6 +76,7 @@ def test_reload_fresh_reads_and_failover(fleet: Fleet) -> None:
     assert relay.text("/master") == former.address
     assert {host["watcher"] for host in relay.json("/hosts")} <= {"w1", "w2"}
     assert "psycopg" not in Path(f"/proc/{relay.pid}/maps").read_text()
+    check(relay)
     reload(fleet.watchers[0])
     assert relay.text("/master") == former.address
     read_own_writes(fleet)

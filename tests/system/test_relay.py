@@ -129,7 +129,9 @@ def test_watchers_that_disagree_do_not_make_a_host_dead(fleet: Fleet) -> None:
     replica = cluster.replicas[0]
     blind = fleet.watcher(unreachable=[replica, cluster.primary])
     assert not is_master(blind, cluster.primary)
-    relay = fleet.relay(blind, fleet.watchers[0], sleep_ms=100, max_fails=1)
+    # It checks rarely, so its results are current for longer than a slow test machine may pause.
+    other = fleet.watcher(sleep_ms=2500)
+    relay = fleet.relay(blind, other, sleep_ms=100, max_fails=1, max_staleness_ms=30_000)
     wait_until("all hosts are in sync", lambda: all_in_sync(relay))
 
     def disagree() -> bool:
@@ -140,7 +142,7 @@ def test_watchers_that_disagree_do_not_make_a_host_dead(fleet: Fleet) -> None:
     wait_until("the disagreement is reported", disagree)
     wait_until("it is logged", lambda: "the watchers disagree: not reachable from" in relay.log)
     assert is_master(relay, cluster.primary)
-    assert all_in_sync(relay)
+    assert all(host["alive"] and host["error"] is None for host in relay.json("/hosts"))
     assert "is dead" not in relay.log
     assert "possibly dead" not in relay.log
 

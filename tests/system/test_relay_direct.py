@@ -36,7 +36,7 @@ def test_hosts_are_checked_directly_until_a_watcher_is_back(
     wait_until("the relay checks the hosts", lambda: watchers_of(relay) == {"direct"}, 30)
     assert is_master(relay, cluster.primary)
     wait_until("all hosts are in sync", lambda: all_in_sync(relay))
-    assert len(connections(relay, cluster)) == len(cluster.servers)
+    assert len(connections(relay, cluster)) >= len(cluster.servers)
     watcher.launch()
     wait_until("the checks end", lambda: "this relay checks the hosts no longer" in relay.log, 30)
     assert is_master(relay, cluster.primary)

@@ -178,11 +178,3 @@ def test_documents_that_arrive_as_they_are_sent_show_their_age() -> None:
     network.send(Step())
     assert network.is_known()
     assert network.error(network.now) == pytest.approx(0.01)
-
-
-def test_a_late_document_is_recognised() -> None:
-    network = Network(5000, 0.01)
-    for _ in range(5):
-        network.send(Step())
-    network.send(Step(delay=7))
-    assert network.clock.delay(network.theirs(network.now), network.received_at) == pytest.approx(7)

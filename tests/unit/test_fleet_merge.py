@@ -250,6 +250,17 @@ def test_hosts_are_those_of_all_live_watchers() -> None:
     assert watchers.merge.hosts(1.5 + SILENCE) == (PG2,)
 
 
+def test_what_a_watcher_has_reported_of_a_removed_host_is_forgotten(watchers: Watchers) -> None:
+    watchers.send("w1", 10.1, failed(10.0))
+    watchers.send("w2", 10.1, seen(10.0))
+    assert watchers.merge.watchers_of(PG1.address, 10.2)
+    # As after a reload: the process is the same, the stream begins again.
+    watchers.connected.clear()
+    watchers.send("w1", 10.3, hosts=(PG2,))
+    assert watchers.merge.watchers_of(PG1.address, 10.4) == ()
+    assert watchers.merge.hosts(10.4) == (PG2, PG1)
+
+
 def test_a_restarted_watcher_is_another_one(watchers: Watchers) -> None:
     watchers.send("w1", 10.1, failed(10.0))
     watchers.offsets["w1"] = -12345.0

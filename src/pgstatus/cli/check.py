@@ -26,12 +26,12 @@ from pgstatus.core.units import duration
 from pgstatus.core.view import view
 from pgstatus.errors import CheckError
 from pgstatus.fleet.document import Document
-from pgstatus.fleet.upstream import first_document
+from pgstatus.fleet.source import Source
+from pgstatus.fleet.sources import first_documents, sources
 from pgstatus.monitor.probe import Probe
 from pgstatus.monitor.prober import outcome
 from pgstatus.monitor.reader import Shortcoming
 from pgstatus.settings.cluster import Settings
-from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.target import Target
 
 OK, WARN, FAILED = "OK", "WARNING", "FAILED"
@@ -66,20 +66,20 @@ def check_cluster(settings: Settings, output: Output) -> int:
     """Check all hosts, and the upstreams of a relay; print the results."""
     status = 0
     if settings.fleet is not None:
-        status = check_upstreams(settings.fleet, output)
+        status = check_sources(sources(settings.fleet, settings.cluster_name or ""), output)
     if settings.hosts:
         status = max(status, check_hosts(settings, output))
     return status
 
 
-def check_upstreams(fleet: Fleet, output: Output) -> int:
-    """Receive one document of each upstream, and print what was received."""
-    found = asyncio.run(_documents(fleet))
+def check_sources(found: Sequence[Source], output: Output) -> int:
+    """Receive one document of each watcher, and print what was received."""
+    documents = asyncio.run(first_documents(found))
     verdicts = [
         Verdict(name, FAILED, document, ())
         if isinstance(document, str)
         else Verdict(name, OK if document.ready else WARN, _described(document), ())
-        for name, document in zip(fleet.sources, found, strict=True)
+        for name, document in documents.items()
     ]
     words = [verdict.word for verdict in verdicts]
     count = len(words) - words.count(FAILED)
@@ -91,10 +91,6 @@ def check_upstreams(fleet: Fleet, output: Output) -> int:
     else:
         output.write(Group(table(verdicts), Text(), line(summary)))
     return 1 if FAILED in words else 0
-
-
-async def _documents(fleet: Fleet) -> list[Document | str]:
-    return await asyncio.gather(*map(first_document, fleet.upstreams))
 
 
 def _described(document: Document) -> str:

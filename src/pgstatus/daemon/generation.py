@@ -17,8 +17,7 @@ from pgstatus.core.watching import condition
 from pgstatus.fleet.direct import ChecksOnly, Direct
 from pgstatus.fleet.evidence import Condition, Evidence
 from pgstatus.fleet.relay import Relay
-from pgstatus.fleet.source import Source
-from pgstatus.fleet.upstream import Upstream
+from pgstatus.fleet.sources import sources
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.monitor import Monitor
 from pgstatus.monitor.prober import ProbeFactory
@@ -26,7 +25,6 @@ from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.settings.cluster import Settings
-from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.target import Target
 from pgstatus.telemetry.history import History
 
@@ -227,16 +225,6 @@ class Generation:
         if self._evidence is None:
             return None
         return EvidenceFeed(self._evidence, self.latest.read, lambda: self.feeds.closed)
-
-
-def sources(fleet: Fleet, cluster: str) -> list[Source]:
-    """Of the evidence that a relay follows."""
-    found: list[Source] = [Upstream(address) for address in fleet.upstreams]
-    if fleet.nats is not None:
-        from pgstatus.fleet.nats.source import NatsSource  # noqa: PLC0415  # an extra
-
-        found.append(NatsSource(fleet.nats, cluster))
-    return found
 
 
 def probes(targets: Sequence[Target]) -> ProbeFactory:

@@ -82,10 +82,6 @@ class WatcherClock:
         """The latest one."""
         return moment + self._high
 
-    def delay(self, sent: float, at: float) -> float:
-        """How much later than the fastest documents this one was received, seconds."""
-        return at - sent - self._high
-
     @property
     def _high(self) -> float:
         return min(self._bound, self._former_bound)

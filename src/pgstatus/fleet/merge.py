@@ -68,8 +68,6 @@ class Watcher:
     connected: bool = True
     sent: float = -inf
     """When it sent its last document, on the clock of this process."""
-    delay: float = 0.0
-    """How much longer than the fastest ones the last document was on its way, seconds."""
     hosts: tuple[Host, ...] | None = None
     """None: no complete document has been received."""
     memory: Memory | None = None
@@ -116,9 +114,10 @@ class Merge:
         watcher.ready, watcher.interval = document.ready, document.interval
         watcher.connected = True
         watcher.sent = min(at, watcher.clock.earliest(document.sent))
-        watcher.delay = watcher.clock.delay(document.sent, at)
         if document.complete:
             watcher.hosts = tuple(dict.fromkeys(result.host for result in document.results))
+            listed = {host.address for host in watcher.hosts}
+            watcher.reports = {a: r for a, r in watcher.reports.items() if a in listed}
         counted = []
         for result in sorted(
             (result for result in document.results if result.value is not None),
@@ -142,9 +141,14 @@ class Merge:
         ]
 
     def delivering(self, now: float) -> dict[str, bool]:
-        """Each source, and whether its watcher is live."""
-        sources = sorted({*self._order, *self.watchers}, key=self._place)
-        return {s: s in self.watchers and self.watchers[s].is_live(now) for s in sources}
+        """Each source, or each watcher of a source that has several, and whether it is live."""
+        silent = [
+            source
+            for source in self._order
+            if not any(name.startswith(f"{source}:") for name in self.watchers)
+        ]
+        found = sorted({*silent, *self.watchers}, key=self._place)
+        return {name: name in self.watchers and self.watchers[name].is_live(now) for name in found}
 
     def hosts(self, now: float) -> tuple[Host, ...]:
         """The hosts of all live watchers."""

@@ -17,7 +17,7 @@ import h11
 
 from pgstatus import __version__, clock
 from pgstatus.errors import in_a_line
-from pgstatus.fleet.document import MAX_SIZE, Document, DocumentError, decode
+from pgstatus.fleet.document import MAX_SIZE, DocumentError, decode
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.source import Receiver
 from pgstatus.fleet.sse import Events, EventTooLargeError
@@ -138,28 +138,6 @@ class Upstream:
         if wait_ms > 0:
             await connection.request(f"/evidence/positions?wait_ms={wait_ms}", "*/*")
             await connection.expect_no_content()
-
-
-async def first_document(address: Address) -> Document | str:
-    """The first document of an upstream, or why there is none."""
-    found: asyncio.Future[Document | str] = asyncio.get_running_loop().create_future()
-
-    class First:
-        def received(
-            self, source: str, document: Document, at: float, *, after: float = -inf
-        ) -> None:
-            if not found.done():
-                found.set_result(document)
-
-        def lost(self, source: str, reason: str) -> None:
-            if not found.done():
-                found.set_result(reason)
-
-    task = asyncio.create_task(Upstream(address).run(First()))
-    try:
-        return await found
-    finally:
-        task.cancel()
 
 
 class _Connection:
