@@ -42,6 +42,8 @@ _HEARTBEAT = 1.0
 _HEARTBEAT_SOON = 0.1
 # Seconds after the first complete document in which the other watchers may deliver theirs.
 _FIRST_ROUND = 1.0
+# Results that are kept until then.
+_COLLECTED = 10_000
 # Seconds for which positions are requested at a time while requests wait.
 _POSITIONS = 0.5
 # Seconds until a source is run again after a defect.
@@ -137,7 +139,7 @@ class Relay:
         if self._has_begun:
             self._apply(counted, at)
         else:
-            self._collected += counted
+            self._collected = [*self._collected, *counted][-_COLLECTED:]
         self._nudge.set()
 
     def lost(self, source: str, reason: str) -> None:
@@ -220,7 +222,12 @@ class Relay:
         self._adopt(now)
         collected, self._collected = self._collected, []
         # Lags are measured against the master. The watchers have checked again what appeared late.
-        collected.sort(key=lambda c: isinstance(c.value, Observation) and c.value.in_recovery)
+        masters = {
+            result.address
+            for result in collected
+            if isinstance(result.value, Observation) and not result.value.in_recovery
+        }
+        collected.sort(key=lambda result: result.address not in masters)
         for counted in collected:
             is_round = counted.look is Look.ROUND
             self._apply([counted._replace(look=Look.RECHECK) if is_round else counted], now)
