@@ -81,7 +81,8 @@ class Watcher:
 class _Newest(NamedTuple):
     """The newest successful check of a host."""
 
-    epoch: str
+    watcher: Watcher | None
+    """None: it was known before."""
     theirs: float
     """When it ended, on the clock of the watcher."""
     started: float
@@ -91,11 +92,18 @@ class _Newest(NamedTuple):
 class Merge:
     """The evidence of all watchers of one cluster; a watcher is identified by its source."""
 
-    def __init__(self, sources: Iterable[str] = ()) -> None:
+    def __init__(self, sources: Iterable[str] = (), known: Iterable[Counted] = ()) -> None:
+        """``known``: successful checks from before. Each counts as soon as a watcher has reported
+        an older check of this host.
+        """
         self.watchers: dict[str, Watcher] = {}
         """By source."""
         self._order = {source: number for number, source in enumerate(sources)}
-        self._newest: dict[Address, _Newest] = {}
+        self._known = {counted.address: counted for counted in known}
+        self._newest = {
+            address: _Newest(None, -inf, counted.value.started, counted.value.finished)
+            for address, counted in self._known.items()
+        }
         self._memories: list[Memory] = []
 
     def received(
@@ -157,6 +165,13 @@ class Merge:
             for host in watcher.hosts or ():
                 found.setdefault(host.address, host)
         return tuple(found.values())
+
+    def forget(self, address: Address) -> None:
+        """The host is not reported any more. If it is again, all that is known of it is new."""
+        self._newest.pop(address, None)
+        self._known.pop(address, None)
+        for watcher in self.watchers.values():
+            watcher.reports.pop(address, None)
 
     def memories(self) -> list[Memory]:
         """What watchers remember, since the last call."""
@@ -229,18 +244,25 @@ class Merge:
             report.failure, report.look = value, look
             report.is_counted = newest is not None and newest.started >= value.started
             # Others may have waited for the opinion of this watcher.
-            return self._failures(address, at)
+            known = self._take_known(address) if report.is_counted else []
+            return known + self._failures(address, at)
         if isinstance(value, Observation):
+            width = (value.finished - value.started) - (theirs.finished - theirs.started)
+            value = replace(value, uncertainty=max(0.0, width))
             report.seen, report.failure = value, None
         if not self._is_newer(watcher, address, theirs, value):
-            return []
-        self._newest[address] = _Newest(
-            watcher.epoch, theirs.finished, value.started, value.finished
-        )
+            return self._take_known(address)
+        self._known.pop(address, None)
+        self._newest[address] = _Newest(watcher, theirs.finished, value.started, value.finished)
         if isinstance(value, Observation):
             value = self._combined(address, value, at)
             self._refute(address, value)
         return [Counted(address, self.label(watcher), look, value)]
+
+    def _take_known(self, address: Address) -> list[Counted]:
+        """The check from before that is newer than that of a watcher, once."""
+        known = self._known.pop(address, None)
+        return [] if known is None else [known]
 
     def _is_newer(
         self,
@@ -252,7 +274,7 @@ class Merge:
         newest = self._newest.get(address)
         if newest is None:
             return True
-        if newest.epoch == watcher.epoch:
+        if newest.watcher is watcher:
             return theirs.started >= newest.theirs - _ROUNDING
         return ours.started >= newest.finished
 
