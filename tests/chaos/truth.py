@@ -164,7 +164,7 @@ class Truth:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _beat(self) -> None:
         while not self._stopping.wait(_BEAT_EVERY):

@@ -325,3 +325,18 @@ def test_both_clients_have_the_same_methods() -> None:
         }
 
     assert questions(PgStatusClient) == questions(AsyncPgStatusClient)
+
+
+def test_one_of_several_clusters_over_a_unix_domain_socket(
+    make_asker: AskerFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "http.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    server = Server(listener)
+    try:
+        assert make_asker(f"unix:{path}/c/orders")("replica").host == "pg2"
+    finally:
+        server.stop()
+    assert server.requests[0].startswith("GET /c/orders/replica HTTP/1.1\r\nHost: localhost\r\n")

@@ -139,7 +139,9 @@ class Encrypted:
             assert daemon.process.poll() is None, daemon.log
             if listen is not None and not Path(listen.removeprefix("unix:")).exists():
                 return False
-            with PgStatusClient(url, ssl_context=context, server_name=server_name) as client:
+            with PgStatusClient(
+                url, ssl_context=context, server_name=server_name, deadline=10.0
+            ) as client:
                 try:
                     return client.master().role == "master"
                 except (UnreachableError, DeadlineError, NotReadyError):

@@ -108,3 +108,15 @@ def test_pg_status_is_frozen(
     daemon.stop()
     while time.monotonic() - began < 1.5:
         assert ask("master").host == cluster.primary.address
+
+
+def test_one_of_several_clusters(
+    make_daemon: DaemonFactory, cluster: Cluster, askers: list[Asker]
+) -> None:
+    """The URL of a client ends in ``/c/NAME``; so does that of its stream."""
+    daemon = make_daemon(cluster, clusters="orders,users")
+    for kind in (False, True):
+        ask = Asker(kind, f"{daemon.url}/c/orders", watch=True)
+        askers.append(ask)
+        assert_from_memory(ask, daemon, "master", {cluster.primary.address})
+        assert_from_memory(ask, daemon, "replica", {r.address for r in cluster.replicas})

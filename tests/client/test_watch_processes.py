@@ -118,7 +118,7 @@ def test_a_forked_child_has_its_own_stream(notifier: Notifier, tmp_path: Path) -
         notifier.set(host("pg2"))
         wait_until(lambda: f"the child has closed: {lines()}", lambda: "closed" in lines())
         notifier.set(host("pg3"))
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     (pids,) = [line.split()[1:] for line in lines() if line.startswith("parent")]
     parent, child = pids
     assert {f"{parent} pg1", f"{parent} pg2", f"{parent} pg3", f"{child} pg2"} < {*lines()}
@@ -179,4 +179,4 @@ def test_a_program_that_was_stopped_uses_no_outdated_answer(
         notifier.alive(fresh_ms=300)
         assert ask_after_a_stop(lambda: None) == "requested"
         stdin.close()
-        process.wait(20)
+        process.wait(60)

@@ -48,7 +48,10 @@ class Application:
         self.cluster = cluster
         databases = {
             alias: settings.DATABASES[alias]
-            | {"CONN_MAX_AGE": None, "OPTIONS": {"pg_status": {"url": url, **options}}}
+            | {
+                "CONN_MAX_AGE": None,
+                "OPTIONS": {"pg_status": {"url": url, "deadline": 10.0, **options}},
+            }
             for alias, options in {
                 "default": {},
                 "replica": {"role": "replica", "lag_ms": 500, "master": "default"},

@@ -20,7 +20,6 @@ from pgstatus import clock
 from pgstatus.demo.network import Network
 from tests.nats.conftest import FollowingFactory, WatcherFactory, wait_for_age
 from tests.nats.following import Following
-from tests.nats.watching import Watcher
 from tests.support.nats import NatsCluster, NatsServer
 from tests.support.waiting import wait_until
 
@@ -231,31 +230,26 @@ def small_file_system(directory: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def test_a_server_without_evidence_is_left(
-    network: Network, tmp_path: Path, undo: ExitStack, follow: FollowingFactory
+def test_a_server_that_is_of_no_use_is_left(
+    network: Network,
+    tmp_path: Path,
+    undo: ExitStack,
+    start_watcher: WatcherFactory,
+    follow: FollowingFactory,
 ) -> None:
-    """The servers are separated from each other; the watcher is connected to one of them."""
-    first = NatsCluster(tmp_path / "1", network, first=250, servers=1)
+    """Two servers that are separated from each other, as by a partition. One stores no evidence,
+    and no evidence of `orders` arrives at it.
+    """
+    first = NatsCluster(tmp_path / "1", network, first=250, servers=1, jetstream=None)
     second = NatsCluster(tmp_path / "2", network, first=251, servers=1)
     both: dict[str, object] = {"nats": f"{first.urls},{second.urls}"}
     undo.enter_context(first)
-    following = follow(both)
-    wait_until("it is connected", lambda: connections(first))
+    following, users = follow(both), start_watcher(both, "w2", "users")
+    wait_until("both are connected to it", lambda: connections(first) == 2)
     undo.enter_context(second)
-    watcher = Watcher(tmp_path / "w1.log", "orders", "w1", {"nats": second.urls})
-    undo.enter_context(watcher)
+    start_watcher({"nats": second.urls}, "w1", "orders")
     wait_for_age(following, "w1")
-
-
-def test_a_server_that_stores_no_evidence_is_left(
-    network: Network, tmp_path: Path, undo: ExitStack, start_watcher: WatcherFactory
-) -> None:
-    first = NatsCluster(tmp_path / "1", network, first=250, servers=1, jetstream=None)
-    second = NatsCluster(tmp_path / "2", network, first=251, servers=1)
-    undo.enter_context(first)
-    watcher = start_watcher({"nats": f"{first.urls},{second.urls}"})
-    undo.enter_context(second)
-    wait_until(lambda: watcher.log, lambda: "created" in watcher.log)
+    wait_until(lambda: users.log, lambda: "evidence is stored" in users.log)
 
 
 def connections(servers: NatsCluster) -> int:

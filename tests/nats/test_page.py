@@ -1,6 +1,9 @@
 """The configuration of docs/nats.md, as it is written there."""
 
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +14,7 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.conftest import Daemons
 from tests.nats.conftest import FollowingFactory, WatcherFactory, wait_for_age
+from tests.support.daemon import Daemon
 from tests.support.nats import NatsCluster
 from tests.support.waiting import wait_until
 
@@ -67,7 +71,50 @@ def test_watchers_and_relays(
     assert relay.get("/replica?min_lsn=FFFFFFFF/0&wait_ms=500").status_code == 200
     for daemon in (watcher, relay, with_fallback):
         assert "permissions violation" not in daemon.log
+    done = subprocess.run(
+        [sys.executable, "-m", "pgstatus", "check"],
+        env=relay.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "4 of 4 NATS servers and watchers respond" in done.stdout
+    assert re.search("nats:w1 +w1, version", done.stdout)
     wait_until("the bucket", lambda: servers.leader_of("KV_pg-status"))
+
+
+def test_several_clusters_share_a_connection(
+    servers: NatsCluster, cluster: Cluster, daemons: Daemons, tmp_path: Path
+) -> None:
+    directory = tmp_path / "clusters.d"
+    directory.mkdir()
+    hosts = ",".join(server.address for server in cluster.servers)
+    for name in ("users", "stock"):
+        (directory / f"{name}.env").write_text(f"pg_status__hosts={hosts}\n")
+    common = variables("watcher", servers)
+    nats = {key: value for key, value in common.items() if key.startswith("nats")}
+    watcher = daemons.start(
+        None, clusters_dir=directory, pg_port=cluster.primary.port, **nats | {"nats_name": "many"}
+    )
+    followed = {"clusters": "users,stock", "nats": variables("relay", servers)["nats"]}
+    relay = daemons.start(None, **followed)
+    assert relay.text("/c/users/master") == relay.text("/c/stock/master") == cluster.primary.address
+    assert connections(servers, watcher) == connections(servers, relay) == 1
+    # The removal of a cluster does not affect the other.
+    (directory / "stock.env").unlink()
+    watcher.process.send_signal(signal.SIGHUP)
+    wait_until("it is lost", lambda: "nats:many: no evidence" in relay.log)
+    assert relay.text("/c/users/master") == cluster.primary.address
+    assert connections(servers, watcher) == 1
+
+
+def connections(servers: NatsCluster, daemon: Daemon) -> int:
+    """The number of connections of its process to the servers."""
+    ports = {f"{server.port:04X}" for server in servers.servers}
+    inodes = {
+        link.removeprefix("socket:[").rstrip("]")
+        for file in Path(f"/proc/{daemon.pid}/fd").iterdir()
+        if (link := str(file.readlink())).startswith("socket:[")
+    }
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[2].partition(":")[2] in ports and line[9] in inodes for line in lines)
 
 
 def test_a_relay_may_not_publish_evidence(

@@ -2,7 +2,7 @@
 
 The status page at 1200 and 390 pixels, and ``pg-status hosts --watch`` on a terminal of 80 columns,
 after two minutes of load with a replica whose replay is paused for a while, and a crash of the
-primary.
+primary; the overview of several clusters, one of which is this one.
 """
 
 import sys
@@ -14,6 +14,7 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from tests.conftest import Clusters, Daemons
 from tests.support.browser import Browser, browser
+from tests.support.several import definition, start_several
 from tests.support.terminal import Terminal, terminal
 from tests.support.waiting import wait_until
 
@@ -35,6 +36,7 @@ def main(pictures: Path) -> None:
                 _take(page, daemon.url, pictures)
                 screen.wait_for("former master  dead")
                 _take_terminal(page, screen, directory, pictures / "hosts.png")
+                _take_several(daemons, clusters, cluster, page, directory, pictures)
         finally:
             daemons.close()
             clusters.close()
@@ -48,9 +50,39 @@ def _take(page: Browser, url: str, pictures: Path) -> None:
         page.resize(width, 900)
         page.open(url)
         wait_until("it is shown", lambda: page.run("return document.querySelector('#history li')"))
-        height = page.run("return document.documentElement.scrollHeight")
-        page.resize(width, height)
-        page.driver.save_screenshot(str(pictures / file))
+        _save(page, width, pictures / file)
+
+
+def _save(page: Browser, width: int, picture: Path) -> None:
+    page.resize(width, page.run("return document.documentElement.scrollHeight"))
+    page.driver.save_screenshot(str(picture))
+
+
+def _take_several(
+    daemons: Daemons, clusters: Clusters, late: Cluster, page: Browser, directory: Path, to: Path
+) -> None:
+    """A dead host, no master, a rejected configuration, and clusters without problems."""
+    healthy = clusters.make()
+    names = ("catalogue", "customers", "invoices", "payments", "search")
+    files = {name: definition(healthy) for name in names}
+    daemon = start_several(
+        daemons,
+        directory / "clusters",
+        {
+            **files,
+            "orders": definition(late),
+            "shipping": f"pg_status__hosts={healthy.primary.address}:1\n",
+            "stock": "pg_status__hosts=pg1,,pg3\n",
+        },
+    )
+    wait_until(
+        "the others are in sync",
+        lambda: [one["level"] for one in daemon.json("/clusters")].count("ok") == len(names),
+    )
+    page.resize(1200, 900)
+    page.open(daemon.url)
+    wait_until("it is shown", lambda: len(page.texts("#clusters tr")) == len(names) + 3)
+    _save(page, 1200, to / "overview.png")
 
 
 def _take_terminal(page: Browser, screen: Terminal, directory: Path, picture: Path) -> None:

@@ -1,13 +1,15 @@
 """The packaged configuration behaves as documented in docs/haproxy.md: real HAProxy, failovers."""
 
 import re
+import signal
 import subprocess
+from os import kill
 from pathlib import Path
 
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import ClusterFactory, DaemonFactory
+from tests.conftest import ClusterFactory, DaemonFactory, Daemons
 from tests.neighbours.haproxy import (
     CONFIGURATION,
     PROGRAM,
@@ -18,6 +20,7 @@ from tests.neighbours.haproxy import (
     is_open,
 )
 from tests.support.daemon import Daemon
+from tests.support.several import definition, start_several
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -165,3 +168,44 @@ def test_a_crashed_replica_fails_no_read(
     row = haproxy.statistics()["read", lost.address]
     assert row["status"] == "no check"
     assert int(row["wredis"]) > 0, "sessions were redistributed"
+
+
+def test_one_of_several_clusters(cluster: Cluster, daemons: Daemons, tmp_path: Path) -> None:
+    """With the command of docs/haproxy.md. If the cluster is removed, the servers keep their
+    state."""
+    page = (CONFIGURATION.parents[2] / "docs/haproxy.md").read_text()
+    (command,) = re.findall(r"^sed -i .* haproxy\.cfg$", page, re.MULTILINE)
+    edited = tmp_path / "haproxy.cfg"
+    edited.write_text(CONFIGURATION.read_text())
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    changes = {
+        'uri-lf "/': 'uri-lf "/c/orders/',
+        "uri /replicas_info": "uri /c/orders/replicas_info",
+    }
+    expected = CONFIGURATION.read_text()
+    for old, new in changes.items():
+        expected = expected.replace(old, new)
+    assert edited.read_text() == expected
+
+    directory = tmp_path / "clusters"
+    files = {"orders": definition(cluster), "users": definition(cluster)}
+    daemon = start_several(daemons, directory, files)
+    with HAProxy(tmp_path, cluster, daemon, changes) as haproxy:
+        haproxy.settle(cluster)
+        assert haproxy.writes_reach(cluster.primary.address)
+        for text in (None, "pg_status__hosts=\n"):
+            if text is None:
+                (directory / "orders.env").unlink()
+                kill(daemon.pid, signal.SIGHUP)
+            else:
+                (directory / "orders.env").write_text(text)
+                daemon.stop()
+                daemon.launch()
+            wait_until("it has no answers", lambda: not haproxy.pg_status_is_up())
+            haproxy.wait_for_checks(20)
+            assert haproxy.up("write") == {cluster.primary.address}
+            assert haproxy.up("read") == {replica.address for replica in cluster.replicas}
+        (directory / "orders.env").write_text(definition(cluster))
+        kill(daemon.pid, signal.SIGHUP)
+        wait_until("it has answers", haproxy.pg_status_is_up)
+        haproxy.settle(cluster)

@@ -76,6 +76,22 @@ def test_a_poller_queries_pgbouncer_once_a_minute(
     assert reloads(follower) == 1
 
 
+def test_one_of_several_clusters(
+    make_follower: MakeFollower, cluster: Cluster, make_daemon: DaemonFactory
+) -> None:
+    """A cluster that does not exist changes nothing."""
+    daemon = make_daemon(cluster, clusters="orders,users")
+    follower = make_follower()
+    done = follower.run("-u", f"{daemon.url}/c/orders")
+    assert done.returncode == 0
+    assert f"follows the master {cluster.primary.address}:" in done.stderr
+    written = follower.file.read_text()
+    done = follower.run("-u", f"{daemon.url}/c/other")
+    assert done.returncode == 0
+    assert "unknown cluster other" in done.stderr
+    assert follower.file.read_text() == written
+
+
 def test_a_long_server_login_retry_causes_a_warning(make_follower: MakeFollower) -> None:
     follower = make_follower(server_login_retry=15)
     assert "server_login_retry = 15: after a failed connection" in follower.run(MASTER="a").stderr

@@ -17,6 +17,7 @@ from tests.conftest import Clusters, Daemons
 from tests.support.daemon import Daemon
 from tests.support.prometheus import PACKAGED, Prometheus
 from tests.support.scrape import Scrape
+from tests.support.several import definition, start_several
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -126,7 +127,7 @@ def story(
     with Prometheus(
         tmp_path_factory.mktemp("prometheus"),
         network.address(3),
-        [[f"{d.address}:{d.port}" for d in daemons], [f"{network.address(251)}:1"]],
+        [[f"{d.address}:{d.port}" for d in daemons], [f"{network.address(251)}:1"], []],
     ) as prometheus:
         master = "max by (host) (pg_status_host_master) == 1"
 
@@ -203,7 +204,7 @@ def test_the_annotations_are_expanded(story: Story) -> None:
         for alert in story.prometheus.firing("PgStatusHostDown")
         if alert["labels"]["host"] == story.refusing
     ]
-    assert down["annotations"]["summary"] == f"{story.refusing} is dead"
+    assert down["annotations"]["summary"] == f"{story.refusing} of main is dead"
     assert down["labels"]["severity"] == "warning"
     assert down["labels"]["cluster"] == "main"
 
@@ -267,3 +268,56 @@ def test_every_metric_in_use_exists(story: Story) -> None:
 def test_promtool_accepts_the_metrics(story: Story) -> None:
     done = promtool("check", "metrics", text=story.daemons[0].text("/metrics"))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def several(
+    session_clusters: Clusters,
+    session_daemons: Daemons,
+    network: Network,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Prometheus]:
+    """One daemon monitors a cluster under two names; no host of a third one responds, and the file
+    of a fourth one is invalid."""
+    cluster = session_clusters.make()
+    definitions = {
+        "orders": definition(cluster) + "pg_status__on_change=true\n",
+        "users": definition(cluster) + "pg_status__on_change=true\n",
+        "billing": f"pg_status__hosts={network.address(251)}:1\n",
+        "stock": "pg_status__hosts=\n",
+    }
+    directory = tmp_path_factory.mktemp("clusters")
+    daemon = start_several(session_daemons, directory, definitions)
+    for path in ("/master", "/replica?min_lsn=FFFFFFFF/0&wait_ms=0", "/is_master?host=x"):
+        daemon.get(f"/c/orders{path}")
+    with Prometheus(
+        tmp_path_factory.mktemp("prometheus"),
+        network.address(4),
+        [[], [], [f"{daemon.address}:{daemon.port}"]],
+    ) as prometheus:
+        wait_until("the alert", lambda: prometheus.firing("PgStatusNoMaster"), 30)
+        for path in ("/master", "/replica?min_lsn=FFFFFFFF/0&wait_ms=0", "/is_master?host=x"):
+            daemon.get(f"/c/orders{path}")
+        yield prometheus
+
+
+def test_alerts_of_one_of_several_clusters(several: Prometheus) -> None:
+    [alert] = several.firing("PgStatusNoMaster")
+    assert alert["labels"]["cluster"] == "billing"
+    assert alert["annotations"]["summary"].startswith("No master in billing")
+    [alert] = wait_until("the alert", lambda: several.firing("PgStatusRejected"))
+    assert alert["labels"]["cluster"] == "stock"
+    assert several.query("exported_cluster") == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    # There was no change of roles, and no failed check of a live host.
+    [one for one in EXPRESSIONS if "role_changes" not in one and "failed_checks" not in one],
+)
+def test_the_dashboard_shows_one_of_several_clusters(several: Prometheus, expression: str) -> None:
+    """Also the panels about the process, whose series have no label ``cluster``."""
+    for variable, value in {**VARIABLES, "$cluster": "orders"}.items():
+        expression = expression.replace(variable, value)
+    shown = wait_until(expression, lambda: several.query(expression))
+    assert {labels.get("cluster", "orders") for labels, _ in shown} == {"orders"}

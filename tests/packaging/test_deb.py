@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import textwrap
 import threading
 import time
 import urllib.error
@@ -61,6 +62,14 @@ def url(network: Network) -> str:
 def second_url(network: Network) -> str:
     address = network.address(2)
     return f"http://{address}:{free_port([address], 8000)}"
+
+
+def migration(language: str, containing: str) -> str:
+    """A block of docs/clusters.md."""
+    section = (ROOT / "docs/clusters.md").read_text().partition("## Migration from several")[2]
+    blocks = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    (found,) = (block for block in blocks if containing in block)
+    return textwrap.dedent(str(found))
 
 
 def configure(machine: Machine, outside: Cluster, url: str, **variables: object) -> None:
@@ -132,6 +141,8 @@ def test_the_installation_prints_what_to_configure(machine: Machine, package: Pa
 
 def test_the_installed_files(machine: Machine) -> None:
     assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
+    directory = "/etc/pg-status/clusters.d"
+    assert machine.run("stat", "-c", "%a %U:%G", directory).strip() == "750 root:pg-status"
     assert machine.run("dpkg", "--verify", "pg-status") == ""
     # No conffile: an upgrade never asks about a changed file.
     assert machine.run("dpkg-query", "-W", "-f", "${Conffiles}", "pg-status") == ""
@@ -378,6 +389,51 @@ def test_upgrade_keeps_the_configuration_and_restarts(
     assert not set(before) & {*machine.processes(SERVICE), *machine.processes(SECOND)}
     assert machine.path(ENV_FILE).read_text() == configuration
     assert machine.run("stat", "-c", "%a %U:%G", ENV_FILE).strip() == "640 root:pg-status"
+
+
+def test_the_migration_from_several_instances(
+    machine: Machine, outside: Cluster, network: Network, url: str
+) -> None:
+    """As in docs/clusters.md, with a reload that refuses one file, and back."""
+    address = network.address(3)
+    ports = [free_port([address], 8000), free_port([address], 8100)]
+    for name, own in zip(("orders", "users"), ports, strict=True):
+        configure(machine, outside, f"http://{address}:{own}")
+        machine.run("cp", "--preserve=all", ENV_FILE, f"/etc/pg-status/{name}.env")
+        machine.run("systemctl", "enable", "--now", f"pg-status@{name}")
+    before = f"http://{address}:{ports[0]}"
+    assert answers(before, outside.primary.address)
+    wait_until("the state", machine.path("/var/lib/pg-status/orders.json").exists)
+
+    machine.run("sh", "-eu", "-c", migration("sh", "install -d"))
+    kept = machine.run("stat", "-c", "%a %U:%G", "/etc/pg-status/clusters.d/orders.env")
+    assert kept.strip() == "640 root:pg-status"
+    listen, port = url.removeprefix("http://").split(":")
+    text = migration("ini", "clusters_dir").replace("127.0.0.1", listen).replace("8000", port)
+    machine.path(ENV_FILE).write_text(text)
+    checked = machine.run("sh", "-eu", "-c", migration("sh", "pg-status check"))
+    assert checked.endswith("\nOK: 2 of 2 clusters are OK\n")
+    shown = machine.run("sh", "-eu", "-c", migration("sh", "systemctl restart"))
+    assert "2 of 2 clusters with a master" in shown
+    assert answers(f"{url}/c/orders", outside.primary.address)
+    machine.run("sh", "-eu", "-c", migration("sh", "disable --now"))
+    assert machine.processes("pg-status@orders.service") == []
+    assert answers(f"{url}/c/users", outside.primary.address)
+
+    users = machine.path("/etc/pg-status/clusters.d/users.env")
+    valid = users.read_text()
+    users.write_text("pg_status__hosts=\n")
+    assert machine.try_run("systemctl", "reload", SERVICE).returncode != 0
+    assert "cluster users: pg_status__hosts" in machine.journal(SERVICE)
+    assert answers(f"{url}/c/users", outside.primary.address)
+    users.write_text(valid)
+    machine.run("systemctl", "reload", SERVICE)
+
+    machine.run("sh", "-eu", "-c", migration("sh", "systemctl enable --now"))
+    assert answers(before, outside.primary.address)
+    machine.run("sh", "-eu", "-c", migration("sh", "disable --now"))
+    configure(machine, outside, url)
+    machine.run("systemctl", "restart", SERVICE)
 
 
 def test_stop_takes_less_than_two_seconds(machine: Machine, outside: Cluster, url: str) -> None:

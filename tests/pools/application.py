@@ -92,7 +92,7 @@ class Threads(Application):
     """psycopg, threads."""
 
     def open(self, url: str, **options: Any) -> None:
-        self._client = PgStatusClient(url)
+        self._client = PgStatusClient(url, deadline=10.0)
         self._pools = pgstatus.psycopg.Pools(self._client, CONNINFO, **options)
         self._pools.open()
 
@@ -164,7 +164,7 @@ class Tasks(Application):
             yield self._wrap(connection)
 
     async def _open(self, url: str, options: dict[str, Any]) -> None:
-        self._client = AsyncPgStatusClient(url)
+        self._client = AsyncPgStatusClient(url, deadline=10.0)
         self._pools = self._make(self._client, options)
         await self._pools.open()
 

@@ -40,7 +40,7 @@ def test_cancelled_at_each_step(
             await connection.execute("SELECT 1")
 
     async def test() -> None:
-        async with AsyncPgStatusClient(daemon.url) as client:
+        async with AsyncPgStatusClient(daemon.url, deadline=10.0) as client:
             pools, take = make(client)
             async with pools, asyncio.timeout(60):
                 for steps in range(0, 120, 3):

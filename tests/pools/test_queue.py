@@ -10,14 +10,21 @@ import pytest
 
 from pgstatus.client import AsyncPgStatusClient, PgStatusClient
 from pgstatus.psycopg import Pools
-from pgstatus.routing.following import VALID
 from tests.pools.application import CONNINFO
 from tests.pools.test_cancellation import asyncpg_pools, psycopg_pools
 from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
+VALID = 1.0
 # The first caller waits for longer than the answer of pg-status is used, the others do not.
 STEP = VALID * 0.4
+
+
+@pytest.fixture(autouse=True)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is used for a shorter time than usual, so that the test takes less."""
+    for module in ("asyncpg.pools", "psycopg.pools", "psycopg.pools_async"):
+        monkeypatch.setattr(f"pgstatus.{module}.VALID", VALID)
 
 
 def test_tasks(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +35,7 @@ def test_tasks(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
             async with take():
                 served.append(number)
 
-        async with AsyncPgStatusClient(daemon.url) as client:
+        async with AsyncPgStatusClient(daemon.url, deadline=10.0) as client:
             pools, take = make(client)
             async with pools, asyncio.TaskGroup() as tasks:
                 async with take():
@@ -48,7 +55,10 @@ def test_tasks(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads(daemon: Daemon) -> None:
     served = []
-    with PgStatusClient(daemon.url) as client, Pools(client, CONNINFO, max_size=1) as pools:
+    with (
+        PgStatusClient(daemon.url, deadline=10.0) as client,
+        Pools(client, CONNINFO, max_size=1) as pools,
+    ):
         master = pools.master()
 
         def wait(number: int) -> None:

@@ -108,11 +108,11 @@ def test_a_pg_status_that_ignores_positions(server: Server) -> None:
     mark = Bookmark(1, "1/0")
 
     async def choose() -> None:
-        async with AsyncPgStatusClient(server.url, watch=False) as client:
+        async with AsyncPgStatusClient(server.url, watch=False, deadline=10.0) as client:
             await reads_async.choose(client, REPLICA, mark)
 
     asyncio.run(choose())
-    with PgStatusClient(server.url, watch=False) as client:
+    with PgStatusClient(server.url, watch=False, deadline=10.0) as client:
         reads.choose(client, REPLICA, mark)
     paths = [request.split()[1] for request in server.requests]
     assert paths == ["/replica?lag_ms=500&min_lsn=1%3A1%2F0", "/master"] * 2

@@ -25,7 +25,10 @@ def frequent_switches() -> Iterator[None]:
 
 @pytest.mark.usefixtures("frequent_switches")
 def test_threads_ask_and_take_connections(daemon: Daemon, cluster: Cluster) -> None:
-    with PgStatusClient(daemon.url) as client, Pools(client, CONNINFO, max_size=4) as pools:
+    with (
+        PgStatusClient(daemon.url, deadline=10.0) as client,
+        Pools(client, CONNINFO, max_size=4) as pools,
+    ):
 
         def use(_: int) -> int:
             for _ in range(300):

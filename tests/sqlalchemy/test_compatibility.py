@@ -189,7 +189,7 @@ async def test_an_engine_with_other_options_is_the_same_engine(database: Databas
 class Following:
     def __init__(self, database: Database, url: str, maker: Any = session_maker) -> None:
         self.cluster = PgStatusCluster(
-            AsyncPgStatusClient(url), lambda host, port: database.engine(host), maker
+            AsyncPgStatusClient(url, deadline=10.0), lambda host, port: database.engine(host), maker
         )
 
 

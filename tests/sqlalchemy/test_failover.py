@@ -63,7 +63,9 @@ class Service:
     def __init__(self, daemon: Daemon, driver: str) -> None:
         self.driver = driver
         self.engines: list[AsyncEngine] = []
-        self.cluster = PgStatusCluster(AsyncPgStatusClient(daemon.url), self.engine, session_maker)
+        self.cluster = PgStatusCluster(
+            AsyncPgStatusClient(daemon.url, deadline=10.0), self.engine, session_maker
+        )
         self.master = self.cluster.master()
         self.replica = self.cluster.replica()
 

@@ -47,7 +47,7 @@ async def following(
 ) -> AsyncIterator[PgStatusCluster]:
     cluster.primary.sql("TRUNCATE note")
     following = PgStatusCluster(
-        AsyncPgStatusClient(daemon.url),
+        AsyncPgStatusClient(daemon.url, deadline=10.0),
         lambda host, port: create_async_engine(url_of(driver, host, port)),
         session_maker,
     )
@@ -94,7 +94,7 @@ async def test_sqlmodel(cluster: Cluster, daemon: Daemon, driver: str) -> None:
         return async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
 
     following = PgStatusCluster(
-        AsyncPgStatusClient(daemon.url),
+        AsyncPgStatusClient(daemon.url, deadline=10.0),
         lambda host, port: create_async_engine(url_of(driver, host, port)),
         maker,  # type: ignore[arg-type]
     )

@@ -135,7 +135,7 @@ class Service:
         self.committed = asyncio.Event()
         self.release = asyncio.Event()
         self.databases = PgStatusCluster(
-            AsyncPgStatusClient(url),
+            AsyncPgStatusClient(url, deadline=10.0),
             lambda host, port: create_async_engine(url_of(driver, host, port)),
             session_maker,
             name=name,

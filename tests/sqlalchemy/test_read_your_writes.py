@@ -48,7 +48,7 @@ class Service:
         self.port = cluster.primary.port
         self.driver = driver
         self.engine_options: dict[str, Any] = {}
-        client = AsyncPgStatusClient(url)
+        client = AsyncPgStatusClient(url, deadline=10.0)
         self.databases = PgStatusCluster(client, self.engine, session_maker)
         self.master = self.databases.master()
         self.replica = self.databases.replica()

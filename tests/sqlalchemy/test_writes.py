@@ -54,7 +54,9 @@ class Service:
         self.user_name = "postgres"
         self.maker_options: dict[str, Any] = {}
         self.way: Way = plain
-        self.databases = PgStatusCluster(AsyncPgStatusClient(url), self.engine, self.maker)
+        self.databases = PgStatusCluster(
+            AsyncPgStatusClient(url, deadline=10.0), self.engine, self.maker
+        )
         self.master = self.databases.master()
         self.replica = self.databases.replica()
         self.app = FastAPI()

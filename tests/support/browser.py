@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ class Browser:
     def banners(self) -> list[str]:
         """The texts of the banners."""
         return self.texts("[role=alert] > *")
+
+    def violations(self) -> list[object]:
+        """What axe finds on the page: contrast, names, roles, heading order and so on."""
+        if not self.run("return Boolean(window.axe)"):
+            self.run((files("axe_core_python") / "axe.min.js").read_text("utf-8"))
+        result = self.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+        assert result["passes"]
+        unsure = [rule for rule in result["incomplete"] if rule["id"] == "color-contrast"]
+        return [(rule["id"], rule["nodes"][0]["html"]) for rule in result["violations"] + unsure]
 
     @property
     def title(self) -> str:

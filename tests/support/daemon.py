@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from tests.support.running import Program, answers
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class Daemon(Program):
@@ -42,7 +42,7 @@ class Daemon(Program):
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
         self.address = address
         self.port = port
-        self.client = httpx.Client(base_url=self.url, timeout=5)
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     def end(self) -> None:
         self.client.close()
@@ -90,4 +90,4 @@ class Daemon(Program):
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it; the exit status."""
         self.process.send_signal(how)
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)

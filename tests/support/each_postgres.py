@@ -5,7 +5,7 @@
 import pytest
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import POSTGRES, Daemons
+from tests.conftest import POSTGRES, UNCHANGED, Daemons
 from tests.support.clusters import Clusters
 from tests.support.daemon import Daemon
 
@@ -20,4 +20,4 @@ def cluster_of_each(request: pytest.FixtureRequest, session_clusters: Clusters) 
 @pytest.fixture(name="daemon", scope="session")
 def daemon_of_each(cluster: Cluster, session_daemons: Daemons) -> Daemon:
     """Replaces `tests.conftest.daemon`."""
-    return session_daemons.start_in_sync(cluster)
+    return session_daemons.start_in_sync(cluster, **UNCHANGED)

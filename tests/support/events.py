@@ -7,6 +7,8 @@ import ssl
 import time
 from typing import Any, NamedTuple, Self
 
+from tests.support.waiting import PATIENCE
+
 
 class Event(NamedTuple):
     """One event; ``id`` is empty in an event without a new state."""
@@ -28,7 +30,7 @@ class Subscriber:
         version: str = "1.1",
     ) -> None:
         self.sock = sock
-        self.sock.settimeout(15)
+        self.sock.settimeout(PATIENCE)
         self._buffer = b""
         self.sock.sendall(f"GET {path} HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode())
         self._head: str | None = None
@@ -38,7 +40,7 @@ class Subscriber:
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(15)
+        sock.settimeout(PATIENCE)
         sock.connect(address)
         return cls(sock, path)
 
@@ -88,7 +90,7 @@ class Subscriber:
         except TimeoutError:
             pass
         finally:
-            self.sock.settimeout(15)
+            self.sock.settimeout(PATIENCE)
         return True
 
     def _until(self, separator: bytes) -> bytes:

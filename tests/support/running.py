@@ -11,13 +11,13 @@ from typing import Self
 
 import httpx
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class Running(ABC):
     """Started and ready on entry of a ``with`` block, ended on its exit."""
 
-    patience = 15.0
+    patience = PATIENCE
     """Time limit for becoming ready, and for ending; seconds."""
 
     @abstractmethod

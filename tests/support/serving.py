@@ -94,7 +94,7 @@ class Serving(Running):
 
     def end(self) -> None:
         self.stop()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def stop(self) -> None:
@@ -141,7 +141,7 @@ class StockServing(Running):
 
     def end(self) -> None:
         self._worker.handle_exit(None, None)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self._worker.tpool.shutdown()
         self._worker.tmp.close()

@@ -96,7 +96,7 @@ def terminal(command: Sequence[str | Path], environment: Mapping[str, str]) -> I
         finally:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(60)
             process.kill()
             os.close(ours)
 

@@ -6,9 +6,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""Seconds. Only a failed test takes this long: a busy machine is no failure."""
+
 
 def wait_until(
-    what: str | Callable[[], str], predicate: Callable[[], T], timeout: float = 15.0
+    what: str | Callable[[], str], predicate: Callable[[], T], timeout: float = PATIENCE
 ) -> T:
     """Return the first true value of ``predicate``; AssertionError with ``what`` after the timeout.
 

@@ -128,7 +128,7 @@ def test_a_file_without_a_valid_token_is_reported(
     token_file.unlink() if text is None else token_file.write_text(text)
     daemon = daemons.prepare(hosts="127.0.0.1", http_token_file=token_file)
     daemon.launch()
-    assert daemon.process.wait(10) == 78
+    assert daemon.process.wait(60) == 78
     assert words in daemon.log
 
 
@@ -137,5 +137,5 @@ def test_a_pipe_in_the_place_of_the_file_does_not_block(daemons: Daemons, token_
     os.mkfifo(token_file)
     daemon = daemons.prepare(hosts="127.0.0.1", http_token_file=token_file)
     daemon.launch()
-    assert daemon.process.wait(10) == 78
+    assert daemon.process.wait(60) == 78
     assert "not a regular file" in daemon.log

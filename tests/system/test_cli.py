@@ -194,7 +194,7 @@ def test_watch_into_a_pipe_continues_until_it_is_interrupted(daemon: Daemon) -> 
         while "Host" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
 
@@ -227,7 +227,7 @@ def test_a_closed_pipe(daemon: Daemon) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(10) == 1
+        assert process.wait(60) == 1
         assert process.stderr.read() == ""
 
 

@@ -175,7 +175,7 @@ def test_an_invalid_file_is_refused_and_affects_no_other(
     assert orders["error"] is None
     assert "pg_status__http_port: it applies to the whole process" in shop["error"]
     assert "cluster my-shop: pg_status__hosts, entry 2 of 3: empty" in daemon.log
-    assert daemon.get("/c/my-shop/master").status_code == 404
+    assert daemon.get("/c/my-shop/master").status_code == 503
 
     # A cluster that is monitored keeps its settings.
     directory.define("my-shop", hosts_of(pair["my-shop"]))
@@ -244,7 +244,7 @@ def test_outputs_name_the_cluster(
         log_format="json",
     )
     for name, cluster in pair.items():
-        wait_until("the state is written", (tmp_path / f"state-{name}.json").exists)
+        wait_until("the state is written", (tmp_path / f"{name}.json").exists)
         found = wait_until("the command has run", partial(_report, tmp_path / f"report-{name}"))
         assert (found["cluster"], found["master"]["host"]) == (name, cluster.primary.address)
     lines = [json.loads(line) for line in daemon.log.splitlines()]

@@ -16,6 +16,7 @@ from pgstatus.demo.network import Network
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
 from tests.support.events import Subscriber
+from tests.support.manager import Manager
 from tests.support.several import Directory, hosts_of, reload, variables_of
 from tests.support.waiting import wait_until
 
@@ -155,7 +156,37 @@ def test_a_thread_that_fails_repeatedly_ends_the_process(
     with _with_failing_thread(daemons, pair, trigger) as daemon:
         trigger.write_text("always")
         assert daemon.process.wait(20) == os.EX_SOFTWARE
-        assert "the process ends" in daemon.log
+        assert "the process ends" in daemon.log  # it is written before the end
+
+
+_DEFECT = """
+import sys
+from pgstatus.monitor.latest import Latest
+from pgstatus.cli.main import main
+good = Latest.publish
+def publish(self, snapshot):
+    if snapshot.ready and len(snapshot.hosts) == 2:
+        raise ZeroDivisionError("a defect")
+    return good(self, snapshot)
+Latest.publish = publish
+sys.exit(main([]))
+"""
+
+
+def test_the_start_is_complete_although_a_monitor_fails_repeatedly(
+    pair: Mapping[str, Cluster], daemons: Daemons, tmp_path: Path
+) -> None:
+    """Otherwise the service manager would end the process."""
+    manager = Manager(tmp_path / "notify")
+    daemon = daemons.prepare(**variables_of(pair))
+    daemon.environment["NOTIFY_SOCKET"] = manager.address
+    daemon.command = [sys.executable, "-c", _DEFECT]
+    with manager.socket, daemon.launched():
+        manager.until("READY=1")
+        wait_until(
+            "it has failed", lambda: "my-shop: the monitoring has failed 3 times" in daemon.log
+        )
+        assert daemon.text("/c/orders/master") == pair["orders"].primary.address
 
 
 def test_log_lines_of_other_threads_name_the_cluster(
@@ -180,7 +211,10 @@ def test_too_few_descriptors_for_the_hosts_are_reported(daemons: Daemons, networ
     )
     daemon.command = ["prlimit", "--nofile=256:256", "--", *daemon.command]
     with daemon:
-        assert "the limit of open files, 256, is too low for the checks of 100 hosts" in daemon.log
+        wait_until(
+            "it is logged",
+            lambda: "limit of open files, 256, is too low for the checks of 100" in daemon.log,
+        )
         with socket.create_connection((daemon.address, daemon.port), 5) as client:
             client.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 200")

@@ -25,7 +25,7 @@ COMMANDS = [
 def test_the_commands_run_as_written(
     make_daemon: DaemonFactory, cluster: Cluster, tmp_path: Path
 ) -> None:
-    daemon = make_daemon(cluster)
+    daemon = make_daemon(cluster, clusters="orders")
     program = tmp_path / "pg-status"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pgstatus "$@"\n')
     program.chmod(0o755)
@@ -56,9 +56,22 @@ def test_the_words_of_the_table_are_explained(word: str) -> None:
     assert re.search(rf"^\| [^|]*\b{word}\b[^|]* \|", PAGE, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["no master", "split brain", "stale", "not ready", "not in sync", "master possibly dead",
+     "second master", "hosts dead"],
+)  # fmt: skip
+def test_the_states_of_clusters_are_explained(word: str) -> None:
+    source = (Path(__file__).parents[2] / "src/pgstatus/api/overview.py").read_text()
+    assert word in source.replace("{'s' if dead > 1 else ''}", "s")
+    table = PAGE.partition("## Several clusters")[2].partition("## hosts")[0]
+    assert re.search(rf"^\| [^|]*\b{word}\b[^|]* \|", table, re.MULTILINE)
+
+
 def test_every_command_is_listed() -> None:
     run = dict.fromkeys(
-        ("", "demo", "failover", "check", "hosts", "explain", "health", "reload"), lambda _: 0
+        ("", "demo", "failover", "check", "clusters", "hosts", "explain", "health", "reload"),
+        lambda _: 0,
     )
     (usage,) = re.findall(r"^    (\w+)  ", parser(run).format_help(), re.MULTILINE)[:1]
     listed = set(re.findall(r"`(\w+)`", PAGE.partition("## The instance")[0]))

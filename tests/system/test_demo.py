@@ -67,7 +67,7 @@ def test_a_demo_with_a_failover_and_nothing_left_behind(
         assert f"/master returns {first}\n" in done.stdout
         assert demo.client.get("/master").text != first
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(20) == 0, demo.log
+        assert demo.process.wait(60) == 0, demo.log
     with pytest.raises(httpx.TransportError):
         httpx.get(str(demo.client.base_url))
     left = [path.name for path in Path(environment["TMPDIR"]).iterdir()]

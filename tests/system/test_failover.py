@@ -27,7 +27,7 @@ def test_the_new_master_is_reported_before_the_next_round(
     cluster.primary.stop(how)
     heir = cluster.replicas[0]
     cluster.promote(heir)
-    wait_until("the new master is reported", lambda: names(daemon, heir.address), timeout=10)
+    wait_until("the new master is reported", lambda: names(daemon, heir.address))
 
 
 def test_a_frozen_primary_is_replaced_at_the_next_round(

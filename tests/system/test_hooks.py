@@ -300,7 +300,7 @@ def test_a_command_that_hangs_ends_with_the_daemon(
         daemon.client.close()
     assert daemon.stop(how) == 0
     try:
-        wait_until("it is gone", lambda: is_gone(pid), timeout=5)
+        wait_until("it is gone", lambda: is_gone(pid))
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         raise
@@ -406,7 +406,7 @@ def test_a_command_that_cannot_be_started_is_a_configuration_error(
 ) -> None:
     daemon = daemons.prepare(hosts="127.0.0.1", on_change=command)
     daemon.launch()
-    assert daemon.process.wait(10) == os.EX_CONFIG
+    assert daemon.process.wait(60) == os.EX_CONFIG
     assert "pg-status: error: pg_status__on_change: expected a command" in daemon.log
     assert reason in daemon.log
 

@@ -371,7 +371,7 @@ class SlowApplication:
             exchange.deferred = Slow()
             return []
         self.begun.release()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         start("200 OK", [("Content-Length", "4")])
         return [b"done"]
 
@@ -382,7 +382,7 @@ def test_an_answer_that_waits_holds_up_nobody_else() -> None:
         # In order: one before it, one behind it, on the same connection.
         waiter.send(GET + b"GET /slow HTTP/1.1\r\n\r\n" + GET)
         assert waiter.answer() == server.ask(GET)
-        assert app.begun.acquire(timeout=10)
+        assert app.begun.acquire(timeout=60)
         assert server.ask(GET) == server.ask(GET)
         app.go.set()
         assert waiter.answer().endswith(b"done")
@@ -394,7 +394,7 @@ def test_a_client_that_leaves_while_its_answer_waits() -> None:
     with Serving(CLUSTER, app=app) as server:
         with server.connect() as client:
             client.send(b"GET /slow HTTP/1.1\r\n\r\n")
-            assert app.begun.acquire(timeout=10)
+            assert app.begun.acquire(timeout=60)
         app.go.set()
         wait_until("it is gone", lambda: not server.connections)
         assert server.ask(GET)

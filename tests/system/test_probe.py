@@ -278,7 +278,7 @@ def test_a_login_in_progress_does_not_outlive_the_loop(network: Network) -> None
 
     with listener(silent, None) as port:
         asyncio.run(run(port))
-        wait_until("the thread ends", lambda: not threads(), timeout=5)
+        wait_until("the thread ends", lambda: not threads())
 
 
 @pytest.mark.skipif(not Path(DEBIAN).exists(), reason="a server with TLS is missing")

@@ -15,30 +15,8 @@ from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network, free_port
 from tests.conftest import DaemonFactory
 from tests.support.daemon import Daemon
+from tests.support.manager import Manager
 from tests.support.waiting import wait_until
-
-
-class Manager:
-    """The receiving end of ``$NOTIFY_SOCKET``."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = str(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(self.address)
-        self.socket.settimeout(10)
-
-    def next(self) -> list[str]:
-        """The lines of the next message."""
-        return self.socket.recv(4096).decode().splitlines()
-
-    def until(self, line: str) -> list[str]:
-        """All lines until the first one that begins with ``line``, inclusive."""
-        lines = []
-        while True:
-            for received in self.next():
-                lines.append(received)
-                if received.startswith(line):
-                    return lines
 
 
 @pytest.fixture
@@ -108,6 +86,17 @@ def test_the_start_and_the_end_of_a_reload_are_announced(manager: Manager, watch
     moment = int(manager.until("MONOTONIC_USEC=")[-1].partition("=")[2])
     assert before < moment < before + 10_000_000
     manager.until("READY=1")
+
+
+def test_a_reload_that_is_requested_at_the_end_of_another_is_announced(
+    manager: Manager, watched: Daemon, tmp_path: Path
+) -> None:
+    """systemd sends the signal of the next reload when it receives READY=1."""
+    manager.until("READY=1")
+    (tmp_path / "env").write_text("invalid\n")
+    for _ in range(3):
+        watched.process.send_signal(signal.SIGHUP)
+        assert "RELOADING=1" in manager.until("READY=1")
 
 
 def _command(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":

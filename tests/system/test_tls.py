@@ -300,5 +300,5 @@ def test_unusable_files_are_reported(
 ) -> None:
     daemon = daemons.prepare(None, hosts="127.0.0.1", **{**certificates.variables, **broken})
     daemon.launch()
-    assert daemon.process.wait(10) == os.EX_CONFIG
+    assert daemon.process.wait(60) == os.EX_CONFIG
     assert words in daemon.log

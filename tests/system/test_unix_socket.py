@@ -81,7 +81,7 @@ def test_what_a_killed_process_left_is_not_in_the_way(daemon: Daemon, path: Path
 
 def complaint(daemon: Daemon) -> str:
     daemon.launch()
-    assert daemon.process.wait(10) == 1
+    assert daemon.process.wait(60) == 1
     return daemon.log.splitlines()[-1]
 
 
@@ -105,5 +105,5 @@ def test_places_that_are_taken(daemon: Daemon, path: Path, tmp_path: Path) -> No
 def test_a_path_that_cannot_be_one_is_told(daemon: Daemon, address: str) -> None:
     daemon.environment["pg_status__http_listen_address"] = address
     daemon.launch()
-    assert daemon.process.wait(10) == os.EX_CONFIG
+    assert daemon.process.wait(60) == os.EX_CONFIG
     assert "expected unix: and an absolute path of at most 107 bytes" in daemon.log

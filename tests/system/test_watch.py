@@ -363,7 +363,7 @@ class TestLongPolling:
             )
             wait_until("it waits", lambda: server.watchers.count == 1)
         # Long before the time limit.
-        wait_until("it is forgotten", lambda: server.watchers.count == 0, timeout=5)
+        wait_until("it is forgotten", lambda: server.watchers.count == 0)
         wait_until("it is closed", lambda: server.connections == 0)
 
     def test_an_event_without_a_new_state_does_not_end_a_long_poll(self, server: Serving) -> None:

@@ -114,6 +114,13 @@ def test_overlapping_checks_of_two_watchers_are_not_ordered(watchers: Watchers) 
     assert watchers.send("w2", 10.2, seen(10.05, 10.2)) == []
 
 
+def test_clocks_of_two_watchers_with_the_same_epoch_are_not_compared(watchers: Watchers) -> None:
+    """A virtual machine was cloned."""
+    assert values(watchers.send("w1", 10.1, seen(10.0), epoch="a")) == [("w1", 10.0)]
+    watchers.connected.clear()
+    assert values(watchers.send("w2", 10.3, seen(10.2), epoch="a")) == [("w2", 10.2)]
+
+
 def test_a_result_counts_once(watchers: Watchers) -> None:
     assert len(watchers.send("w1", 10.1, seen(10.0))) == 1
     assert watchers.send("w1", 10.2, seen(10.0)) == []

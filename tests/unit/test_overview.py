@@ -61,7 +61,8 @@ def test_the_response_has_the_same_fields_in_every_state(name: str) -> None:
     shown = answer.json()
     assert set(shown) == {
         "version", "cluster", "instance", "service", "documentation", "now", "ready", "stale",
-        "master", "no_master", "masters", "former_master", "limits", "chart", "hosts", "history",
+        "error", "master", "no_master", "masters", "former_master", "limits", "chart", "hosts",
+        "history",
     }  # fmt: skip
     assert shown["hosts"] == [
         {**host_entry(status), "lags_ms": [None] * SAMPLES} for status in snapshot.hosts

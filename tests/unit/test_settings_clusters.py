@@ -122,7 +122,7 @@ def test_state_files(tmp_path: Path) -> None:
         "users__state_file": tmp_path / "old.json",
     })  # fmt: skip
     assert [settings.state_file for settings in found.clusters.values()] == [
-        tmp_path / "state-orders.json", tmp_path / "old.json",
+        tmp_path / "orders.json", tmp_path / "old.json",
     ]  # fmt: skip
     assert problems({
         "clusters": "a,b", "hosts": "x",
@@ -206,6 +206,9 @@ class TestFiles:
         assert found.warnings == (f"no cluster is defined: {tmp_path} contains no file NAME.env",)
 
     def test_a_directory_that_does_not_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as error:
+            configured({"clusters_dir": tmp_path / "x"})
+        assert error.value.warnings == ()
         assert problems({"clusters_dir": tmp_path / "x"}) == [
             (
                 f"pg_status__clusters_dir: expected a directory ({tmp_path}/x: No such file or "

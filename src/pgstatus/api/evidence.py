@@ -18,7 +18,7 @@ from pgstatus.fleet.evidence import BATCH, INTERVAL, Evidence
 
 # Seconds between two documents at least: the results that a failure of a server causes are one
 # document, and so are the position checks of several replicas.
-_SPACING = 0.005
+_SPACING = 0.002
 
 
 class EvidenceFeed(Feed):

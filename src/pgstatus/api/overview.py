@@ -12,14 +12,20 @@ from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import SAMPLES, STEP, Entry
 from pgstatus.telemetry.incidents import Incident, incidents
 
+REJECTED = "rejected"
+"""The state of a cluster whose configuration cannot be used."""
 
-def overview(daemon: Daemon, service: Service, at: datetime) -> Mapping[str, object]:
-    """The data of the status page of one cluster at the time ``at``."""
+
+def overview(
+    daemon: Daemon, service: Service, at: datetime, name: str = ""
+) -> Mapping[str, object]:
+    """The data of the status page of the cluster ``name`` at the time ``at``."""
     snapshot, now = service.read(), service.now()
     master, history, limits = snapshot.master, service.history, service.thresholds
     return {
         **_instance(daemon, at),
         "cluster": service.cluster,
+        "error": "; ".join(daemon.rejected().get(name, ())) or None,
         "ready": snapshot.ready,
         "stale": snapshot.ready and snapshot.is_stale(now),
         "master": master
@@ -68,10 +74,14 @@ def _instance(daemon: Daemon, at: datetime) -> Mapping[str, object]:
 def _cluster(name: str, service: Service, problems: Sequence[str] | None) -> Mapping[str, object]:
     snapshot = service.read()
     replicas = [status for status in snapshot.hosts if status.is_live_replica]
+    is_stale = snapshot.ready and snapshot.is_stale(service.now())
+    level, state = _condition(snapshot, is_stale, bool(problems))
     return {
         "name": name or service.cluster,
+        "level": level,
+        "state": state,
         "ready": snapshot.ready,
-        "stale": snapshot.ready and snapshot.is_stale(service.now()),
+        "stale": is_stale,
         "master": None if snapshot.master is None else str(snapshot.master.host),
         "master_since": rfc3339(service.history.master_since),
         "no_master": snapshot.no_master,
@@ -84,12 +94,34 @@ def _cluster(name: str, service: Service, problems: Sequence[str] | None) -> Map
     }
 
 
+def _condition(snapshot: Snapshot, is_stale: bool, is_rejected: bool) -> tuple[str, str]:
+    """The most severe problem of a cluster, and its level: ``error``, ``warning`` or ``ok``."""
+    master, hosts = snapshot.master, snapshot.hosts
+    dead = sum(not status.alive for status in hosts)
+    replicas = [status for status in hosts if status.is_live_replica]
+    problems = (
+        (not snapshot.ready, "warning", "not ready"),
+        (is_stale, "error", "stale"),
+        (len(snapshot.claims) > 1, "error", "split brain"),
+        (master is None, "error", "no master"),
+        (master is not None and master.possible_dead, "warning", "master possibly dead"),
+        (dead > 0, "warning", f"{dead} host{'s' if dead > 1 else ''} dead"),
+        (len(replicas) < len(hosts) - 1, "warning", "second master"),
+        (not all(status.in_sync for status in replicas), "warning", "not in sync"),
+        (is_rejected, "warning", REJECTED),
+        (True, "ok", "ok"),
+    )
+    return next((level, state) for is_so, level, state in problems if is_so)
+
+
 def _rejected(name: str, problems: Sequence[str]) -> Mapping[str, object]:
     """A cluster whose configuration cannot be used, and that was not monitored before."""
     nothing = dict.fromkeys(("master", "master_since", "no_master"))
     numbers = dict.fromkeys(("hosts", "hosts_alive", "replicas", "replicas_in_sync"), 0)
     flags = {"ready": False, "stale": False, "masters": []}
-    return {"name": name, **flags, **nothing, **numbers, "error": "; ".join(problems)}
+    condition = {"level": "error", "state": REJECTED}
+    error = "; ".join(problems)
+    return {"name": name, **condition, **flags, **nothing, **numbers, "error": error}
 
 
 def _former_master(snapshot: Snapshot, name: str | None) -> str | None:

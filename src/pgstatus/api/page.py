@@ -41,13 +41,15 @@ class Overview(Resource):
         self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
     ) -> None:
         services = self.services(req, cluster)
-        if len(services) != 1:
+        # One cluster and the file of another that cannot be used are several clusters, too.
+        names = services.keys() | (self.daemon.rejected().keys() if cluster is None else set())
+        if len(names) != 1:
             params.send_json(resp, overview_of_all(self.daemon, clock.wall()))
             return
-        for service in services.values():
+        for name, service in services.items():
             # No number on the page exceeds the peak of its chart.
             service.history.sample(service.read(), service.now())
-            params.send_json(resp, overview(self.daemon, service, clock.wall()))
+            params.send_json(resp, overview(self.daemon, service, clock.wall(), name))
 
 
 def _content_security_policy(page: str) -> str:

@@ -97,6 +97,12 @@ class Daemon:
                 raise Refused(falcon.HTTP_404, self._which(path))
             return service
         service = self.clusters().get(cluster) if cluster else None
+        if service is None and cluster in self.rejected():
+            # Not 404, which clients take for a statement about the hosts.
+            raise Refused(
+                falcon.HTTP_503,
+                f"cluster {cluster} is not ready: its configuration cannot be used; see /clusters",
+            )
         if service is None:
             raise Refused(falcon.HTTP_404, f"unknown cluster {cluster}; see /clusters")
         return service

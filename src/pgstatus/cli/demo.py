@@ -24,7 +24,7 @@ from typing import IO, Any
 import psycopg
 
 from pgstatus.cli.remote import Instance
-from pgstatus.cli.state import fetch
+from pgstatus.cli.state import State, fetch
 from pgstatus.cli.table import Screen
 from pgstatus.cli.terminal import plain
 from pgstatus.demo.binaries import bundled
@@ -216,6 +216,8 @@ def _show(url: str, shown: object) -> object:
     try:
         state = fetch(Instance(url))
     except (UnreachableError, StartError):
+        return shown
+    if not isinstance(state, State):
         return shown
     relevant = [
         [host[key] for key in ("role", "master", "alive", "possible_dead", "sync_by_time")]

@@ -1,7 +1,7 @@
 """``pg-status hosts --watch``: every state of an instance, as soon as it changes.
 
-The stream ``/watch`` delivers changes. An instance that has no stream is queried at intervals.
-While it is unavailable, the attempts continue.
+The stream ``/watch`` delivers changes. An instance that has no stream is queried at intervals, and
+so are several clusters together. While it is unavailable, the attempts continue.
 """
 
 import contextlib
@@ -10,12 +10,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pgstatus.cli.remote import Instance, Stream
-from pgstatus.cli.state import Entry, State, fetch, foreign
+from pgstatus.cli.state import Clusters, Entry, State, fetch, foreign
 from pgstatus.errors import StartError, UnreachableError
+
+Fetch = Callable[[Instance], State | Clusters]
 
 _RETRY = 1.0
 """Seconds between two attempts while the instance is unavailable."""
@@ -33,17 +35,18 @@ class Lost:
 class Follower:
     """A background thread that receives the states. It ends with the process."""
 
-    def __init__(self, instance: Instance, interval: float) -> None:
+    def __init__(self, instance: Instance, interval: float, fetching: Fetch = fetch) -> None:
         """``interval``: seconds between two updates of the lag, and between two requests."""
         self._instance = instance
+        self._fetch = fetching
         self._interval = interval
         self._no_stream_until = 0.0
-        self._received: queue.SimpleQueue[State | Lost] = queue.SimpleQueue()
+        self._received: queue.SimpleQueue[State | Clusters | Lost] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="follow", daemon=True).start()
 
-    def next(self, timeout: float) -> State | Lost | None:
+    def next(self, timeout: float) -> State | Clusters | Lost | None:
         """The newest state; None if there is none within ``timeout`` seconds."""
-        newest: State | Lost | None = None
+        newest: State | Clusters | Lost | None = None
         with contextlib.suppress(queue.Empty):
             newest = self._received.get(timeout=timeout)
             while True:
@@ -53,16 +56,16 @@ class Follower:
     def _run(self) -> None:
         while True:
             try:
-                state = fetch(self._instance)
+                state = self._fetch(self._instance)
                 self._received.put(state)
                 self._follow(state)
             except (UnreachableError, StartError) as error:
                 self._received.put(Lost(str(error)))
                 time.sleep(_RETRY)
 
-    def _follow(self, state: State) -> None:
+    def _follow(self, state: State | Clusters) -> None:
         """Receive changes until the stream ends; without a stream, wait for the next request."""
-        if time.monotonic() < self._no_stream_until:
+        if isinstance(state, Clusters) or time.monotonic() < self._no_stream_until:
             time.sleep(self._interval)
             return
         every_ms = max(100, round(self._interval * 1000))
@@ -81,8 +84,11 @@ class Follower:
         for event in events(stream):
             stream.expect_next(event.get("fresh_ms"))
             if "hosts" in event:
-                state = state.after(event) or fetch(self._instance)
-                self._received.put(state)
+                after = state.after(event) or self._fetch(self._instance)
+                self._received.put(after)
+                if isinstance(after, Clusters):
+                    return
+                state = after
 
 
 def events(stream: Iterable[bytes]) -> Iterator[Entry]:

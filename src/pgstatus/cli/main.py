@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,26 +73,24 @@ def _check(options: argparse.Namespace) -> int:
     configuration = load(os.environ)
     require_clusters(configuration)
     _report("warning", *configuration.warnings)
-    for problems in configuration.rejected.values():
-        _report("error", *problems)
-    if not options.config_only:
-        from pgstatus.cli.check import check_cluster  # noqa: PLC0415
+    if options.config_only:
+        for problems in configuration.rejected.values():
+            _report("error", *problems)
+    from pgstatus.cli.check import check  # noqa: PLC0415
 
-        clusters = configuration.clusters.values()
-        statuses = [check_cluster(settings, _output(options)) for settings in clusters]
-        return max(statuses, default=0)
-    text = "the configuration can be used"
-    if options.json:
-        _output(options).write_json({"verdict": "OK", "summary": text})
-    else:
-        sys.stdout.write(f"OK: {text}\n")
-    return 0
+    return check(configuration, _cluster(options), options.config_only, _output(options))
 
 
 def _hosts(options: argparse.Namespace) -> int:
     from pgstatus.cli.show import show_hosts  # noqa: PLC0415
 
     return show_hosts(_instance(options), options.watch, _output(options))
+
+
+def _clusters(options: argparse.Namespace) -> int:
+    from pgstatus.cli.show import show_clusters  # noqa: PLC0415
+
+    return show_clusters(_instance(options), options.watch, _output(options))
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -103,14 +102,19 @@ def _explain(options: argparse.Namespace) -> int:
 def _reload(options: argparse.Namespace) -> int:
     from pgstatus.cli.reload import reload_and_wait  # noqa: PLC0415
 
-    return reload_and_wait(_instance(options), options.pid)
+    return reload_and_wait(_instance(options).of_all, options.pid)
 
 
 def _health(options: argparse.Namespace) -> int:
-    response = _instance(options).probe(options.path)
+    from pgstatus.cli.state import not_found  # noqa: PLC0415
+
+    instance = _instance(options)
+    response = instance.probe(options.path)
     if response.is_ok:
         sys.stdout.write("OK\n")
         return 0
+    if response.status == 404:
+        raise not_found(instance)
     _report("error", f"{options.path}: status {response.status}: {response.body.strip()}")
     return 1
 
@@ -121,9 +125,18 @@ def _output(options: argparse.Namespace) -> "Output":
     return Output(sys.stdout, options.colour, options.json)
 
 
+def _cluster(options: argparse.Namespace) -> str | None:
+    """The chosen cluster."""
+    return getattr(options, "cluster", None) or os.environ.get("PG_STATUS_CLUSTER") or None
+
+
 def _instance(options: argparse.Namespace) -> "Instance":
-    """The instance at ``--url`` or PG_STATUS_URL, or the one that runs with this configuration."""
-    from pgstatus.cli.remote import Instance  # noqa: PLC0415
+    """The instance at ``--url`` or PG_STATUS_URL, or the one that runs with this configuration.
+
+    The cluster of ``--cluster`` takes precedence over that of the URL, and the latter over
+    PG_STATUS_CLUSTER.
+    """
+    from pgstatus.cli.remote import Instance, split_cluster  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
@@ -131,7 +144,7 @@ def _instance(options: argparse.Namespace) -> "Instance":
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key require --url or PG_STATUS_URL")
         try:
-            return Instance.of(load(os.environ).process)
+            return replace(Instance.of(load(os.environ).process), cluster=_cluster(options))
         except ConfigError as error:
             hint = "for an instance with another configuration use --url http://127.0.0.1:8000"
             raise ConfigError([*error.problems, hint], error.warnings) from None
@@ -142,7 +155,10 @@ def _instance(options: argparse.Namespace) -> "Instance":
             context.load_cert_chain(options.cert, options.key)
     except (OSError, ValueError) as error:
         raise StartError(f"the token or a certificate cannot be read: {error}") from None
-    return Instance(options.url, token, context)
+    url, cluster = split_cluster(options.url)
+    if cluster is None or getattr(options, "cluster", None):
+        cluster = _cluster(options)
+    return Instance(url, token, context, cluster=cluster)
 
 
 _COMMANDS: Mapping[str, Run] = {
@@ -150,6 +166,7 @@ _COMMANDS: Mapping[str, Run] = {
     "demo": _demo,
     "failover": _failover,
     "check": _check,
+    "clusters": _clusters,
     "hosts": _hosts,
     "explain": _explain,
     "health": _health,

@@ -20,6 +20,7 @@ examples:
   pg_status__hosts=pg1,pg2 pg-status    run the daemon
   pg-status hosts --watch --url http://127.0.0.1:8000
                                         the state of all hosts, updated as it changes
+  pg-status clusters                    the state of all clusters, those with problems first
   pg-status explain 'replica?lag_ms=50' why each host is selected, or is not
 """
 _CHECK_EXAMPLES = """
@@ -27,6 +28,12 @@ examples:
   pg-status check
   pg_status__env_file=/etc/pg-status/pg-status.env pg-status check
   pg-status check --json | jq -r '.hosts[] | select(.verdict != "OK").host'
+  pg-status check --cluster orders
+"""
+_CLUSTERS_EXAMPLES = """
+examples:
+  pg-status clusters --watch
+  pg-status clusters --json | jq -r '.clusters[] | select(.level != "ok").name'
 """
 _HOSTS_EXAMPLES = """
 examples:
@@ -34,6 +41,8 @@ examples:
   pg-status hosts --url https://ops.example.org/pg-status --token-file token
   PG_STATUS_URL=http://127.0.0.1:8000 pg-status hosts
   pg-status hosts --url unix:/run/pg-status/http.sock
+  pg-status hosts --cluster orders
+  pg-status hosts --url http://127.0.0.1:8000/c/orders
   pg-status hosts --json | jq -r '.hosts[] | select(.in_sync).host'
 """
 _EXPLAIN_EXAMPLES = """
@@ -41,11 +50,13 @@ examples:
   pg-status explain master
   pg-status explain 'replica?lag_ms=50&min_lsn=0/3000060'
   pg-status explain sync_by_time --json
+  pg-status explain master --cluster orders
 """
 _HEALTH_EXAMPLES = """
 examples:
   pg-status health                      the health check of a container
   pg-status health /ready --url http://127.0.0.1:8000
+  pg-status health --cluster orders
 """
 _DEMO_EXAMPLES = """
 examples:
@@ -98,23 +109,26 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     check = add(
         "check",
         "test the configuration: check every host once, and print missing privileges",
-        f"exit status: 0 all hosts responded; 1 a host did not; {_UNUSABLE}\n{_CHECK_EXAMPLES}",
+        "exit status: 0 all hosts responded; 1 a host did not, or the configuration of one of "
+        f"several clusters cannot be used; {_UNUSABLE}\n{_CHECK_EXAMPLES}",
     )
     check.add_argument("--config-only", action="store_true", help="do not connect to the hosts")
+    _add_cluster(check, "check")
     _add_output(check)
+    clusters = add(
+        "clusters",
+        "print the state of all clusters of a running instance, those with problems first",
+        f"exit status: 0 all clusters have a master; 3 one has none; {_REACHED}\n"
+        f"{_CLUSTERS_EXAMPLES}",
+    )
+    _add_watch(clusters, "update the table every SECONDS (default: 1) until Ctrl-C")
+    _add_output(clusters)
     hosts = add(
         "hosts",
         "print the state of all hosts of a running instance",
         f"exit status: 0 there is a master; 3 there is no master; {_REACHED}\n{_HOSTS_EXAMPLES}",
     )
-    hosts.add_argument(
-        "--watch",
-        metavar="SECONDS",
-        nargs="?",
-        type=_seconds,
-        const=1.0,
-        help="show every change until Ctrl-C, and the lag every SECONDS (default: 1)",
-    )
+    _add_watch(hosts, "show every change until Ctrl-C, and the lag every SECONDS (default: 1)")
     _add_output(hosts)
     explain = add(
         "explain",
@@ -144,8 +158,10 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
         f"be reached; {_UNUSABLE}",
     )
     reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
-    for command in (hosts, explain, health, reload):
-        _add_instance(command)
+    for command in (clusters, hosts, explain, health, reload):
+        instance = _add_instance(command)
+        if command in (hosts, explain, health):
+            _add_cluster(instance, "request")
     return top
 
 
@@ -179,7 +195,22 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_instance(parser: argparse.ArgumentParser) -> None:
+def _add_watch(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=_seconds, const=1.0, help=text
+    )
+
+
+def _add_cluster(parser: argparse._ActionsContainer, verb: str) -> None:
+    parser.add_argument(
+        "--cluster",
+        metavar="NAME",
+        help=f"{verb} only this one of several clusters "
+        "(default: the environment variable PG_STATUS_CLUSTER)",
+    )
+
+
+def _add_instance(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group(
         "instance",
         "Without --url and PG_STATUS_URL: the instance on this machine that runs with this "
@@ -188,8 +219,8 @@ def _add_instance(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--url",
         default=os.environ.get("PG_STATUS_URL") or None,
-        help="http://host:port or https://host:port, either with a path, or unix:/path "
-        "(default: the environment variable PG_STATUS_URL)",
+        help="http://host:port or https://host:port, either with a path, such as /c/NAME for one "
+        "of several clusters, or unix:/path (default: the environment variable PG_STATUS_URL)",
     )
     group.add_argument("--token-file", metavar="FILE", help="file with a bearer token, for the URL")
     group.add_argument(
@@ -197,6 +228,7 @@ def _add_instance(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cert", metavar="FILE", help="client certificate, for the URL")
     group.add_argument("--key", metavar="FILE", help="key of the client certificate")
+    return group
 
 
 def _seconds(text: str) -> float:

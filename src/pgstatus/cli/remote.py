@@ -5,12 +5,13 @@ and therefore needs neither curl nor a shell.
 """
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pgstatus.errors import StartError, UnreachableError
 from pgstatus.settings.process import ProcessSettings
@@ -20,6 +21,8 @@ _TIMEOUT, _PROBE_TIMEOUT = 5.0, 2.0
 # An instance sends an event at least as often.
 _ALIVE = 10.0
 _EXPECTED = "expected http://host:port, https://host:port, either with a path, or unix:/path"
+# The name of a socket must end in ".sock", because a directory of another may be named "c".
+_OF_CLUSTER = re.compile(r"(https?://.*|unix:.+\.sock)/c/([^/?#]+)/?")
 # A server that listens on all addresses is reached at the loopback address of the same family.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -43,12 +46,14 @@ class Instance:
 
     url: str
     """``http://host:port``, ``https://host:port``, or one of them with a path that precedes every
-    endpoint, or ``unix:/path``."""
+    endpoint, or ``unix:/path``; without ``/c/NAME``."""
     token: str | None = field(default=None, repr=False)
     context: ssl.SSLContext | None = None
     """For https."""
     timeout: float = _TIMEOUT
     """Seconds for the connection, and for each part of the response."""
+    cluster: str | None = None
+    """Requests are about this one of several clusters."""
     _connect: Callable[[], http.client.HTTPConnection] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +74,16 @@ class Instance:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return cls(url, token, context)
 
+    @property
+    def shown(self) -> str:
+        """The URL, with the cluster."""
+        return self.url.rstrip("/") + self._below
+
+    @property
+    def of_all(self) -> "Instance":
+        """For requests about all clusters."""
+        return replace(self, cluster=None)
+
     def probe(self, path: str) -> Response:
         """GET a path that needs no token, whatever the certificate of the server.
 
@@ -79,7 +94,7 @@ class Instance:
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return Instance(self.url, None, context, _PROBE_TIMEOUT).get(path)
+        return replace(self, token=None, context=context, timeout=_PROBE_TIMEOUT).get(path)
 
     def get(self, path: str, accept: str = "*/*") -> Response:
         """GET a path. UnreachableError: there is no HTTP response."""
@@ -96,7 +111,7 @@ class Instance:
             elif response.status == http.client.OK:
                 yield Stream(response, sock)
             else:
-                raise UnreachableError(f"{self.url}{path}: status {response.status}")
+                raise UnreachableError(f"{self.shown}{path}: status {response.status}")
 
     @contextmanager
     def _request(
@@ -120,7 +135,12 @@ class Instance:
 
     @property
     def _prefix(self) -> str:
-        return "" if self.url.startswith("unix:") else urlsplit(self.url).path.rstrip("/")
+        path = "" if self.url.startswith("unix:") else urlsplit(self.url).path.rstrip("/")
+        return path + self._below
+
+    @property
+    def _below(self) -> str:
+        return "" if self.cluster is None else f"/c/{quote(self.cluster, safe='')}"
 
     def _connection(self) -> Callable[[], http.client.HTTPConnection]:
         if self.url.startswith("unix:"):
@@ -141,6 +161,14 @@ class Instance:
                     host, port, timeout=self.timeout, context=self.context
                 )
         raise _invalid(self.url)
+
+
+def split_cluster(url: str) -> tuple[str, str | None]:
+    """``http://host:port/c/NAME`` or ``unix:/run/http.sock/c/NAME``: the URL of the instance, and
+    the name of the cluster.
+    """
+    found = _OF_CLUSTER.fullmatch(url)
+    return (found[1], unquote(found[2])) if found else (url, None)
 
 
 class Stream:

@@ -1,4 +1,7 @@
-"""``pg-status hosts`` and ``pg-status explain``: the state of a running instance, for people.
+"""``pg-status hosts``, ``clusters`` and ``explain``: the state of a running instance, for people.
+
+``hosts`` shows all clusters if there are several and none is chosen: after an alarm the first
+question is which of them is affected.
 
 Exit status: 0 a host is selected, 3 no host is, 1 the instance cannot be reached. An unusable
 configuration has status 78 in all commands.
@@ -11,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import quote
 
 from rich.console import Console, RenderableType
@@ -20,10 +23,22 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pgstatus.cli import terminal
-from pgstatus.cli.follow import Follower, Lost
+from pgstatus.cli.clusters import ClustersScreen
+from pgstatus.cli.follow import Fetch, Follower, Lost
+from pgstatus.cli.layout import BAD, GOOD
 from pgstatus.cli.remote import Instance
-from pgstatus.cli.state import Entry, State, body, fetch, foreign, name
-from pgstatus.cli.table import BAD, GOOD, Screen
+from pgstatus.cli.state import (
+    Clusters,
+    Entry,
+    State,
+    body,
+    fetch,
+    fetch_clusters,
+    foreign,
+    name,
+    not_found,
+)
+from pgstatus.cli.table import Screen
 from pgstatus.core.units import readable
 from pgstatus.errors import StartError, in_a_line
 
@@ -51,53 +66,67 @@ class Output:
 
 def show_hosts(instance: Instance, watch: float | None, output: Output) -> int:
     """Print the state once, or every change of it until Ctrl-C."""
+    return _show(instance, fetch, watch, output)
+
+
+def show_clusters(instance: Instance, watch: float | None, output: Output) -> int:
+    """Print the state of all clusters once, or repeatedly until Ctrl-C."""
+    return _show(instance.of_all, fetch_clusters, watch, output)
+
+
+def _show(instance: Instance, fetching: Fetch, watch: float | None, output: Output) -> int:
     if watch is not None:
         with suppress(KeyboardInterrupt):
-            _watch(instance, watch, output)
+            _watch(instance, Follower(instance, watch, fetching), output)
         return 0
-    state = fetch(instance)
+    state = fetching(instance)
     if output.is_json:
         output.write_json(state.json)
     else:
-        output.write(Screen(state, instance.url))
-    return NO_HOST if state.master is None else 0
+        output.write(_screen(state, instance))
+    return 0 if state.has_master else NO_HOST
 
 
-def _watch(instance: Instance, interval: float, output: Output) -> None:
-    follower = Follower(instance, interval)
+def _screen(state: State | Clusters, instance: Instance, **options: Any) -> RenderableType:
+    if isinstance(state, Clusters):
+        return ClustersScreen(state, instance.shown, **options)
+    return Screen(state, instance.shown, **options)
+
+
+def _watch(instance: Instance, follower: Follower, output: Output) -> None:
     console = terminal.console(output.out, output.colour)
     if console.is_terminal and not console.is_dumb_terminal and not output.is_json:
         _watch_on_screen(instance, follower, console)
     while True:
         received = follower.next(3600)
-        if output.is_json and isinstance(received, State):
-            output.write_json(received.json)
-        elif isinstance(received, State):
-            output.write(Screen(received, instance.url))
-            output.out.write("\n")
+        if isinstance(received, State | Clusters):
+            if output.is_json:
+                output.write_json(received.json)
+            else:
+                output.write(_screen(received, instance))
+                output.out.write("\n")
         elif received is not None and not output.is_json:
             output.write(Text(in_a_line(received.reason)))
         output.out.flush()
 
 
 def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
-    state: State | None = None
+    state: State | Clusters | None = None
     lost: str | None = None
     since = time.monotonic()
-    screen: RenderableType = Text(f"connecting to {instance.url}")
+    screen: RenderableType = Text(f"connecting to {instance.shown}")
     try:
         with _ending_on_sigterm(), Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(screen, refresh=True)
                 received = follower.next(_TICK)
-                if isinstance(received, State):
-                    state, lost, since = received, None, time.monotonic()
-                elif isinstance(received, Lost):
+                if isinstance(received, Lost):
                     lost = received.reason
+                elif received is not None:
+                    state, lost, since = received, None, time.monotonic()
                 age = time.monotonic() - since
                 if state is not None:
-                    height = console.height
-                    screen = Screen(state, instance.url, age=age, lost=lost, height=height)
+                    screen = _screen(state, instance, age=age, lost=lost, height=console.height)
                 elif lost is not None:
                     screen = Text(in_a_line(lost), BAD)
     finally:
@@ -124,6 +153,8 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
     path = f"/explain/{quote(question.lstrip('/'), safe='/?&=:%')}"
     response = instance.get(path, "application/json")
     if response.status == 404:
+        if "error_text" in response.body:  # the cluster is unknown, or none is chosen
+            raise not_found(instance)
         raise StartError(
             f"unknown endpoint {question!r}: expected master, replica, sync_by_time or another one "
             "that selects a host, with its limits, as in replica?lag_ms=50"

@@ -1,4 +1,5 @@
-"""The state of a cluster as a running instance reports it: ``/overview``, and events of ``/watch``.
+"""The state of a cluster, or of all clusters, as a running instance reports it: ``/overview``,
+``/clusters``, and events of ``/watch``.
 
 Fields that an older release does not report are None.
 """
@@ -7,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from pgstatus.cli.remote import Instance, Response
@@ -21,6 +23,8 @@ _FIGURES = {
     "reason",
 }  # fmt: skip
 """What changes without a change of the cluster."""
+_MAX_NAMES = 20
+"""In an error message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,10 @@ class State:
     masters: Sequence[str]
     former_master: str | None
     hosts: Sequence[Entry]
+
+    @property
+    def has_master(self) -> bool:
+        return self.master is not None
 
     @property
     def json(self) -> Mapping[str, object]:
@@ -69,15 +77,90 @@ class State:
         return replace(self, hosts=hosts, now=time_of(event) or self.now)
 
 
-def fetch(instance: Instance) -> State:
-    """The present state. UnreachableError: no response of pg-status; StartError: refused."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """One line for each cluster of an instance."""
+
+    now: datetime
+    """The time of the server."""
+    version: str
+    instance: str | None
+    clusters: Sequence[Entry]
+    """As in ``/clusters``."""
+
+    @property
+    def has_master(self) -> bool:
+        """All clusters have one."""
+        return all(cluster["master"] is not None for cluster in self.clusters)
+
+    @property
+    def json(self) -> Mapping[str, object]:
+        """The output of ``--json``."""
+        return {
+            "instance": self.instance,
+            "version": self.version,
+            "now": self.now.isoformat(timespec="milliseconds"),
+            "clusters": self.clusters,
+        }
+
+
+def fetch(instance: Instance) -> State | Clusters:
+    """The present state: of the cluster, or of all if there are several and none is chosen.
+
+    UnreachableError: no response of pg-status; StartError: refused, or there is no such cluster.
+    """
     response = instance.get("/overview")
-    if response.status != 404:
-        try:
-            return parse(json.loads(body(response)))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            pass
-    raise foreign(instance)
+    if response.status == 404:
+        raise not_found(instance)
+    try:
+        found = json.loads(body(response))
+        return _clusters(found) if "clusters" in found else parse(found)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise foreign(instance) from None
+
+
+def fetch_clusters(instance: Instance) -> Clusters:
+    """The present state of all clusters, also if there is only one. Errors as of `fetch`."""
+    found = fetch(instance.of_all)
+    if isinstance(found, Clusters):
+        return found
+    response = instance.of_all.get("/clusters")
+    if response.status == 404:
+        raise StartError(f"pg-status {found.version} at {instance.url} has no list of clusters")
+    try:
+        clusters = json.loads(body(response))
+        return Clusters(
+            now=found.now, version=found.version, instance=found.instance, clusters=clusters
+        )
+    except ValueError:
+        raise foreign(instance) from None
+
+
+def not_found(instance: Instance) -> StartError | UnreachableError:
+    """Why a path of pg-status has the status 404: the cluster is unknown, or none is chosen."""
+    try:
+        clusters = json.loads(body(instance.of_all.get("/clusters")))
+        names = [in_a_line(cluster["name"] or "") for cluster in clusters]
+    except (ValueError, TypeError, KeyError, StartError):
+        return foreign(instance)
+    if instance.cluster is not None:
+        return unknown_cluster(instance.cluster, names)
+    return StartError(f"several clusters are monitored; choose one with --cluster: {_some(names)}")
+
+
+def unknown_cluster(name: str, names: Sequence[str]) -> StartError:
+    """``names``: of the existing clusters, the only one of which may be without a name."""
+    if not any(names):
+        return StartError(f"unknown cluster {name!r}: there is one cluster, without a name")
+    similar = get_close_matches(name, names, 1)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
+    return StartError(f"unknown cluster {name!r}{hint}: expected one of {_some(names)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    text = ", ".join(names[:_MAX_NAMES])
+    return f"{text} and {more} more (pg-status clusters)" if more > 0 else text
 
 
 def foreign(instance: Instance) -> UnreachableError:
@@ -109,6 +192,15 @@ def time_of(event: Entry) -> datetime | None:
     if until is None or left is None:
         return None
     return datetime.fromisoformat(until) - timedelta(milliseconds=left)
+
+
+def _clusters(found: Entry) -> Clusters:
+    return Clusters(
+        now=datetime.fromisoformat(found["now"]),
+        version=in_a_line(found["version"]),
+        instance=_line(found["instance"]),
+        clusters=list(found["clusters"]),
+    )
 
 
 def parse(found: Entry) -> State:

@@ -7,22 +7,28 @@ from typing import TypeVar
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.measure import Measurement
-from rich.padding import Padding
-from rich.segment import Segment
-from rich.style import Style
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
+from pgstatus.cli.layout import (
+    BAD,
+    GOOD,
+    HEADING_WIDTH,
+    QUIET,
+    WARNING,
+    both_sides,
+    details,
+    fitting,
+    in_grey,
+    left_out,
+    table,
+    title,
+)
 from pgstatus.cli.state import Entry, State, name
 from pgstatus.core.units import duration, readable, size
 from pgstatus.errors import in_a_line
 
-GOOD, WARNING, BAD, QUIET = "green", "yellow", "bold red", "bright_black"
 _UNKNOWN = "-"
-_HEADING_WIDTH = 100
-_MAX_LABEL = 30
-"""Details of a host with a longer name are below it, not beside it."""
-
 T = TypeVar("T")
 Verdict = tuple[str, str]
 """Words, and their style."""
@@ -51,60 +57,42 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         hosts = _in_order(self._state)
-        count = len(hosts)
-        while True:
-            group = self._group(_most_important(hosts, count), len(hosts) - count, options, console)
-            excess = len(console.render_lines(group, options)) - (self._height or 1000)
-            if excess <= 0 or count == 1:
-                break
-            count = max(1, count - (excess + 1) // 2)
-        yield group
+
+        def shown(count: int) -> RenderableType:
+            few = _most_important(hosts, count)
+            return self._group(few, len(hosts) - count, options, console)
+
+        yield fitting(shown, len(hosts), self._height, console, options)
 
     def _group(
         self, shown: Sequence[Entry], hidden: int, options: ConsoleOptions, console: Console
     ) -> RenderableType:
         state = self._state
         parts: list[RenderableType] = [
-            Constrain(_heading(state, self._url, self._age, self._lost), _HEADING_WIDTH),
+            Constrain(_heading(state, self._url, self._age, self._lost), HEADING_WIDTH),
             Text(),
             _fitting(state, shown, console, options),
+            *left_out(hidden, "host"),
         ]
-        if hidden:
-            parts.append(Text(f"{hidden} more host{'s' if hidden > 1 else ''}", QUIET))
-        details = _details(state, shown)
-        if details:
-            parts += [Text(), *details]
-        if self._lost is None:
-            return Group(*parts)
-        reason = self._lost.removeprefix(f"no response from {self._url}: ")
-        return Group(_unavailable(reason, self._age), _Grey(Group(*parts)))
+        explanations = _details(state, shown)
+        if explanations:
+            parts += [Text(), *explanations]
+        return in_grey(Group(*parts), self._lost, self._url, self._age)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         hosts = self._state.hosts
-        details = [len(name(host)) + 2 + len(_problem(host)) for host in hosts]
-        table = _table(self._state, hosts, {"LSN"})
-        width = console.measure(table, options=options).maximum
-        return Measurement(80, max(80, width, *details))
+        lengths = [len(name(host)) + 2 + len(_problem(host)) for host in hosts]
+        width = console.measure(_table(self._state, hosts, {"LSN"}), options=options).maximum
+        return Measurement(80, max(80, width, *lengths))
 
 
 def _heading(state: State, url: str, age: float, lost: str | None) -> RenderableType:
     now = (state.now + timedelta(seconds=0 if lost else age)).astimezone()
-    title = Text(state.cluster or "pg-status", "bold")
-    if state.instance:
-        title.append(f"  on {state.instance}", QUIET)
     return Group(
-        _both_sides(title, Text(url, QUIET)),
+        both_sides(title(state.cluster, state.instance), Text(url, QUIET)),
         _master(state, now),
-        _both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
+        both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
     )
-
-
-def _both_sides(left: Text, right: Text) -> Table:
-    grid = Table.grid(
-        Column(overflow="fold"), Column(justify="right", overflow="fold"), expand=True
-    )
-    grid.add_row(left, right)
-    return grid
 
 
 def _master(state: State, now: datetime) -> Text:
@@ -160,12 +148,12 @@ def _fitting(
 
 
 def _table(state: State, hosts: Sequence[Entry], optional: set[str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("Host", overflow="fold")
-    for title in ("Role", "State"):
-        table.add_column(title, no_wrap=True)
-    for title in ("Lag", "Behind", "TL", *sorted(optional)):
-        table.add_column(title, justify="right", no_wrap=True)
+    rows = table()
+    rows.add_column("Host", overflow="fold")
+    for heading in ("Role", "State"):
+        rows.add_column(heading, no_wrap=True)
+    for heading in ("Lag", "Behind", "TL", *sorted(optional)):
+        rows.add_column(heading, justify="right", no_wrap=True)
     for host in hosts:
         words, style = _condition(host)
         figures = [
@@ -176,10 +164,8 @@ def _table(state: State, hosts: Sequence[Entry], optional: set[str]) -> Table:
         ]
         if host["master"]:
             figures[:2] = ["", ""]
-        table.add_row(
-            name(host), Text(*_role(state, host)), Text(words, style), *map(Text, figures)
-        )
-    return table
+        rows.add_row(name(host), Text(*_role(state, host)), Text(words, style), *map(Text, figures))
+    return rows
 
 
 def _or_unknown(value: T | None, form: Callable[[T], str]) -> str:
@@ -228,25 +214,4 @@ def _details(state: State, hosts: Sequence[Entry]) -> Sequence[RenderableType]:
         for host in hosts
         if (text := _problem(host))
     ]
-    if any(len(label) > _MAX_LABEL for label, _ in rows):
-        return [part for label, text in rows for part in (label, Padding(text, (0, 0, 0, 2)))]
-    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
-    for row in rows:
-        grid.add_row(*row)
-    return [grid] if rows else []
-
-
-def _unavailable(reason: str, age: float) -> Text:
-    return Text(f"pg-status is unavailable for {duration(int(age))}: {in_a_line(reason)}\n", BAD)
-
-
-class _Grey:
-    """Anything, without its colours."""
-
-    def __init__(self, renderable: RenderableType) -> None:
-        self._renderable = renderable
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grey = Style.parse(QUIET)
-        for segment in console.render(self._renderable, options):
-            yield segment if segment.control else Segment(segment.text, grey)
+    return details(rows)

@@ -13,6 +13,8 @@ import httpcore2
 
 FilePath = str | os.PathLike[str]
 _EXPECTED = "expected http://host:port, https://host:port or unix:/path"
+# The name of the socket must end in ".sock", because a directory of another may be named "c".
+_SOCKET_OF_CLUSTER = re.compile(r"(.+\.sock)(/c/[^/]+)/?")
 # What pg-status accepts in its token file.
 _TOKEN = re.compile(r"[!-~]+")
 
@@ -72,7 +74,9 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str, token: str | None, tls: Tls) -> "Endpoint":
-        """``http(s)://host[:port][/prefix]`` or ``unix:/path``. ValueError: neither."""
+        """``http(s)://host[:port][/prefix]`` or ``unix:/path``, either for one of several clusters
+        with ``/c/NAME`` at the end. ValueError: neither.
+        """
         headers = [("Accept", "application/json"), ("User-Agent", "pg-status-client")]
         if token is not None:
             headers.append(("Authorization", f"Bearer {_checked(token)}"))
@@ -88,7 +92,8 @@ class Endpoint:
         if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
             headers.append(("Host", "localhost"))
             scheme = "https" if tls.is_set() else "http"
-            origin, uds = f"{scheme}://localhost", parts.path
+            socket, cluster = _of_cluster(parts.path)
+            origin, uds = f"{scheme}://localhost{cluster}", socket
         elif parts.scheme in {"http", "https"} and host:
             headers.append(("Host", parts.netloc))
             scheme, origin, uds = parts.scheme, url.rstrip("/"), None
@@ -98,6 +103,12 @@ class Endpoint:
             raise ValueError(f"TLS options require https, the URL is {url!r}")
         context = tls.load() if scheme == "https" else None
         return cls(origin, uds, tuple(headers), context, tls.server_name)
+
+
+def _of_cluster(path: str) -> tuple[str, str]:
+    """``/run/http.sock/c/NAME``: the path of the socket, and the prefix of the cluster or none."""
+    found = _SOCKET_OF_CLUSTER.fullmatch(path)
+    return (found[1], found[2]) if found else (path, "")
 
 
 def _checked(token: str) -> str:

@@ -357,6 +357,7 @@ class Runtime:
                 for cluster in self._clusters.values()
                 if only in {None, cluster.name}
             ],
+            rejected=[name for name in self._rejected if only in {None, name}],
             now=clock.now(),
             requests=self.requests,
             watchers=self.watchers,
@@ -415,7 +416,7 @@ def _summary(snapshots: Sequence[Snapshot]) -> str:
     """The line that ``systemctl status`` shows."""
     hosts = [status for snapshot in snapshots for status in snapshot.hosts]
     alive = sum(status.alive for status in hosts)
-    if not all(snapshot.ready for snapshot in snapshots):
+    if not any(snapshot.ready for snapshot in snapshots):
         return "first round of checks"
     if len(snapshots) != 1:
         masters = sum(snapshot.master is not None for snapshot in snapshots)

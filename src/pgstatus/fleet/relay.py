@@ -45,7 +45,7 @@ _FIRST_ROUND = 1.0
 # Results that are kept until then.
 _COLLECTED = 10_000
 # Seconds for which positions are requested at a time while requests wait.
-_POSITIONS = 0.5
+_POSITIONS = 0.1
 # A greater age is not shown, seconds: it may be any number, and a time of day may not.
 _LONGEST_AGE = 365 * 86400.0
 # Seconds until a source is run again after a defect.

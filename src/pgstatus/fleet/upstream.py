@@ -39,7 +39,7 @@ _SLOW, _SOON = 0.25, 2.0
 # Seconds between two attempts to connect.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
 # Seconds between two requests for positions.
-_BETWEEN_REQUESTS = 0.005
+_BETWEEN_REQUESTS = 0.002
 _MAX_HEAD = 32 * 1024
 _MAX_ERROR = 4096
 _CHUNK = 64 * 1024

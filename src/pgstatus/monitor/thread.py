@@ -7,12 +7,15 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 _HEARTBEAT = 1.0
+# Seconds between the beginnings of two monitors.
+_BETWEEN_STARTS = 0.01
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 """A coroutine function that never raises; when the thread ends, it is cancelled."""
@@ -26,8 +29,9 @@ class MonitoringThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[Main] = []
+        self._waiting: deque[Main] = deque()
         """To be run when there is a loop."""
+        self._is_beginning = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = threading.Event()
         self._stopped: asyncio.Event | None = None
@@ -79,14 +83,35 @@ class MonitoringThread:
         return self._thread is threading.current_thread()
 
     def _begin(self) -> None:
+        if not self._is_beginning:
+            self._is_beginning = True
+            self._create_task(self._begin_all())
+
+    async def _begin_all(self) -> None:
+        """Begin what waits, one after the other: if hundreds of monitors began at once, this thread
+        could not complete their logins in time.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            while (main := self._next()) is not None:
+                self._create_task(main())
+                began = loop.time()
+                await asyncio.sleep(_BETWEEN_STARTS)
+                # How busy the loop is.
+                await asyncio.sleep(loop.time() - began - _BETWEEN_STARTS)
+        finally:
+            self._is_beginning = False
+
+    def _next(self) -> Main | None:
         with self._lock:
-            if self._loop is None:  # the loop is about to be closed: the next one runs them
-                return
-            waiting, self._waiting = self._waiting, []
-        for main in waiting:
-            task = asyncio.get_running_loop().create_task(main())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # If the loop is about to be closed, the next one runs the others.
+            is_ending = self._loop is None or self._stopping.is_set()
+            return None if is_ending or not self._waiting else self._waiting.popleft()
+
+    def _create_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _main(self) -> None:
         is_needed = True
@@ -122,6 +147,8 @@ class MonitoringThread:
         stopped = asyncio.Event()
         with self._lock:
             self._loop, self._stopped = asyncio.get_running_loop(), stopped
+        self._tasks.clear()
+        self._is_beginning = False
         try:
             self._begin()
             while not self._stopping.is_set():

@@ -49,24 +49,23 @@ def read_sources(reader: Reader) -> list[Source]:
     if names is None and directory is None:
         return [Source("")]
     named = list(_named(reader, names))
-    seen: set[str] = set()
-    for source in named:
-        if source.name in seen:
-            reader.problems.append(f"the cluster {source.name} is defined twice")
-        seen.add(source.name)
+    seen = {source.name for source in named}
     sources = [*named, *_of_directory(reader, directory, seen)]
-    if not sources:
+    if not sources and not reader.problems:
         reader.warnings.append(f"no cluster is defined: {directory} contains no file NAME.env")
     return sources
 
 
-def _named(reader: Reader, names: str | None) -> Iterator[Source]:
+def _named(reader: Reader, text: str | None) -> Iterator[Source]:
     keys: dict[str, str] = {}
-    for name in split_list(names, reader.read(v.DELIMITER)):
+    names = split_list(text, reader.read(v.DELIMITER))
+    for name in dict.fromkeys(names):
         if not is_name(name):
             shown = in_a_line(repr(name))
             reader.problems.append(f"{v.CLUSTERS.full_name}: {shown}: {_EXPECTED}")
             continue
+        if names.count(name) > 1:
+            reader.problems.append(f"the cluster {name} is defined twice")
         other = keys.setdefault(v.variable_key(name), name)
         if other != name:
             reader.problems.append(

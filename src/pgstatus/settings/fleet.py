@@ -25,10 +25,9 @@ class Fleet:
     @property
     def sources(self) -> tuple[str, ...]:
         """Their names."""
-        names = tuple(address.name for address in self.upstreams)
-        if self.nats is None:
-            return names
-        return *names, *(f"nats://{server}" for server in self.nats.servers)
+        names = [address.name for address in self.upstreams]
+        servers = () if self.nats is None else self.nats.servers
+        return *names, *(f"nats://{server}" for server in servers)
 
 
 def is_relay(reader: Reader) -> bool:

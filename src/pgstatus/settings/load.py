@@ -86,7 +86,9 @@ def _read(
         sentences[:] = [_as_written(sentence, reader, source) for sentence in sentences]
     state_file = settings.state_file
     if state_file is not None and v.STATE_FILE.full_name not in source.variables:
-        state_file = state_file.with_name(f"{state_file.stem}-{source.name}{state_file.suffix}")
+        # The name that the units of one instance per cluster use, whose files are read after a
+        # migration to one instance.
+        state_file = state_file.with_name(source.name + state_file.suffix)
     return replace(settings, state_file=state_file)
 
 

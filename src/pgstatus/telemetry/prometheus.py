@@ -5,7 +5,7 @@ prometheus_client renders them; the daemon imports it, through this module, at t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -62,17 +62,22 @@ def expose(
     accept: str,
     *,
     clusters: Sequence[Figures],
+    rejected: Collection[str] = (),
     now: float,
     requests: Requests,
     watchers: Watchers,
     dropped_log_lines: int,
 ) -> tuple[str, bytes]:
-    """The media type and the text for a request with this ``Accept`` header."""
+    """The media type and the text for a request with this ``Accept`` header.
+
+    ``rejected``: the names of clusters whose newest configuration cannot be used.
+    """
     registry = CollectorRegistry()
-    labels = ["cluster"] if any(figures.name for figures in clusters) else []
+    labels = ["cluster"] if rejected or any(figures.name for figures in clusters) else []
     families = [
         InfoMetricFamily("pg_status_build", "Version of pg-status.", {"version": __version__}),
         *_snapshots(labels, clusters, now),
+        _rejected(labels, clusters, rejected),
         *_hosts(labels, clusters, now),
         *_checks(labels, clusters),
         _upstreams(labels, clusters),
@@ -127,6 +132,17 @@ def _snapshots(labels: Labels, clusters: Sequence[Figures], now: float) -> Itera
         stale.add_metric(values, float(snapshot.ready and snapshot.is_stale(now)))
         masters.add_metric(values, len(snapshot.masters))
     yield from (ready, stale, masters)
+
+
+def _rejected(labels: Labels, clusters: Sequence[Figures], rejected: Collection[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "pg_status_rejected",
+        "1 if the newest configuration of the cluster cannot be used.",
+        labels=labels,
+    )
+    for name in dict.fromkeys([*(figures.name for figures in clusters), *rejected]):
+        family.add_metric(_named(labels, name), float(name in rejected))
+    return family
 
 
 def _upstreams(labels: Labels, clusters: Sequence[Figures]) -> Metric:

@@ -29,7 +29,7 @@ def engine_for(host: str, port: int) -> Engine:
     return create_engine(url_of(DRIVER, host, port), connect_args={"application_name": "gunicorn"})
 
 
-cluster = PgStatusCluster(PgStatusClient(URL), engine_for, session_maker)
+cluster = PgStatusCluster(PgStatusClient(URL, deadline=10.0), engine_for, session_maker)
 master = cluster.master()
 replica = cluster.replica()
 with new_non_ctx_session(master) as session:

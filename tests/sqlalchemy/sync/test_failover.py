@@ -45,7 +45,9 @@ Write = Callable[["Service", str], None]
 class Service:
     def __init__(self, daemon: Daemon, driver: str) -> None:
         self.driver = driver
-        self.cluster = PgStatusCluster(PgStatusClient(daemon.url), self.engine, session_maker)
+        self.cluster = PgStatusCluster(
+            PgStatusClient(daemon.url, deadline=10.0), self.engine, session_maker
+        )
         self.master = self.cluster.master()
         self.replica = self.cluster.replica()
 

@@ -10,10 +10,11 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from nats import errors
 from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
 
 from pgstatus.settings.nats import Login, NatsServer
 
@@ -25,6 +26,8 @@ PONG = 2.0
 
 _PING = 1.0
 _CLOSE = 1.0
+_PENDING = 8 * 1024 * 1024
+"""Bytes that wait to be processed, at most, for each subject."""
 # nats-py's own limits do not apply: a response after its limit ends its reading task.
 _NEVER = 86_400
 
@@ -74,6 +77,22 @@ class OneClient(Client):
             raise TimeoutError(f"no response within {limit:g} s") from None
         except errors.NoServersError:
             raise self._last or OSError("no connection") from None
+
+    @contextlib.asynccontextmanager
+    async def subscribed(
+        self, handlers: Mapping[str, Callable[[Msg], Awaitable[None]]]
+    ) -> AsyncIterator[None]:
+        """While this context is entered, messages on these subjects are passed to the handlers."""
+        subscriptions = [
+            await self.subscribe(subject, cb=handler, pending_bytes_limit=_PENDING)
+            for subject, handler in handlers.items()
+        ]
+        try:
+            yield
+        finally:
+            for subscription in subscriptions:
+                with contextlib.suppress(errors.Error):  # the connection has ended
+                    await subscription.unsubscribe()
 
     async def end(self) -> str:
         """Wait until the connection has ended or the server does not respond; the reason."""

@@ -37,8 +37,10 @@ a server that does not respond, then longer each time.
 class User(Protocol):
     """A publisher or a source. Its methods are called on the event loop."""
 
-    async def connected(self, client: OneClient) -> None:
-        """There is a new connection. Errors of nats-py may be raised; cancelled when it ends."""
+    async def use(self, client: OneClient) -> None:
+        """Use a new connection until cancelled: it has ended, or is not needed any more. Errors of
+        nats-py may be raised.
+        """
 
     def disconnected(self, text: str) -> None:
         """The connection has ended, or could not be made."""
@@ -54,8 +56,8 @@ class Connection:
         self._resolvers = {server.host: Resolver(server.host) for server in nats.servers}
         self._files: asyncio.Future[tuple[Login | None, ssl.SSLContext | None]] | None = None
         self._users: list[User] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        """Those of `User.connected`."""
+        self._uses: dict[User, asyncio.Task[None]] = {}
+        """The tasks of `User.use`."""
         self._running: asyncio.Task[None] | None = None
         self._client: OneClient | None = None
         self._useless_for: set[User] = set()
@@ -63,6 +65,8 @@ class Connection:
         """For all users."""
         self._patience = _FIRST_PATIENCE
         self._lines = Lines(log)
+        self._is_news = True
+        """The next connection is logged: the last line is about a failure, or there is none."""
 
     @contextlib.asynccontextmanager
     async def used_by(self, user: User) -> AsyncIterator[None]:
@@ -72,17 +76,20 @@ class Connection:
             # The lines about it belong to no cluster.
             self._running = self.loop.create_task(self._run(), context=Context())
         elif self._client is not None:
-            self._introduce(user, self._client)
+            self._begin(user, self._client)
         try:
             yield
         finally:
             self._users.remove(user)
             self._useless_for.discard(user)
-            running = self._running
-            if not self._users and running is not None:
+            tasks = [self._uses[user]] if user in self._uses else []
+            if not self._users and self._running is not None:
+                tasks.append(self._running)
                 self._running = None
-                running.cancel()
-                await asyncio.wait([running])
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
 
     def is_useful(self, user: User) -> None:
         """What the user needs is available through this connection."""
@@ -110,7 +117,7 @@ class Connection:
             self._servers.append(server)
             began = clock.now()
             text = await self._connect_and_wait(server)
-            self._lines.warning(text)
+            self._is_news |= self._lines.warning(text)
             for user in tuple(self._users):
                 user.disconnected(text)
             attempts = 1 if clock.now() - began > _STABLE else attempts + 1
@@ -121,22 +128,25 @@ class Connection:
     async def _connect_and_wait(self, server: NatsServer) -> str:
         """Why there is no connection, or no longer one."""
         try:
-            client = await self._connect(server)
+            client = await self.connect(server)
         except Exception as error:  # various ones of nats-py, asyncio, ssl and nkeys
             return f"cannot connect to {server}: {reason(error)}"
-        self._lines.info(f"connected to {server}")
+        log.log(logging.INFO if self._is_news else logging.DEBUG, "NATS: connected to %s", server)
+        self._is_news = False
         self._client, self._useless_since = client, inf
         try:
             for user in tuple(self._users):
-                self._introduce(user, client)
+                self._begin(user, client)
             return f"connection to {server} lost: {await client.end()}"
         finally:
             self._client = None
-            for task in tuple(self._tasks):
+            for task in self._uses.values():
                 task.cancel()
+            self._uses = {}
             await client.abandon()
 
-    async def _connect(self, server: NatsServer) -> OneClient:
+    async def connect(self, server: NatsServer) -> OneClient:
+        """Connect to this server; an exception of nats-py, asyncio, ssl or nkeys otherwise."""
         try:
             async with asyncio.timeout(_CONNECT):
                 login, tls = await asyncio.shield(self._read_files())
@@ -172,14 +182,12 @@ class Connection:
         file = self._nats.credentials_file
         return None if file is None else read_login(file), read_tls(self._nats)
 
-    def _introduce(self, user: User, client: OneClient) -> None:
-        task = self.loop.create_task(self._connected(user, client))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self, user: User, client: OneClient) -> None:
+        self._uses[user] = self.loop.create_task(self._use(user, client))
 
-    async def _connected(self, user: User, client: OneClient) -> None:
+    async def _use(self, user: User, client: OneClient) -> None:
         try:
-            await user.connected(client)
+            await user.use(client)
         except Exception as error:  # various ones of nats-py; the others are not concerned
             self._lines.warning(reason(error))
 

@@ -64,7 +64,6 @@ class NatsPublisher:
         self._client: OneClient | None = None
         self._acknowledgements = ""
         """The subject on which JetStream acknowledges."""
-        self._subject = ""
         self._published_at = -inf
         self._changed = False
         self._version = 0
@@ -74,7 +73,6 @@ class NatsPublisher:
         self._waiting_since: float | None = None
         """The first document without an acknowledgement was published then."""
         self._stores = True
-        self._examined_at = -inf
         self._wake, self._doubt = asyncio.Event(), asyncio.Event()
         self._lines = Lines(log)
         self._task: asyncio.Task[None] | None = None
@@ -119,18 +117,21 @@ class NatsPublisher:
                 await self._due()
                 await self._publish()
 
-    async def connected(self, client: OneClient) -> None:
+    async def use(self, client: OneClient) -> None:
         self._acknowledgements = client.new_inbox()
-        await client.subscribe(self._acknowledgements, cb=self._acknowledged)
-        await client.subscribe(self._subjects.clock, cb=self._tell_time)
-        await client.subscribe(self._subjects.positions, cb=self._request_positions)
-        self._client, self._waiting_since = client, None
-        self.changed()
-        while True:
-            self._doubt.clear()
-            await self._examine(client)
-            await asyncio.sleep(_UNSTORED)
-            await self._doubt.wait()
+        handlers = {
+            self._acknowledgements: self._acknowledged,
+            self._subjects.clock: self._tell_time,
+            self._subjects.positions: self._request_positions,
+        }
+        async with client.subscribed(handlers):
+            self._client, self._waiting_since = client, None
+            self.changed()
+            while True:
+                self._doubt.clear()
+                await self._examine(client)
+                await asyncio.sleep(_UNSTORED)
+                await self._doubt.wait()
 
     def disconnected(self, text: str) -> None:
         self._client = None

@@ -48,8 +48,8 @@ _LATE = 1.0
 _WATCHERS = 100
 _FORGET = 600.0
 """Seconds after which a silent watcher is forgotten."""
-_PENDING = 8 * 1024 * 1024
-"""Bytes that wait to be processed, at most."""
+_CLOCKS = 200
+"""Processes whose clocks are kept."""
 _POSITIONS_EVERY = 0.05
 
 
@@ -133,19 +133,18 @@ class NatsSource:
         self._positions_until, self._positions_sent = until, now
         self._send(self._client.publish(self._subjects.positions, f"{seconds:.3f}".encode()))
 
-    async def connected(self, client: OneClient) -> None:
+    async def use(self, client: OneClient) -> None:
         self._answers = client.new_inbox()
-        await client.subscribe(f"{self._answers}.*", cb=self._answered)
-        await client.subscribe(
-            self._subjects.values, cb=self._updated, pending_bytes_limit=_PENDING
-        )
-        self._client, self._is_lost = client, False
-        self._ask(clock.now())
-        try:
-            await self._read_bucket(client)
-        except (errors.Error, TimeoutError) as error:
-            # Updates arrive nevertheless.
-            self._lines.warning(f"bucket {self._nats.bucket}: cannot read it: {reason(error)}")
+        handlers = {f"{self._answers}.*": self._answered, self._subjects.values: self._updated}
+        async with client.subscribed(handlers):
+            self._client, self._is_lost = client, False
+            self._ask(clock.now())
+            try:
+                await self._read_bucket(client)
+            except (errors.Error, TimeoutError) as error:
+                # Updates arrive nevertheless.
+                self._lines.warning(f"bucket {self._nats.bucket}: cannot read it: {reason(error)}")
+            await asyncio.Event().wait()
 
     def disconnected(self, text: str) -> None:
         self._client, self._ask_at = None, inf
@@ -257,9 +256,12 @@ class NatsSource:
             return
         if not isinstance(epoch, str) or not isinstance(theirs, int | float):
             return
-        if not isfinite(theirs) or not 0 <= now - asked < SILENCE or len(self._clocks) > 1000:
+        if not isfinite(theirs) or not 0 <= now - asked < SILENCE:
             return
+        self._clocks.pop(epoch, None)
         self._clocks[epoch] = _Clock(asked - theirs, asked)
+        if len(self._clocks) > _CLOCKS:
+            del self._clocks[next(iter(self._clocks))]  # the one that answered longest ago
         for watcher in self._watchers.values():
             if watcher.document.watcher == epoch:
                 if now - asked < _FAST:
