@@ -210,8 +210,8 @@ def test_older_results_do_not_replace_what_was_known_before_a_reload() -> None:
     running = Running(before=former.relay.state)
     late = seen(in_recovery=True, ago=5.0, control_timeline=1)
     # The host that fails has responded later.
-    for source, result in zip(running.sources, (late, failed(ago=5.0)), strict=True):
-        source.send(master(ago=5.0), (PG2, result))
+    running.sources[0].send(master(ago=5.0), (PG2, late))
+    running.sources[1].send(master(ago=5.0), (PG2, failed(ago=5.0)))
     hosts = running.ready()
     assert hosts["pg2"].master
     assert not hosts["pg2"].possible_dead
