@@ -89,7 +89,8 @@ class Relay:
         self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
         self._upstreams: Mapping[str, bool] = {source.name: False for source in self._sources}
-        self._merge = Merge((source.name for source in self._sources), _known(self._state))
+        known = () if before is None else _known(before)
+        self._merge = Merge((source.name for source in self._sources), known)
         self._notices = Notices()
         self._awaited = {source.name for source in sources}
         """The sources that have neither delivered nor failed yet."""

@@ -37,7 +37,7 @@ _LIFETIME = 300.0
 # the stream is requested again soon: after so many seconds, then after twice as many.
 _SLOW, _SOON = 0.25, 2.0
 # Seconds between two attempts to connect.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 # Seconds between two requests for positions.
 _BETWEEN_REQUESTS = 0.002
 _MAX_HEAD = 32 * 1024
