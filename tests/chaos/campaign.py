@@ -64,13 +64,15 @@ def run_events(
     truth: Truth,
     chance: random.Random,
     options: argparse.Namespace,
+    events: Sequence[Event] = EVENTS,
     around: Callable[[Event], AbstractContextManager[object]] = lambda event: nullcontext(),
 ) -> None:
     """Cause events for ``options.seconds``; each of them within the context ``around`` it."""
     ends = time.monotonic() + options.seconds
-    events = _in_random_order(options.event, chance)
+    chosen = [event for event in events if not options.event or event.__name__ in options.event]
+    order = _in_random_order(chosen, chance)
     while time.monotonic() < ends:
-        event = next(events)
+        event = next(order)
         report(f"  {event.__name__}: {event.__doc__}")
         with around(event):
             event(truth, chance)
@@ -80,14 +82,16 @@ def run_events(
     time.sleep(options.sleep_ms / 1000 + 1)
 
 
-def common_options(prog: str, description: str | None) -> argparse.ArgumentParser:
+def common_options(
+    prog: str, description: str | None, events: Sequence[Event] = EVENTS
+) -> argparse.ArgumentParser:
     """Those of every campaign."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--seconds", type=int, default=180)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--sleep-ms", type=int, default=1000)
     parser.add_argument("--bindir", help="PostgreSQL programs (default: 18 of the extra 'demo')")
-    names = [event.__name__ for event in EVENTS]
+    names = [event.__name__ for event in events]
     parser.add_argument("--event", action="append", default=[], choices=names, help="only this one")
     return parser
 
@@ -112,8 +116,7 @@ def _end(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
-def _in_random_order(names: Sequence[str], chance: random.Random) -> Iterator[Event]:
+def _in_random_order(events: Sequence[Event], chance: random.Random) -> Iterator[Event]:
     """All events in random order, again and again."""
-    chosen = [event for event in EVENTS if not names or event.__name__ in names]
     while True:
-        yield from chance.sample(chosen, len(chosen))
+        yield from chance.sample(events, len(events))

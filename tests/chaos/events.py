@@ -168,6 +168,14 @@ def lost_replica(truth: Truth, chance: random.Random) -> None:
     replica.start()
 
 
+def absent_replica(truth: Truth, chance: random.Random) -> None:
+    """A replica crashes and is started again much later."""
+    replica = chance.choice(truth.cluster.replicas)
+    replica.crash()
+    _pass_time(chance, 5, 8)
+    replica.start()
+
+
 def cut_receiver(truth: Truth, chance: random.Random) -> None:
     """A replica receives nothing, although its connection is open."""
     replica = chance.choice(truth.cluster.replicas)
@@ -200,6 +208,10 @@ EVENTS: tuple[Event, ...] = (
     cut_receiver,
     paused_replay,
 )
+
+
+# Which watcher a relay believes is seen only if a host is down for longer than a success can count.
+EVENTS_OF_A_FLEET: tuple[Event, ...] = (*EVENTS, absent_replica)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,15 @@ from contextlib import ExitStack, nullcontext
 
 from tests.chaos.campaign import Scene, a_scene, common_options, finish, report, run_events
 from tests.chaos.cuts import Cuts, enter_namespace
-from tests.chaos.disturbances import CONNECTED_AGAIN, DISTURBANCES, Disturber, Fleet
-from tests.chaos.events import smart_shutdown
+from tests.chaos.disturbances import CONNECTED_AGAIN, DISTURBANCES, Disturber, Participants
+from tests.chaos.events import EVENTS_OF_A_FLEET, smart_shutdown
 from tests.chaos.health import Health
-from tests.chaos.knowledge import Chronicle, Knowledge
+from tests.chaos.knowledge import Chronicle
 from tests.chaos.members import Member
 from tests.chaos.observer import Observer
-from tests.chaos.report import judge
+from tests.chaos.report import Verdict, judge
 from tests.chaos.truth import Truth
+from tests.support.nats import PROGRAM, NatsCluster
 from tests.support.running import answers
 from tests.support.waiting import wait_until
 
@@ -30,9 +31,9 @@ _RELAY_STARTED = 3.0
 _COLLECTED = 0.25
 # Seconds in addition to the interval for which a success outweighs failures of other watchers.
 _OUTWEIGHS = 0.75
-# Seconds without a watcher until the relay with `fallback_direct` knows the hosts: 3 until the
-# watchers count as lost, 7 at most until it begins, and those of a first round.
-_DIRECT = 12.0
+# Seconds without a watcher until the relay with `fallback_direct` knows the hosts: 6 until it
+# begins, and those of a first round.
+_DIRECT = 10.0
 # All watchers compute at the same time. On a busy machine none of them could check the host for
 # many seconds after the end of the event.
 _LOGIN_ITERATIONS = 500_000
@@ -47,49 +48,79 @@ def main() -> int:
         scene = undo.enter_context(a_scene(options.bindir))
         truth = Truth(scene.cluster, login_iterations=_LOGIN_ITERATIONS)
         undo.callback(truth.stop)
-        fleet = _fleet(scene, options)
+        nats = None
+        if PROGRAM is not None:
+            nats = undo.enter_context(NatsCluster(scene.directory / "nats", scene.network))
+        fleet = _fleet(scene, nats, options)
         for member in fleet.members:
             undo.callback(member.end)
             member.start()
-        for relay in fleet.relays:
+        for relay in fleet.all_relays:
             _await_correct(relay, truth)
         fleet.chronicle.began = time.time()
         health = Health(truth)
         health.start()
         undo.callback(health.stop)
-        observers = {r.name: Observer(r.url, truth, pace=len(fleet.relays)) for r in fleet.relays}
+        observers = {
+            r.name: Observer(r.url, truth, pace=len(fleet.all_relays)) for r in fleet.all_relays
+        }
         for observer in observers.values():
             observer.start()
             undo.callback(observer.stop)
         cuts = "with" if fleet.cuts.is_possible else "without"
-        report(f"seed {options.seed}, {options.seconds} s, {cuts} cuts of the network")
+        report(
+            f"seed {options.seed}, {options.seconds} s, {cuts} cuts of the network, "
+            f"{'without' if nats is None else 'with'} NATS"
+        )
         _disturb(fleet, truth, options)
         until = time.time()
-        for relay in fleet.relays:
+        for relay in fleet.all_relays:
             try:
                 _await_correct(relay, truth)
             except AssertionError as error:
                 relay.violations.append(f"{relay.name} at the end: {error}")
         failed = False
-        for relay in fleet.relays:
-            knowledge = _knowledge(fleet, relay, until, options.sleep_ms / 1000)
-            seconds = sum(part.ended - part.began for part in knowledge.intervals)
-            share = seconds / (until - fleet.chronicle.began)
-            sleep = options.sleep_ms / 1000 + _COLLECTED
-            verdict = judge(truth, health, observers[relay.name], until, sleep, knowledge)
-            for member in fleet.members:
-                if member is relay or not member.is_relay:
-                    verdict.violations += member.evaluate()
-            report(f"\n{relay.name}, judged for {share:.0%} of the time\n{verdict}")
-            for answer in observers[relay.name].answers if verdict.problems else ():
-                report(f"{answer.at:.3f}: {answer.host or 'no master'}")
-            failed = failed or bool(verdict.problems)
+        for relay in fleet.all_relays:
+            observer = observers[relay.name]
+            verdict = _judge(fleet, truth, health, relay, observer, until, options)
+            if verdict.problems:
+                failed = True
+                for answer in observer.answers:
+                    report(f"{answer.at:.3f}: {answer.host or 'no master'}")
         if failed:
             _explain(fleet, truth, options)
     return int(failed)
 
 
-def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
+def _judge(
+    fleet: Participants,
+    truth: Truth,
+    health: Health,
+    relay: Member,
+    observer: Observer,
+    until: float,
+    options: argparse.Namespace,
+) -> Verdict:
+    """The verdict of one relay; it is reported."""
+    sleep = options.sleep_ms / 1000
+    is_direct = relay is fleet.relays[-1]
+    knowledge = fleet.chronicle.knowledge(
+        relay.name,
+        until,
+        relay.starts,
+        outweighed=sleep + _OUTWEIGHS,
+        direct_after=_DIRECT if is_direct else None,
+    )
+    verdict = judge(truth, health, observer, until, sleep + _COLLECTED, knowledge)
+    for member in (relay, *fleet.watchers):
+        verdict.violations += member.evaluate()
+    seconds = sum(part.ended - part.began for part in knowledge.intervals)
+    share = seconds / (until - fleet.chronicle.began)
+    report(f"\n{relay.name}, judged for {share:.0%} of the time\n{verdict}")
+    return verdict
+
+
+def _fleet(scene: Scene, nats: NatsCluster | None, options: argparse.Namespace) -> Participants:
     chronicle = Chronicle([f"watcher{n}" for n in range(1, _WATCHERS + 1)], time.time())
     cuts = Cuts()
     variables = scene.variables(options.sleep_ms)
@@ -100,10 +131,13 @@ def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
         group = cuts.group(number)
         return Member(name, address, variables, log, chronicle, settle=settle, group=group)
 
-    watchers = [
-        member(name, number, CONNECTED_AGAIN, variables)
-        for number, name in enumerate(chronicle.watchers, 1)
-    ]
+    through_nats: dict[str, object] = {}
+    if nats is not None:
+        through_nats = {"cluster_name": "chaos", "nats": nats.urls}
+    watchers = []
+    for number, name in enumerate(chronicle.watchers, 1):
+        own = {"nats_name": name, "nats_replicas": 3} if nats is not None else {}
+        watchers.append(member(name, number, CONNECTED_AGAIN, {**variables, **through_nats, **own}))
     upstreams: dict[str, object] = {"upstreams": ",".join(w.url for w in watchers)}
     relays = [
         member(f"relay{n}", _WATCHERS + n, _RELAY_STARTED, upstreams)
@@ -113,12 +147,17 @@ def _fleet(scene: Scene, options: argparse.Namespace) -> Fleet:
     relays.append(
         member("relay with fallback_direct", _WATCHERS + options.relays, _RELAY_STARTED, direct)
     )
+    follower = None
+    if nats is not None:
+        number = _WATCHERS + options.relays + 1
+        follower = member("relay over NATS", number, _RELAY_STARTED, through_nats)
     hosts = [server.address for server in scene.cluster.servers]
-    numbers = {m.name: n for n, m in enumerate([*watchers, *relays], 1)}
-    return Fleet(watchers, relays, hosts, numbers, cuts, chronicle)
+    fleet = Participants(watchers, relays, follower, nats, hosts, {}, cuts, chronicle)
+    fleet.numbers.update({one.name: number for number, one in enumerate(fleet.members, 1)})
+    return fleet
 
 
-def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
+def _disturb(fleet: Participants, truth: Truth, options: argparse.Namespace) -> None:
     disturbers = [
         Disturber(fleet, random.Random(f"{options.seed}-{n}"), report, options.disturbance)
         for n in range(options.disturbers)
@@ -131,6 +170,7 @@ def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
             truth,
             random.Random(options.seed),
             options,
+            EVENTS_OF_A_FLEET,
             # It waits for all sessions: those of frozen watchers do not end.
             lambda event: fleet.undisturbed() if event is smart_shutdown else nullcontext(),
         )
@@ -140,17 +180,6 @@ def _disturb(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
     for disturber in disturbers:
         if disturber.failure is not None:
             raise disturber.failure
-
-
-def _knowledge(fleet: Fleet, relay: Member, until: float, sleep: float) -> Knowledge:
-    is_direct = relay is fleet.relays[-1]
-    return fleet.chronicle.knowledge(
-        relay.name,
-        until,
-        relay.starts[1:],
-        outweighed=sleep + _OUTWEIGHS,
-        direct_after=_DIRECT if is_direct else None,
-    )
 
 
 def _await_correct(relay: Member, truth: Truth) -> None:
@@ -167,7 +196,7 @@ def _await_correct(relay: Member, truth: Truth) -> None:
     wait_until(f"{relay.name} reports the cluster", is_correct, timeout=_WHOLE)
 
 
-def _explain(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
+def _explain(fleet: Participants, truth: Truth, options: argparse.Namespace) -> None:
     for period in truth.periods:
         report(f"{period.began:.3f} {period.event}: {period.address}")
     for trouble in sorted(fleet.chronicle.troubles, key=lambda one: one.began):
@@ -181,7 +210,7 @@ def _explain(fleet: Fleet, truth: Truth, options: argparse.Namespace) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = common_options("make chaos-fleet", __doc__)
+    parser = common_options("make chaos-fleet", __doc__, EVENTS_OF_A_FLEET)
     parser.add_argument("--relays", type=int, default=3, help="one of them with fallback_direct")
     parser.add_argument("--disturbers", type=int, default=2, help="disturbances at the same time")
     parser.add_argument("--logs", action="store_true", help="print all logs of a failed campaign")

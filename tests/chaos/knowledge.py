@@ -20,7 +20,9 @@ class Knowledge:
     intervals: Sequence[Interval] = (Interval(-inf, inf),)
     starts: Sequence[float] = ()
     outweighed: float = 0.0
-    """Seconds for which the success of one watcher may outweigh a later failure of another."""
+    """Seconds for which the success of one watcher may outweigh a later failure of another: so much
+    later a relay may find out that a host is down, and that another one takes its place.
+    """
 
     def since(self, began: float, seconds: float) -> float:
         """The end of the first ``seconds`` after ``began`` in which it could know; or infinite."""

@@ -1,6 +1,7 @@
 """The processes of a fleet: watchers and relays, which a campaign kills, freezes and restarts."""
 
 import contextlib
+import re
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from tests.support.waiting import wait_until
 # Seconds that a process may take until it responds; the machine may be busy.
 _START = 30.0
 # Traces of a defect in a log.
-_DEFECTS = ("Traceback", "CRITICAL", "unexpected ")
+_DEFECTS = re.compile(r"Traceback|CRITICAL|unexpected [A-Z]\w*: ")
 
 
 class Member:
@@ -47,7 +48,7 @@ class Member:
 
     @property
     def is_relay(self) -> bool:
-        return "upstreams" in self._variables
+        return self.name not in self._chronicle.watchers
 
     @property
     def url(self) -> str:
@@ -101,7 +102,7 @@ class Member:
         if not self._log.exists():
             return self.violations
         lines = self._log.read_text(errors="replace").splitlines()
-        found = [line for line in lines if any(trace in line for trace in _DEFECTS)]
+        found = [line for line in lines if _DEFECTS.search(line)]
         return [*self.violations, *(f"log of {self.name}: {line}" for line in found)]
 
     def end(self) -> None:

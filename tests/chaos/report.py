@@ -151,7 +151,7 @@ def _judge_masters(
         right = [span.began for span, host in spans if host == period.address]
         late = [span for span, host in spans if host not in {"", period.address}]
         for life in knowledge.lives(period.began, end):
-            patience = sleep + period.patience
+            patience = sleep + period.patience + knowledge.outweighed
             could_know = min(
                 [
                     knowledge.since(life.began, patience),
@@ -231,7 +231,7 @@ def _without_master(
     found = []
     for address, intervals in health.primary.items():
         for healthy in intervals:
-            since = healthy.began + sleep + _KNOWN_HEALTHY
+            since = healthy.began + sleep + _KNOWN_HEALTHY + knowledge.outweighed
             for span in empty:
                 began, ended = max(span.began, since), min(span.ended, healthy.ended)
                 found += [
@@ -245,7 +245,8 @@ def _judge_read(
     verdict: Verdict, health: Health, read: Read, sleep: float, knowledge: Knowledge
 ) -> None:
     margin = 0.1
-    since, until = read.began - sleep - _KNOWN_HEALTHY, read.ended + margin
+    known = sleep + _KNOWN_HEALTHY + knowledge.outweighed
+    since, until = read.began - known, read.ended + margin
     if not knowledge.covers(since, until):
         return
     if not read.host:

@@ -63,7 +63,7 @@ def check(relay: Daemon) -> None:
     done = subprocess.run(
         command, env=relay.environment, capture_output=True, text=True, check=False
     )
-    assert "2 of 2 upstreams deliver evidence" in done.stdout, done
+    assert "5 of 5 NATS servers and watchers respond" in done.stdout, done
     assert done.returncode == 0
     series = re.findall(r'pg_status_upstream_up\{.*upstream="(.*)"\} 1.0', relay.text("/metrics"))
     assert sorted(series) == ["nats:w1", "nats:w2"]

@@ -91,4 +91,4 @@ def test_a_name_server_that_does_not_respond(
         assert daemon.text("/master") == cluster.primary.address
         began = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8

@@ -10,7 +10,17 @@ from pgstatus.demo.binaries import Binaries, bundled
 from pgstatus.demo.cluster import Cluster, Server
 from pgstatus.demo.network import Network, free_port
 
+# A data directory has about a thousand files: in memory, a copy of them takes a tenth of the time.
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 4 * 2**30
+"""Bytes that are free there."""
 POSTGRES = os.environ.get("PGSTATUS_TEST_POSTGRES", "16,18").split(",")
+
+
+def _new_directory() -> Path:
+    """Of the size of several data directories."""
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH
+    return Path(tempfile.mkdtemp(prefix="pg-status-test-", dir=_MEMORY if in_memory else None))
 
 
 class Templates:
@@ -33,7 +43,7 @@ class Templates:
         return self._found[postgres]
 
     def _directory(self) -> Path:
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
+        directory = _new_directory()
         self._undo.callback(shutil.rmtree, directory, ignore_errors=True)
         return directory
 
@@ -68,7 +78,7 @@ class Clusters:
         for _ in range(1 + replicas):
             addresses.append(self._network.address(self._next))
             self._next += 1
-        directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
+        directory = _new_directory()
         self._undo.callback(shutil.rmtree, directory, ignore_errors=True)
         bindir, template = self._templates.of(postgres)
         cluster = Cluster(

@@ -24,6 +24,27 @@ def error_of(daemon: Daemon, host: str) -> str:
     return str(wait_until(f"an error of {host}", lambda: daemon.host(host)["error"]))
 
 
+def wait_for_error(daemon: Daemon, host: str, text: str, port: int | None = None) -> None:
+    """An error with this text. On a busy machine the first ones may be those of a time limit."""
+
+    def has_it() -> bool:
+        (entry,) = (
+            each
+            for each in daemon.json("/hosts")
+            if each["host"] == host and port in {None, each["port"]}
+        )
+        return entry["error"] is not None and text in entry["error"]
+
+    wait_until(lambda: f"{text!r} of {host}: {daemon.json('/hosts')}", has_it)
+
+
+def wait_for_no_error(daemon: Daemon, cluster: Cluster) -> None:
+    def are_healthy() -> bool:
+        return all(daemon.host(server.address)["error"] is None for server in cluster.servers)
+
+    wait_until("no host of the cluster has an error", are_healthy)
+
+
 def watch(
     make_daemon: DaemonFactory, cluster: Cluster, *others: str, **variables: object
 ) -> Daemon:
@@ -44,13 +65,13 @@ def test_failing_hosts_have_a_reason_and_the_master_is_reported(
             f"{closed}:1",
             "no-such-host.invalid",
         )
-        assert daemon.text("/master") == cluster.primary.address
-        assert error_of(daemon, silent) == "no connection within 0.5 s"
-        assert re.search("received invalid response to SSL negotiation", error_of(daemon, web))
-        assert error_of(daemon, closed) == "Connection refused"
-        assert "cannot resolve no-such-host.invalid" in error_of(daemon, "no-such-host.invalid")
-        for server in cluster.servers:
-            assert daemon.host(server.address)["error"] is None
+        wait_until("the master", lambda: daemon.text("/master") == cluster.primary.address)
+        wait_for_error(daemon, silent, "no connection within 0.5 s")
+        wait_for_error(daemon, web, "received invalid response to SSL negotiation")
+        wait_for_error(daemon, closed, "Connection refused")
+        unknown = "no-such-host.invalid"
+        wait_for_error(daemon, unknown, f"cannot resolve {unknown}")
+        wait_for_no_error(daemon, cluster)
 
 
 def test_a_silent_host_does_not_delay_the_others(
@@ -60,25 +81,25 @@ def test_a_silent_host_does_not_delay_the_others(
     with listener(silent, None) as port:
         # Its checks take four seconds each, and a round begins every 0.1 s.
         daemon = watch(make_daemon, cluster, f"{silent}:{port}", sleep_ms=100, connect_timeout=4)
-        watched_until = time.monotonic() + 2
+        watched_until = time.monotonic() + 3.5
         while time.monotonic() < watched_until:
             for server in cluster.servers:
                 checked = datetime.fromisoformat(daemon.host(server.address)["checked_at"])
                 # One pause, the recheck, and tolerance for a busy machine.
-                assert (datetime.now(UTC) - checked).total_seconds() < 2
+                assert (datetime.now(UTC) - checked).total_seconds() < 3
 
 
 def test_a_wrong_password(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     daemon = make_daemon(cluster, pg_password="wrong")
-    error = error_of(daemon, cluster.primary.address)
-    assert error == 'FATAL:  password authentication failed for user "postgres"'
+    error = 'FATAL:  password authentication failed for user "postgres"'
+    wait_for_error(daemon, cluster.primary.address, error)
     assert daemon.get("/master").status_code == 404
     assert "wrong" not in daemon.log
 
 
 def test_a_missing_database(cluster: Cluster, make_daemon: DaemonFactory) -> None:
     daemon = make_daemon(cluster, pg_database="nothing")
-    assert error_of(daemon, cluster.primary.address).endswith('database "nothing" does not exist')
+    wait_for_error(daemon, cluster.primary.address, 'database "nothing" does not exist')
 
 
 def test_a_frozen_host_is_dropped_by_the_deadline_and_comes_back(
@@ -87,14 +108,15 @@ def test_a_frozen_host_is_dropped_by_the_deadline_and_comes_back(
     cluster = make_cluster()
     daemon = make_daemon(cluster, query_timeout_ms=500, connect_timeout=0.4, max_fails=3)
     frozen = cluster.replicas[0]
+    wait_until("it is in sync", lambda: daemon.host(frozen.address)["sync_by_time"])
     frozen.freeze()
-    assert error_of(daemon, frozen.address) == "no answer to the query within 0.5 s"
+    wait_until("it is noticed", lambda: "no answer to the query within 0.5 s" in daemon.log)
     wait_until("it is dead", lambda: not daemon.host(frozen.address)["alive"])
-    assert error_of(daemon, frozen.address) == "no connection within 0.4 s"
-    assert daemon.text("/master") == cluster.primary.address
+    wait_for_error(daemon, frozen.address, "no connection within 0.4 s")
+    wait_until("the master", lambda: daemon.text("/master") == cluster.primary.address)
     frozen.thaw()
     wait_until("it is back", lambda: daemon.host(frozen.address)["sync_by_time"])
-    assert daemon.host(frozen.address)["error"] is None
+    wait_for_no_error(daemon, cluster)
 
 
 def test_too_many_clients_at_the_start(
@@ -169,7 +191,7 @@ def test_a_password_from_a_file_is_read_at_every_connect(
     file.write_text("wrong\n")
     primary = cluster.primary.address
     daemon = make_daemon(cluster, pg_password_file=file)
-    assert "password authentication failed" in error_of(daemon, primary)
+    wait_for_error(daemon, primary, "password authentication failed")
     file.unlink()
     wait_until(
         "the missing file is reported", lambda: "cannot read the" in error_of(daemon, primary)
@@ -227,9 +249,8 @@ def test_an_invalid_response_is_a_failed_check_of_that_host(
         hosts = [f"{address}:{port}" for port in ports]
         daemon = watch(make_daemon, cluster, *hosts, query_timeout_ms=1000)
         wait_until("the master", lambda: daemon.text("/master") == cluster.primary.address)
-        for port, (answer, words) in zip(ports, INVALID, strict=True):
-            entry = next(entry for entry in daemon.json("/hosts") if entry["port"] == port)
-            assert words in entry["error"], answer[:100]
+        for port, (_, words) in zip(ports, INVALID, strict=True):
+            wait_for_error(daemon, address, words, port)
         assert "Traceback" not in daemon.log
 
 

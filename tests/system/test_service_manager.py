@@ -57,6 +57,27 @@ def test_ready_is_sent_after_the_first_round(
     assert manager.until("STATUS=")[-1] == f"STATUS=master is {master}, 3 of 3 hosts alive"
 
 
+def test_ready_is_sent_without_any_cluster_and_without_any_watcher(
+    manager: Manager, tmp_path: Path, network: Network
+) -> None:
+    """Otherwise the service manager would end the process, and files are added later."""
+    address = network.address(1)
+    (tmp_path / "clusters.d").mkdir()
+    for variables in (
+        {"clusters_dir": tmp_path / "clusters.d"},
+        {"upstreams": f"http://{address}:1"},
+    ):
+        port = free_port([address], 8000)
+        environment = {"NOTIFY_SOCKET": manager.address}
+        daemon = Daemon(
+            tmp_path / "log", variables, address=address, port=port, environment=environment
+        )
+        with daemon.launched():
+            manager.socket.settimeout(30)
+            manager.until("READY=1")
+            assert daemon.get("/ready").status_code == 503
+
+
 def test_watchdog_messages_do_not_depend_on_the_pause_between_checks(
     manager: Manager, watched: Daemon
 ) -> None:

@@ -231,7 +231,7 @@ def test_a_daemon_with_renewed_certificates(
         client.close()
         began = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
 
 
 def test_a_token_is_not_sent_to_another_server_on_the_port(

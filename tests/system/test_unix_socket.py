@@ -61,7 +61,7 @@ def test_it_answers_and_leaves_nothing_behind(daemon: Daemon, path: Path, cluste
         assert done.returncode == 0
     began = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     assert not path.exists()
 
 

@@ -71,6 +71,25 @@ def test_what_begins_while_the_loop_fails_is_run_by_the_next() -> None:
     thread.stop(5)
 
 
+def test_what_had_no_time_to_begin_before_the_loop_failed_is_run_by_the_next() -> None:
+    defect = Defect()
+    thread = MonitoringThread(defect)
+    begun: list[int] = []
+
+    def main(number: int) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def begin() -> None:
+            begun.append(number)
+
+        return begin
+
+    defect.is_due = True
+    for number in range(20):
+        thread.run(main(number))
+    wait_until("all have begun", lambda: len(begun) == 20)
+    thread.stop(5)
+    assert begun == list(range(20))
+
+
 def _runs(thread: MonitoringThread) -> bool:
     called = threading.Event()
     thread.call(called.set)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pgstatus import clock
 from pgstatus.cli.layout import BAD, GOOD, WARNING
+from pgstatus.cli.verdict import FAILED, OK, WARN, worst
 from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
 from pgstatus.core.state import Look, State
@@ -33,7 +34,6 @@ from pgstatus.settings.fleet import Fleet
 from pgstatus.settings.nats import Nats
 from pgstatus.settings.target import Target
 
-OK, WARN, FAILED = "OK", "WARNING", "FAILED"
 STYLES = {OK: GOOD, WARN: WARNING, FAILED: BAD}
 
 
@@ -102,11 +102,6 @@ def _combined(sections: Sequence[Section]) -> Section:
         {key: value for section in sections for key, value in section.report.items()},
         any(section.has_failures for section in sections),
     )
-
-
-def worst(words: Sequence[str]) -> str:
-    """The most severe verdict."""
-    return next((word for word in (FAILED, WARN) if word in words), OK)
 
 
 async def _check_sources(settings: Settings, fleet: Fleet) -> Section:

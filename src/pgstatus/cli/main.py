@@ -1,6 +1,7 @@
 """The command ``pg-status``: the daemon, or the subcommand that the first argument names."""
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -73,12 +74,21 @@ def _check(options: argparse.Namespace) -> int:
     configuration = load(os.environ)
     require_clusters(configuration)
     _report("warning", *configuration.warnings)
-    if options.config_only:
-        for problems in configuration.rejected.values():
-            _report("error", *problems)
-    from pgstatus.cli.check import check  # noqa: PLC0415
+    if not options.config_only:
+        from pgstatus.cli.check import check  # noqa: PLC0415
 
-    return check(configuration, _cluster(options), options.config_only, _output(options))
+        return check(configuration, _cluster(options), _output(options))
+    from pgstatus.cli.verdict import FAILED, check_configuration  # noqa: PLC0415
+
+    for problems in configuration.rejected.values():
+        _report("error", *problems)
+    (word, text), more = check_configuration(configuration, _cluster(options))
+    if options.json:
+        found = {"verdict": word, "summary": text, **more}
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{word}: {text}\n")
+    return 1 if word == FAILED else 0
 
 
 def _hosts(options: argparse.Namespace) -> int:

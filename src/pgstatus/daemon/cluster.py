@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 # The two monitors of a reload see a promotion some milliseconds apart. If they report different
 # masters for longer, the configurations are the reason.
 _AGREES_WITHIN = 1.0
+# Seconds after which a cluster does not delay the report to the service manager any more, which
+# would end the process (TimeoutStartSec=, 90 s) and its other clusters.
+_SETTLES = 10.0
 # A monitor that has failed so often within so many seconds is not started again for a while.
 FAILURES, FAILURE_PERIOD = 3, 60.0
 _PAUSE = 60.0
@@ -46,7 +49,7 @@ class Owner(Protocol):
         """The configuration of the last `Cluster.follow` is in use."""
 
     def became_ready(self) -> None:
-        """All hosts were checked for the first time."""
+        """The cluster is settled."""
 
     def failed(self, cluster: "Cluster") -> None:
         """A monitor has failed: `Cluster.restart_failed` is to be called soon."""
@@ -69,8 +72,8 @@ class Cluster:
         self._lock = threading.Lock()
         """Protects the replacement of a generation."""
         self._next: Generation | None = None
-        self.was_ready = False
-        """All hosts have been checked since the start."""
+        self._settles_at = clock.now() + _SETTLES
+        self._was_settled = False
         self._is_stopped = False
         self._must_restart: set[Generation] = set()
         self._restart_at = -inf
@@ -182,8 +185,15 @@ class Cluster:
 
     @property
     def is_settled(self) -> bool:
-        """All hosts have been checked since the start, or a defect prevents it."""
-        return self.was_ready or self._restart_at > -inf
+        """All hosts have been checked since the start, or this takes longer than a start may: a
+        relay has no watcher, or a defect prevents it.
+        """
+        return (
+            self._was_settled
+            or self.read().ready
+            or self._restart_at > -inf
+            or clock.now() >= self._settles_at
+        )
 
     @property
     def fails_repeatedly(self) -> bool:
@@ -262,8 +272,8 @@ class Cluster:
         if generation is not self._current:
             return
         snapshot = generation.latest.read()
-        if snapshot.ready and not self.was_ready:
-            self.was_ready = True
+        if not self._was_settled and self.is_settled:
+            self._was_settled = True
             self._owner.became_ready()
         self.history.sample(snapshot, clock.now())
         # What could not be run or written before is tried again.

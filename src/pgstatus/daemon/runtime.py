@@ -127,6 +127,8 @@ class Runtime:
         self._thread.start()
         for cluster in self._clusters.values():
             cluster.start()
+        if not self._clusters:  # files may be added later
+            self.became_ready()
 
     def stop(self) -> None:
         """End the commands that are running, and the monitoring thread."""

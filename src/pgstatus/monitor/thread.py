@@ -94,7 +94,7 @@ class MonitoringThread:
         loop = asyncio.get_running_loop()
         try:
             while (main := self._next()) is not None:
-                self._create_task(main())
+                self._begin_one(main)
                 began = loop.time()
                 await asyncio.sleep(_BETWEEN_STARTS)
                 # How busy the loop is.
@@ -108,10 +108,26 @@ class MonitoringThread:
             is_ending = self._loop is None or self._stopping.is_set()
             return None if is_ending or not self._waiting else self._waiting.popleft()
 
-    def _create_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin_one(self, main: Main) -> None:
+        has_begun = False
+
+        async def run() -> None:
+            nonlocal has_begun
+            has_begun = True
+            await main()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not has_begun:  # the loop has ended before: it could not report that
+                with self._lock:
+                    self._waiting.appendleft(main)
+
+        self._create_task(run()).add_done_callback(ended)
+
+    def _create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _main(self) -> None:
         is_needed = True
@@ -151,6 +167,8 @@ class MonitoringThread:
         self._is_beginning = False
         try:
             self._begin()
+            # If the heartbeat fails, it is a failure of what has begun.
+            await asyncio.sleep(_BETWEEN_STARTS)
             while not self._stopping.is_set():
                 self._heartbeat()
                 with contextlib.suppress(TimeoutError):
