@@ -221,8 +221,7 @@ class State(NamedTuple):
         state = self.with_hosts(hosts)
         return state._replace(
             records=tuple(
-                record._replace(checked=None, watcher=None, watchers=())
-                for record in state.records
+                record._replace(checked=None, watcher=None, watchers=()) for record in state.records
             ),
             ready=False,
             restored=self.restored or self.ready,

@@ -28,6 +28,8 @@ Address = tuple[str, int]
 # A watcher reports a check that does not end half a second after its beginning, and sends at most a
 # quarter of a second later.
 _GRACE = 0.75
+# Pending failures of a host and watcher at most; of more, the first ones and the last one.
+_PENDING = 16
 # Times in documents are rounded, seconds.
 _ROUNDING = 1e-5
 
@@ -52,8 +54,9 @@ class _Report:
     """The last check, if it failed or is overdue."""
     look: Look = Look.ROUND
     """Of the failure."""
-    is_counted: bool = False
-    """The failure has been counted, or the host was checked successfully after it."""
+    pending: list[tuple[Look, Failure]] = field(default_factory=list)
+    """The failed checks that may count later. All of them do, so that a host is dead as soon as at
+    a watcher whose failures count at once."""
 
 
 @dataclass(slots=True)
@@ -240,16 +243,18 @@ class Merge:
         finished = min(at, watcher.clock.latest(value.finished))
         value = replace(value, started=started, finished=max(started, finished))
         if isinstance(value, Failure):
-            newest = self._newest.get(address)
             report.failure, report.look = value, look
-            report.is_counted = newest is not None and newest.started >= value.started
+            newest, known = self._newest.get(address), list[Counted]()
+            if newest is not None and newest.started >= value.started:
+                known = self._take_known(address)
+            else:
+                report.pending = [*report.pending[: _PENDING - 1], (look, value)]
             # Others may have waited for the opinion of this watcher.
-            known = self._take_known(address) if report.is_counted else []
             return known + self._failures(address, at)
         if isinstance(value, Observation):
             width = (value.finished - value.started) - (theirs.finished - theirs.started)
             value = replace(value, uncertainty=max(0.0, width))
-            report.seen, report.failure = value, None
+            report.seen, report.failure, report.pending = value, None, []
         if not self._is_newer(watcher, address, theirs, value):
             return self._take_known(address)
         self._known.pop(address, None)
@@ -302,7 +307,10 @@ class Merge:
         for watcher in self.watchers.values():
             report = watcher.reports.get(address)
             if report is not None and report.failure is not None:
-                report.is_counted = report.failure.started <= seen.started
+                later = [pending for pending in report.pending if pending[1].started > seen.started]
+                if not later and report.failure.started > seen.started:
+                    later = [(report.look, report.failure)]
+                report.pending = later
 
     def _failures(self, address: Address, now: float) -> list[Counted]:
         """The failures of a host that count now, and have not before."""
@@ -310,21 +318,23 @@ class Merge:
         live = self.live(now)
         for watcher in live:
             report = watcher.reports.get(address)
-            if report is None or report.failure is None or report.is_counted:
+            if report is None or not report.pending:
                 continue
-            failure = report.failure
-            if all(
-                _outweighs(other, address, failure) <= now for other in live if other is not watcher
-            ):
-                report.is_counted = True
-                counted.append(Counted(address, self.label(watcher), report.look, failure))
+            others = [other for other in live if other is not watcher]
+            pending = []
+            for look, failure in report.pending:
+                if any(_outweighs(other, address, failure) > now for other in others):
+                    pending.append((look, failure))
+                else:
+                    counted.append(Counted(address, self.label(watcher), look, failure))
+            report.pending = pending
         return sorted(counted, key=lambda result: result.value.started)
 
     def _pending(self, now: float) -> Iterator[tuple[Address, Failure, Watcher]]:
         for watcher in self.live(now):
             for address, report in watcher.reports.items():
-                if report.failure is not None and not report.is_counted:
-                    yield address, report.failure, watcher
+                for _, failure in report.pending:
+                    yield address, failure, watcher
 
 
 def _outweighs(watcher: Watcher, address: Address, failure: Failure) -> float:
