@@ -133,6 +133,13 @@ def test_pending_failures_before_a_success_never_count(watchers: Watchers) -> No
     assert counted == [("w1", 10.6), ("w2", 10.75)]
 
 
+def test_a_watcher_that_was_restored_from_a_snapshot_is_another_one(watchers: Watchers) -> None:
+    watchers.send("w1", 10.1, seen(10.0))
+    watchers.offsets["w1"] -= 100.0
+    watchers.connected.clear()
+    assert values(watchers.send("w1", 20.1, seen(20.0))) == [("w1", 20.0)]
+
+
 def test_clocks_of_two_watchers_with_the_same_epoch_are_not_compared(watchers: Watchers) -> None:
     """A virtual machine was cloned."""
     assert values(watchers.send("w1", 10.1, seen(10.0), epoch="a")) == [("w1", 10.0)]

@@ -30,6 +30,8 @@ Address = tuple[str, int]
 _GRACE = 0.75
 # Pending failures of a host and watcher at most; of more, the first ones and the last one.
 _PENDING = 16
+# A watcher whose clock goes back by this, seconds, is another one: a virtual machine was restored.
+_SET_BACK = 1.0
 # Times in documents are rounded, seconds.
 _ROUNDING = 1e-5
 
@@ -69,8 +71,10 @@ class Watcher:
     ready: bool = False
     interval: float = 1.0
     connected: bool = True
+    said: float = -inf
+    """When it sent its last document, on its own clock."""
     sent: float = -inf
-    """When it sent its last document, on the clock of this process."""
+    """The same on the clock of this process."""
     hosts: tuple[Host, ...] | None = None
     """None: no complete document has been received."""
     memory: Memory | None = None
@@ -114,8 +118,13 @@ class Merge:
     ) -> list[Counted]:
         """A document has arrived: the results that count now."""
         watcher = self.watchers.get(source)
-        if watcher is None or watcher.epoch != document.watcher:
+        if (
+            watcher is None
+            or watcher.epoch != document.watcher
+            or document.sent < watcher.said - _SET_BACK
+        ):
             watcher = self.watchers[source] = Watcher(document.watcher)
+        watcher.said = document.sent
         watcher.clock.received(document.sent, at, after)
         # It needs no age: a watcher that does not run any more may have seen the newest timeline.
         self._remember(watcher, document.memory)
