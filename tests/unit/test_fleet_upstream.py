@@ -170,6 +170,14 @@ def response(status: str, body: bytes = b"", *headers: str) -> Handler:
             "not the evidence of a pg-status: media type text/html",
         ),
         (response("200 OK", b"{}"), "not the evidence of a pg-status: media type unknown"),
+        (
+            response("200 OK", b"", "Content-Type: text/event-stream", "Content-Encoding: gzip"),
+            "compressed (gzip) although this was not accepted",
+        ),
+        (
+            response("200 OK", b"data: {}\n\n", "Content-Type: Text/Event-Stream ; charset=utf-8"),
+            "invalid evidence: not evidence of pg-status",
+        ),
         (sends(b""), "connection closed"),
         (sends(HEAD), "connection closed before the first document"),
         (sends(b"SSH-2.0-OpenSSH_9.2\r\n"), "connection closed without a response"),

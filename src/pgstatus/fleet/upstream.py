@@ -209,6 +209,7 @@ class _Connection:
             ("Host", self._address.authority),
             ("User-Agent", f"pg-status/{__version__}"),
             ("Accept", accept),
+            ("Accept-Encoding", "identity"),
         ]
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         if self._address.token is not None:
@@ -222,7 +223,10 @@ class _Connection:
         response = await self._head()
         if response.status_code != 200:
             raise UpstreamError(await self._refusal(response))
-        media_type = _header(response, b"content-type").partition(";")[0]
+        media_type = _header(response, b"content-type").partition(";")[0].strip().lower()
+        encoding = _header(response, b"content-encoding")
+        if encoding.lower() not in {"", "identity"}:
+            raise UpstreamError(f"compressed ({encoding}) although this was not accepted")
         if media_type != "text/event-stream":
             raise UpstreamError(
                 f"not the evidence of a pg-status: media type {media_type or 'unknown'}"
