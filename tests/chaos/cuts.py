@@ -31,6 +31,9 @@ def enter_namespace(command: list[str]) -> None:
     programs = ("unshare", "ip", "nft")
     if _IN_NAMESPACE in os.environ or os.geteuid() != 0 or not all(map(shutil.which, programs)):
         return
+    # A container may not be permitted to make one.
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+        return
     os.environ[_IN_NAMESPACE] = "1"
     start = 'ip link set lo up && exec "$@"'
     os.execvp("unshare", ["unshare", "--net", "sh", "-c", start, "sh", *command])
