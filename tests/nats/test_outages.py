@@ -18,6 +18,7 @@ from nats.js.api import StorageType
 
 from pgstatus import clock
 from pgstatus.demo.network import Network
+from tests.conftest import Daemons
 from tests.nats.conftest import FollowingFactory, WatcherFactory, wait_for_age
 from tests.nats.following import Following
 from tests.support.nats import NatsCluster, NatsServer
@@ -267,3 +268,13 @@ def test_a_server_without_jetstream(
         watcher, following = start_watcher(variables), follow(variables)
         wait_for_age(following, "w1")
         wait_until("it is logged", lambda: "JetStream" in watcher.log)
+
+
+def test_the_messages_of_several_clusters_name_theirs(
+    network: Network, tmp_path: Path, daemons: Daemons
+) -> None:
+    with NatsCluster(tmp_path, network, first=250, servers=1, jetstream=None) as servers:
+        hosts = {"orders__hosts": "127.0.0.1:1", "users__hosts": "127.0.0.1:1"}
+        daemon = daemons.start(None, nats=servers.urls, clusters="orders,users", **hosts)
+        lines = [f"{cluster}: NATS: bucket pg-status: " for cluster in ("orders", "users")]
+        wait_until(lambda: daemon.log, lambda: all(line in daemon.log for line in lines))

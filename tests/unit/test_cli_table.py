@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from pgstatus.api.overview import overview
+from pgstatus.cli.layout import Source
 from pgstatus.cli.state import State, parse
 from pgstatus.cli.table import Screen
 from pgstatus.core.election import SplitBrain
@@ -26,10 +27,10 @@ def state_of(snapshot: Snapshot, now: float = 1.0) -> State:
     return parse(overview(daemon(only), only, datetime.now(UTC)))
 
 
-def lines(state: State, *, width: int = 80, **options: Any) -> list[str]:
+def lines(state: State, *, width: int = 80, height: int | None = None, **source: Any) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=width, color_system=None, highlight=False).print(
-        Screen(state, URL, **options)
+        Screen(state, Source(URL, **source), height)
     )
     return [line.rstrip() for line in out.getvalue().splitlines()]
 

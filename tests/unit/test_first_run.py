@@ -54,6 +54,13 @@ def test_the_daemon_and_its_probes_do_not_import_the_libraries_of_the_command_li
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_daemon_imports_what_only_some_configurations_need_when_it_is_needed() -> None:
+    names = {"h11", "nats", "psycopg", "prometheus_client"}
+    code = f"import sys, pgstatus.daemon.process; print([m for m in {names} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_rich_needs_none_of_the_libraries_that_the_packages_leave_out() -> None:
     """packaging/trim removes them."""
     left_out = re.findall(r"rm -rf (markdown_it .*)", (ROOT / "packaging/trim").read_text())

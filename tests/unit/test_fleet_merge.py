@@ -114,6 +114,39 @@ def test_overlapping_checks_of_two_watchers_are_not_ordered(watchers: Watchers) 
     assert watchers.send("w2", 10.2, seen(10.05, 10.2)) == []
 
 
+def test_all_pending_failures_count(watchers: Watchers) -> None:
+    watchers.send("w2", 10.0, seen(9.9))
+    for second in (10.1, 10.6, 11.1):
+        assert watchers.send("w1", second + 0.1, failed(second)) == []
+    # The interval and 0.75 s have passed.
+    assert watchers.merge.next(11.3) == pytest.approx(11.65, abs=0.01)
+    assert values(watchers.merge.due(11.7)) == [("w1", 10.1), ("w1", 10.6), ("w1", 11.1)]
+    assert watchers.merge.due(11.7) == []
+
+
+def test_pending_failures_before_a_success_never_count(watchers: Watchers) -> None:
+    watchers.send("w2", 10.0, seen(9.9))
+    for second in (10.1, 10.6):
+        watchers.send("w1", second + 0.1, failed(second))
+    watchers.send("w2", 10.7, seen(10.3))
+    counted = values(watchers.send("w2", 10.8, failed(10.75)))
+    assert counted == [("w1", 10.6), ("w2", 10.75)]
+
+
+def test_a_watcher_that_was_restored_from_a_snapshot_is_another_one(watchers: Watchers) -> None:
+    watchers.send("w1", 10.1, seen(10.0))
+    watchers.offsets["w1"] -= 100.0
+    watchers.connected.clear()
+    assert values(watchers.send("w1", 20.1, seen(20.0))) == [("w1", 20.0)]
+
+
+def test_clocks_of_two_watchers_with_the_same_epoch_are_not_compared(watchers: Watchers) -> None:
+    """A virtual machine was cloned."""
+    assert values(watchers.send("w1", 10.1, seen(10.0), epoch="a")) == [("w1", 10.0)]
+    watchers.connected.clear()
+    assert values(watchers.send("w2", 10.3, seen(10.2), epoch="a")) == [("w2", 10.2)]
+
+
 def test_a_result_counts_once(watchers: Watchers) -> None:
     assert len(watchers.send("w1", 10.1, seen(10.0))) == 1
     assert watchers.send("w1", 10.2, seen(10.0)) == []
@@ -180,7 +213,7 @@ def test_a_silent_watcher_has_no_vote(watchers: Watchers) -> None:
     watchers.send("w2", 10.0, seen(9.9), interval=60.0)
     watchers.send("w1", 10.2, failed(10.1))
     assert watchers.merge.due(12.9) == []
-    assert values(watchers.send("w1", 13.2, failed(13.1))) == [("w1", 13.1)]
+    assert values(watchers.send("w1", 13.2, failed(13.1))) == [("w1", 10.1), ("w1", 13.1)]
 
 
 def test_a_lost_watcher_has_no_vote(watchers: Watchers) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pgstatus import clock
 from pgstatus.core.changes import Update
 from pgstatus.core.snapshot import Failure, Host, HostStatus, Observation
-from pgstatus.core.state import Look, Memory, Rules
+from pgstatus.core.state import Look, Memory, Rules, State
 from pgstatus.errors import Cause
 from pgstatus.fleet.document import Document, Result, Value
 from pgstatus.fleet.relay import Relay
@@ -45,7 +45,10 @@ class Source:
         assert receiver is not None
         self._thread.call(lambda: function(receiver))
 
-    def send(self, *results: tuple[Host, Value], memory: Memory | None = None) -> None:
+    def send(
+        self, *results: tuple[Host, Value], memory: Memory | None = None, took: float = 0.0
+    ) -> None:
+        """``took``: seconds for which the watcher may have sent it."""
         now = clock.now()
         document = Document(
             watcher=f"epoch of {self.name}",
@@ -57,16 +60,22 @@ class Source:
             memory=memory,
             ready=True,
         )
-        self.call(lambda receiver: receiver.received(self.name, document, now, after=now))
+        self.call(lambda receiver: receiver.received(self.name, document, now, after=now - took))
 
 
 class Running:
     """A relay of two sources in a thread of its own."""
 
-    def __init__(self, second: type[Source] = Source) -> None:
+    def __init__(
+        self,
+        second: type[Source] = Source,
+        *,
+        rules: Rules = RULES,
+        before: State | None = None,
+    ) -> None:
         self.thread = MonitoringThread()
         self.sources = [Source("w1", self.thread), second("w2", self.thread)]
-        self.latest = Latest((), RULES)
+        self.latest = Latest((), rules)
         self.waiters = Waiters(10)
         self.failures: list[BaseException] = []
         self.relay = Relay(
@@ -74,11 +83,17 @@ class Running:
             sources=self.sources,
             latest=self.latest,
             waiters=self.waiters,
-            rules=RULES,
+            rules=rules,
             sink=self,
             on_failure=self.failures.append,
+            before=before,
         )
         self.relay.start()
+
+    def stop(self) -> None:
+        self.relay.stop()
+        self.thread.stop(5)
+        assert not self.failures
 
     def publish(self, update: Update) -> None:
         pass
@@ -86,19 +101,21 @@ class Running:
     def checked(self, host: Host, result: Observation | Failure, seconds: float) -> None:
         pass
 
+    def hosts(self) -> dict[str, HostStatus]:
+        """What is reported now."""
+        return {status.host.name: status for status in self.latest.read().hosts}
+
     def ready(self) -> dict[str, HostStatus]:
         """The hosts, when the relay is ready."""
         wait_until("it is ready", lambda: self.latest.read().ready)
-        return {status.host.name: status for status in self.latest.read().hosts}
+        return self.hosts()
 
 
 @pytest.fixture
 def running() -> Iterator[Running]:
     running = Running()
     yield running
-    running.relay.stop()
-    running.thread.stop(5)
-    assert not running.failures
+    running.stop()
 
 
 def seen(*, in_recovery: bool, ago: float = 0.1, **facts: object) -> Observation:
@@ -181,6 +198,73 @@ def test_an_unexpected_failure_of_a_source_does_not_end_the_relay() -> None:
     running = Running(Defective)
     running.sources[0].send(master())
     assert running.ready()["pg1"].master
-    running.relay.stop()
-    running.thread.stop(5)
-    assert not running.failures
+    running.stop()
+
+
+def test_older_results_do_not_replace_what_was_known_before_a_reload() -> None:
+    promoted = seen(in_recovery=False, timeline=2, control_timeline=2, lsn=2000)
+    former = Running()
+    former.sources[0].send(master(), (PG2, promoted))
+    assert former.ready()["pg2"].master
+    former.stop()
+    running = Running(before=former.relay.state)
+    late = seen(in_recovery=True, ago=5.0, control_timeline=1)
+    # The host that fails has responded later.
+    running.sources[0].send(master(ago=5.0), (PG2, late))
+    running.sources[1].send(master(ago=5.0), (PG2, failed(ago=5.0)))
+    hosts = running.ready()
+    assert hosts["pg2"].master
+    assert not hosts["pg2"].possible_dead
+    running.sources[0].send(master(ago=0.0), (PG2, failed(ago=0.0)))
+    wait_until("later results count", lambda: running.hosts()["pg2"].possible_dead)
+    running.stop()
+
+
+def test_the_first_result_of_a_new_host_counts(running: Running) -> None:
+    running.sources[0].send(master())
+    running.ready()
+    running.sources[0].send((PG2, seen(in_recovery=True)))
+    wait_until("the host was checked", lambda: "pg2" in running.hosts())
+    assert running.hosts()["pg2"].alive
+
+
+def test_a_host_that_is_listed_again_is_known_at_once(running: Running) -> None:
+    replica = PG2, seen(in_recovery=True)
+    first, second = running.sources
+    first.send(master())
+    second.send(replica)
+    running.ready()
+    second.call(lambda receiver: receiver.lost("w2", "Connection refused"))
+    wait_until("the host is removed", lambda: "pg2" not in running.hosts())
+    second.send(replica)
+    wait_until("the host is listed", lambda: "pg2" in running.hosts())
+    assert running.hosts()["pg2"].alive
+
+
+def test_a_result_may_have_any_age() -> None:
+    running = Running(rules=replace(RULES, max_staleness=0.0))
+    running.sources[0].send(master(ago=1e14), (PG2, failed(ago=1e14)))
+    assert running.ready()["pg1"].master
+    running.stop()
+
+
+def test_the_distance_of_a_watcher_leaves_no_replica_late(running: Running) -> None:
+    far = 0.4
+    watcher = running.sources[0]
+
+    def checked(lsn: int, ago: float, *, behind: int) -> None:
+        written = seen(in_recovery=False, ago=ago, lsn=lsn)
+        replayed = seen(in_recovery=True, ago=ago - 0.01, lsn=lsn - behind)
+        watcher.send((PG1, written), (PG2, replayed), took=far)
+
+    checked(1000, 0.9, behind=0)
+    assert running.ready()["pg2"].in_sync
+    # It has not replayed the last record that the master has written.
+    checked(2000, 0.15, behind=1)
+    checked(3000, 0.1, behind=1)
+
+    def is_measured() -> bool:
+        status = running.hosts()["pg2"]
+        return status.lsn == 2999 and status.lag_ms is not None and 400 <= status.lag_ms <= 500
+
+    wait_until("the lag is known", is_measured)

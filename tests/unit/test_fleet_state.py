@@ -130,3 +130,10 @@ def test_a_host_is_removed() -> None:
     assert master_of(without) is None
     assert without.ready
     assert "pg1:5432" not in without.evidence
+
+
+def test_an_instance_that_is_a_relay_no_more_names_no_watchers() -> None:
+    state = known(MASTER).reported_by(0, "w1", (("w1", None), ("w2", "Connection refused")))
+    (host,) = view(state.among(state.hosts), RULES).hosts
+    assert host.watcher is None
+    assert not host.watchers

@@ -170,6 +170,14 @@ def response(status: str, body: bytes = b"", *headers: str) -> Handler:
             "not the evidence of a pg-status: media type text/html",
         ),
         (response("200 OK", b"{}"), "not the evidence of a pg-status: media type unknown"),
+        (
+            response("200 OK", b"", "Content-Type: text/event-stream", "Content-Encoding: gzip"),
+            "compressed (gzip) although this was not accepted",
+        ),
+        (
+            response("200 OK", b"data: {}\n\n", "Content-Type: Text/Event-Stream ; charset=utf-8"),
+            "invalid evidence: not evidence of pg-status",
+        ),
         (sends(b""), "connection closed"),
         (sends(HEAD), "connection closed before the first document"),
         (sends(b"SSH-2.0-OpenSSH_9.2\r\n"), "connection closed without a response"),
@@ -247,6 +255,11 @@ def test_a_name_that_does_not_exist() -> None:
     assert receiver.reasons[0]
 
 
+def test_the_scheme_of_a_url_may_have_capital_letters() -> None:
+    assert parse_address("HTTPS://w1:8000").is_tls
+    assert not parse_address("HTTP://w1:8000").is_tls
+
+
 def test_the_request() -> None:
     requests: list[bytes] = []
 
@@ -291,6 +304,53 @@ def test_positions_are_requested_on_a_kept_connection() -> None:
         asyncio.run(scenario(port))
     assert len(set(found[:3])) == 1
     assert found[0][0] == b"/evidence/positions?wait_ms"
+
+
+def test_a_request_for_positions_survives_the_end_of_a_kept_connection() -> None:
+    found: list[object] = []
+
+    def handler(connection: socket.socket) -> None:
+        request = read_request(connection)
+        if b" /evidence " in request:
+            connection.sendall(HEAD + EVENT)
+            connection.recv(1)
+        elif request:
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            found.append(connection.getpeername())
+
+    async def scenario(port: int) -> None:
+        upstream = Upstream(parse_address(f"http://127.0.0.1:{port}"))
+        task = asyncio.create_task(upstream.run(Receiver()))
+        async with asyncio.timeout(10):
+            for number in range(1, 5):
+                upstream.request_positions(10.0)
+                while len(found) < number:  # noqa: ASYNC110  # another thread changes it
+                    await asyncio.sleep(0.01)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    with serving(handler) as port:
+        asyncio.run(scenario(port))
+    assert len(set(found)) == 4
+
+
+def test_a_stream_whose_first_document_took_long_is_soon_requested_again() -> None:
+    asked: list[float] = []
+
+    def handler(connection: socket.socket) -> None:
+        if b" /evidence " not in read_request(connection):
+            return
+        asked.append(clock.now())
+        if len(asked) == 1:
+            time.sleep(0.6)
+        connection.sendall(HEAD)
+        while True:  # until the client is gone
+            connection.sendall(EVENT)
+            time.sleep(0.2)
+
+    receiver = follow(handler, lambda r: sum(after > -inf for _, _, after in r.documents) == 2)
+    assert not receiver.reasons
 
 
 def test_certificates(tmp_path: Path) -> None:

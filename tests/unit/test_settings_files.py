@@ -205,6 +205,37 @@ def test_a_secret_that_every_user_can_read_is_a_warning(tmp_path: Path, name: st
     assert str(files[name]) in warning
 
 
+def test_the_key_of_a_client_certificate_that_every_user_can_read_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    certificates = Certificates(tmp_path, "127.0.0.1")
+    certificates.key.chmod(0o644)
+    files = {"upstreams_tls_cert": certificates.cert, "upstreams_tls_key": certificates.key}
+    found = Loader(tmp_path / "home")(hosts="", upstreams="https://w1", **files)
+    (warning,) = found.warnings
+    assert "pg_status__upstreams_tls_key" in warning
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pg_status__hosts=postgresql://me:s3cret@pg1:5432/db",
+        "pg_status__nats=nats://me:s3cret@n1",
+        "pg_status__nats=nats://t0ken@n1",
+        "pg_status__orders__hosts=postgresql://me:s3cret@pg1:5432/db",
+        "pg_status__orders__pg_password=s3cret",
+        "pg_status__orders__nats=nats://me:s3cret@n1",
+        "PGPASSWORD=s3cret",
+    ],
+)
+def test_passwords_in_an_env_file_are_recognised(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "env"
+    file.write_text(f"pg_status__clusters=orders\npg_status__orders__hosts=pg1\n{line}\n")
+    file.chmod(0o644)
+    warnings = Loader(tmp_path)(env_file=file).warnings
+    assert any("pg_status__env_file" in warning for warning in warnings)
+
+
 def test_an_env_file_without_passwords_may_be_readable(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("pg_status__hosts=postgresql://me@pg1:5432/db\n")

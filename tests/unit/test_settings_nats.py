@@ -108,6 +108,13 @@ def test_a_password_is_not_part_of_an_error() -> None:
     assert "s3cret" not in problems(nats="nats://user:s3cret@n1:port,s3cret")
 
 
+@pytest.mark.parametrize("other", [{"nats": "nats://n1"}, {"hosts": "pg1"}])
+def test_a_password_of_an_upstream_is_not_part_of_an_error(other: dict[str, object]) -> None:
+    text = problems(upstreams="http://user:s3cret@w1", **other)
+    assert "expected one of them" in text
+    assert "s3cret" not in text
+
+
 def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nats", None)
     assert "pip install 'pg-status[nats]'" in problems(nats="nats://n1")

@@ -7,7 +7,6 @@ import falcon
 
 from pgstatus import clock
 from pgstatus.api import params
-from pgstatus.api.exchange import exchange_of
 from pgstatus.api.feeds import Feed
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service
@@ -94,15 +93,7 @@ class EvidenceStream(Resource):
     def on_get(
         self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
     ) -> None:
-        feed = evidence_of(self.service(req, cluster))
-        resp.content_type = "text/event-stream"
-        resp.set_header("X-Accel-Buffering", "no")
-        exchange = exchange_of(req)
-        if exchange.may_defer and req.method == "GET":
-            exchange.feed = feed
-            resp.text = feed.RETRY
-        else:
-            resp.text = feed.RETRY + feed.event().decode()
+        self.stream(req, resp, evidence_of(self.service(req, cluster)))
 
 
 class EvidencePositions(Resource):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import falcon
 
 from pgstatus.api.exchange import exchange_of
+from pgstatus.api.feeds import Feed
 from pgstatus.api.service import Daemon, Refused, Service
 
 METHODS = ("GET", "HEAD", "OPTIONS")
@@ -36,6 +37,19 @@ class Resource:
         if len(services) != 1:
             exchange_of(req).once = True  # there is no snapshot that contains all of them
         return services
+
+    def stream(self, req: falcon.Request, resp: falcon.Response, feed: Feed) -> None:
+        """Respond with the events of the feed, the latest one first."""
+        resp.content_type = "text/event-stream"
+        # nginx would collect the events otherwise.
+        resp.set_header("X-Accel-Buffering", "no")
+        exchange = exchange_of(req)
+        if exchange.may_defer and req.method == "GET":
+            # The server continues with the events.
+            exchange.feed = feed
+            resp.text = feed.RETRY
+        else:
+            resp.text = feed.RETRY + feed.event().decode()
 
     def on_get(
         self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None

@@ -52,9 +52,6 @@ class Service:
     request_positions: Callable[[float], None] = lambda seconds: None
     """Check positions for so many seconds."""
 
-    def is_ready(self) -> bool:
-        return self.read().ready
-
     def snapshot(self) -> Snapshot:
         """The snapshot to answer from; `Refused` if there is none, or it is too old."""
         snapshot = self.read()

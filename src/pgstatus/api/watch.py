@@ -33,21 +33,9 @@ class Watch(Resource):
         if feed is None:
             raise Refused(falcon.HTTP_503, "too many different questions are watched")
         if since is None:
-            self._stream(req, resp, feed)
+            self.stream(req, resp, feed)
         else:
             self._poll(req, resp, feed, since, wait)
-
-    def _stream(self, req: falcon.Request, resp: falcon.Response, feed: SubjectFeed) -> None:
-        resp.content_type = "text/event-stream"
-        # nginx would collect the events otherwise.
-        resp.set_header("X-Accel-Buffering", "no")
-        exchange = exchange_of(req)
-        if exchange.may_defer and req.method == "GET":
-            # The server continues with the events, the latest one first.
-            exchange.feed = feed
-            resp.text = feed.RETRY
-        else:
-            resp.text = feed.RETRY + feed.event().decode()
 
     def _poll(
         self, req: falcon.Request, resp: falcon.Response, feed: SubjectFeed, since: str, wait: float

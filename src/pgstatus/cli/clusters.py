@@ -1,7 +1,7 @@
 """All clusters of an instance on a terminal of 80 columns, those with problems first."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
@@ -15,10 +15,10 @@ from pgstatus.cli.layout import (
     HEADING_WIDTH,
     QUIET,
     WARNING,
+    Source,
     both_sides,
     details,
     fitting,
-    in_grey,
     left_out,
     table,
     title,
@@ -36,21 +36,11 @@ _HINT = "pg-status hosts --cluster NAME shows the hosts of a cluster."
 class ClustersScreen:
     """What `pg-status clusters` shows; the arguments are those of `table.Screen`."""
 
-    def __init__(
-        self,
-        state: Clusters,
-        url: str,
-        *,
-        age: float = 0.0,
-        lost: str | None = None,
-        height: int | None = None,
-    ) -> None:
+    def __init__(self, state: Clusters, source: Source, height: int | None = None) -> None:
         self._state = state
-        self._url = url
-        self._age = age
-        self._lost = lost
+        self._source = source
         self._height = height
-        self._now = state.now + timedelta(seconds=0 if lost else age)
+        self._now = source.present(state.now)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         clusters = sorted(self._state.clusters, key=_rank)
@@ -69,7 +59,7 @@ class ClustersScreen:
     def _group(self, shown: Sequence[Entry], hidden: int) -> RenderableType:
         state, now = self._state, self._now.astimezone()
         heading = Group(
-            both_sides(title(None, state.instance), Text(self._url, QUIET)),
+            both_sides(title(None, state.instance), Text(self._source.url, QUIET)),
             both_sides(_summary(state.clusters), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
         )
         rows = [
@@ -88,7 +78,7 @@ class ClustersScreen:
             Text(),
             Text(_HINT, QUIET),
         ]
-        return in_grey(Group(*parts), self._lost, self._url, self._age)
+        return self._source.shown(Group(*parts))
 
     def _limited(self, explanation: str) -> Text:
         """One line on a screen, so that more clusters fit on it."""

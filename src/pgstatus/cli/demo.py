@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import psycopg
 
+from pgstatus.cli.layout import Source
 from pgstatus.cli.remote import Instance
 from pgstatus.cli.state import State, fetch
 from pgstatus.cli.table import Screen
@@ -224,7 +225,7 @@ def _show(url: str, shown: object) -> object:
         for host in state.hosts
     ]
     if relevant != shown:
-        _print(f"\n{plain(Screen(state, url))}")
+        _print(f"\n{plain(Screen(state, Source(url)))}")
     return relevant
 
 

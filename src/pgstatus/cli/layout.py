@@ -1,6 +1,8 @@
 """Parts that the tables of hosts and of clusters have in common, for a terminal of 80 columns."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -68,13 +70,27 @@ def details(rows: Sequence[tuple[Text, Text]]) -> Sequence[RenderableType]:
     return [grid] if rows else []
 
 
-def in_grey(content: RenderableType, lost: str | None, url: str, age: float) -> RenderableType:
-    """The content; if it is not current for the reason ``lost``, in grey below the reason."""
-    if lost is None:
-        return content
-    reason = in_a_line(lost.removeprefix(f"no response from {url}: "))
-    heading = Text(f"pg-status is unavailable for {duration(int(age))}: {reason}\n", BAD)
-    return Group(heading, _Grey(content))
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a state comes from, and how current it is."""
+
+    url: str
+    age: float = 0.0
+    """Seconds since it was received."""
+    lost: str | None = None
+    """Why the instance is unavailable: the state is the last one, and greyed out."""
+
+    def present(self, received: datetime) -> datetime:
+        """The time of the server now, or when it was lost; ``received``: that of the state."""
+        return received + timedelta(seconds=0 if self.lost else self.age)
+
+    def shown(self, content: RenderableType) -> RenderableType:
+        """The content; if it is not current, in grey below the reason."""
+        if self.lost is None:
+            return content
+        reason = in_a_line(self.lost.removeprefix(f"no response from {self.url}: "))
+        heading = Text(f"pg-status is unavailable for {duration(int(self.age))}: {reason}\n", BAD)
+        return Group(heading, _Grey(content))
 
 
 class _Grey:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 from urllib.parse import quote
 
 from rich.console import Console, RenderableType
@@ -25,7 +25,7 @@ from rich.text import Text
 from pgstatus.cli import terminal
 from pgstatus.cli.clusters import ClustersScreen
 from pgstatus.cli.follow import Fetch, Follower, Lost
-from pgstatus.cli.layout import BAD, GOOD
+from pgstatus.cli.layout import BAD, GOOD, Source
 from pgstatus.cli.remote import Instance
 from pgstatus.cli.state import (
     Clusters,
@@ -83,14 +83,16 @@ def _show(instance: Instance, fetching: Fetch, watch: float | None, output: Outp
     if output.is_json:
         output.write_json(state.json)
     else:
-        output.write(_screen(state, instance))
+        output.write(_screen(state, Source(instance.shown)))
     return 0 if state.has_master else NO_HOST
 
 
-def _screen(state: State | Clusters, instance: Instance, **options: Any) -> RenderableType:
+def _screen(
+    state: State | Clusters, source: Source, height: int | None = None
+) -> ClustersScreen | Screen:
     if isinstance(state, Clusters):
-        return ClustersScreen(state, instance.shown, **options)
-    return Screen(state, instance.shown, **options)
+        return ClustersScreen(state, source, height)
+    return Screen(state, source, height)
 
 
 def _watch(instance: Instance, follower: Follower, output: Output) -> None:
@@ -103,7 +105,7 @@ def _watch(instance: Instance, follower: Follower, output: Output) -> None:
             if output.is_json:
                 output.write_json(received.json)
             else:
-                output.write(_screen(received, instance))
+                output.write(_screen(received, Source(instance.shown)))
                 output.out.write("\n")
         elif received is not None and not output.is_json:
             output.write(Text(in_a_line(received.reason)))
@@ -126,7 +128,7 @@ def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -
                     state, lost, since = received, None, time.monotonic()
                 age = time.monotonic() - since
                 if state is not None:
-                    screen = _screen(state, instance, age=age, lost=lost, height=console.height)
+                    screen = _screen(state, Source(instance.shown, age, lost), console.height)
                 elif lost is not None:
                     screen = Text(in_a_line(lost), BAD)
     finally:

@@ -1,7 +1,7 @@
 """The state of a cluster on a terminal of 80 columns: heading, table of hosts, details below it."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -16,10 +16,10 @@ from pgstatus.cli.layout import (
     HEADING_WIDTH,
     QUIET,
     WARNING,
+    Source,
     both_sides,
     details,
     fitting,
-    in_grey,
     left_out,
     table,
     title,
@@ -35,24 +35,11 @@ Verdict = tuple[str, str]
 
 
 class Screen:
-    """What `pg-status hosts` shows; fits into the width, and if possible into the height.
+    """What `pg-status hosts` shows; fits into the width, and if possible into the height."""
 
-    ``lost`` describes why the instance is unavailable: the state is the last one, and greyed out.
-    """
-
-    def __init__(
-        self,
-        state: State,
-        url: str,
-        *,
-        age: float = 0.0,
-        lost: str | None = None,
-        height: int | None = None,
-    ) -> None:
+    def __init__(self, state: State, source: Source, height: int | None = None) -> None:
         self._state = state
-        self._url = url
-        self._age = age
-        self._lost = lost
+        self._source = source
         self._height = height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -69,7 +56,7 @@ class Screen:
     ) -> RenderableType:
         state = self._state
         parts: list[RenderableType] = [
-            Constrain(_heading(state, self._url, self._age, self._lost), HEADING_WIDTH),
+            Constrain(_heading(state, self._source), HEADING_WIDTH),
             Text(),
             _fitting(state, shown, console, options),
             *left_out(hidden, "host"),
@@ -77,7 +64,7 @@ class Screen:
         explanations = _details(state, shown)
         if explanations:
             parts += [Text(), *explanations]
-        return in_grey(Group(*parts), self._lost, self._url, self._age)
+        return self._source.shown(Group(*parts))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         hosts = self._state.hosts
@@ -86,10 +73,10 @@ class Screen:
         return Measurement(80, max(80, width, *lengths))
 
 
-def _heading(state: State, url: str, age: float, lost: str | None) -> RenderableType:
-    now = (state.now + timedelta(seconds=0 if lost else age)).astimezone()
+def _heading(state: State, source: Source) -> RenderableType:
+    now = source.present(state.now).astimezone()
     return Group(
-        both_sides(title(state.cluster, state.instance), Text(url, QUIET)),
+        both_sides(title(state.cluster, state.instance), Text(source.url, QUIET)),
         _master(state, now),
         both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
     )

@@ -161,8 +161,10 @@ def is_conclusive(history: WalHistory, replica: Observation, tolerance: float) -
     """A second check would not result in a lower lag.
 
     Either the bound is within ``tolerance`` seconds, or the replica has replayed all of a sample
-    that is as recent as its own check, and the remainder is the duration of the check.
+    that is as recent as its own check, and the remainder is the duration of the check. What a relay
+    does not know of the times of a check is no lag that a watcher would check again.
     """
+    tolerance += replica.uncertainty
     newest = history.newest
     lag = time_lag(history, replica)
     if lag is None or newest is None or replica.lsn is None:

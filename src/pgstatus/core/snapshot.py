@@ -78,6 +78,8 @@ class Observation:
     """New sessions are accepted; None: not known (the kept connection is in use)."""
     refusal: str | None = None
     """Why new sessions are not accepted."""
+    uncertainty: float = 0.0
+    """At a relay: by so many seconds the check may have begun later and ended earlier."""
 
     @property
     def role(self) -> Role:

@@ -220,7 +220,9 @@ class State(NamedTuple):
             return State.of(hosts)
         state = self.with_hosts(hosts)
         return state._replace(
-            records=tuple(record._replace(checked=None) for record in state.records),
+            records=tuple(
+                record._replace(checked=None, watcher=None, watchers=()) for record in state.records
+            ),
             ready=False,
             restored=self.restored or self.ready,
             in_transition=True,

@@ -89,7 +89,7 @@ def fold_position(state: State, index: int, position: Position, rules: Rules) ->
     state = state._replace(records=_with(state.records, index, record))
     state = _compare(state, index)
     lag = time_lag(state.history, seen)
-    if record.failure is not None or lag is None or lag > RECHECK_OVER:
+    if record.failure is not None or lag is None or lag > RECHECK_OVER + seen.uncertainty:
         return state
     measured = _with_lag(state, state.records[index], seen, rules)
     return state._replace(records=_with(state.records, index, measured))

@@ -127,6 +127,7 @@ class Generation:
             self.settings.cluster_name or "",
             self._evidence,
             self.request_positions,
+            name=self.settings.name,
         )
         self._publisher.start()
 

@@ -7,7 +7,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import copy_context
 from math import inf
 from typing import Any
@@ -21,6 +21,8 @@ from pgstatus.core.render import rfc3339
 from pgstatus.core.selection import Question
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.daemon.cluster import FAILURE_PERIOD, FAILURES, Cluster
+from pgstatus.daemon.reloads import Reloads
+from pgstatus.daemon.reporting import exposition, summary
 from pgstatus.daemon.watchdog import Heartbeat
 from pgstatus.errors import ConfigError
 from pgstatus.monitor.thread import MonitoringThread
@@ -95,12 +97,7 @@ class Runtime:
         self._no_thread_until = self._no_thread_logged_at = -inf
         self._reload_requested = False
         self._reloading = False
-        self._reloads = 0
-        self._last_reload = "none"
-        self._lock = threading.Lock()
-        """Protects the end of a reload, which any thread may report."""
-        self._pending: str | None = None
-        """The result of the reload that is in use when all clusters have followed."""
+        self._reloads = Reloads(notifier)
         self._process = configuration.process
         self._rejected = configuration.rejected
         self._clusters: Mapping[str, Cluster] = {
@@ -115,7 +112,7 @@ class Runtime:
                     rejected=lambda: self._rejected,
                     expose=self._expose,
                     tokens=lambda: self._process.tokens,
-                    reloads=self.reloads,
+                    reloads=lambda: str(self._reloads),
                     documentation=lambda: self._process.docs_url,
                     report=self._report,
                 )
@@ -208,7 +205,9 @@ class Runtime:
             self.heartbeat_of_monitor.paused = True
             self._has_no_thread("the restart of the monitoring", error)
         finally:
-            self._failed = self._failed or any(cluster.has_failed for cluster in clusters)
+            # Not assigned otherwise: `failed` may have set it meanwhile, in the monitoring thread.
+            if any(cluster.has_failed for cluster in clusters):
+                self._failed = True
 
     def _has_no_thread(self, what: str, error: RuntimeError) -> None:
         """Try again later, and log it once a minute at most."""
@@ -249,13 +248,13 @@ class Runtime:
                 log.error("reload refused: %s", problem)
             for warning in error.warnings:
                 log.warning("%s", warning)
-            self._finish_reload("refused")
+            self._reloads.finish("refused")
         except RuntimeError:
             raise
         except Exception:
             # No configuration may end the process that the last one runs in.
             log.exception("reload failed; the configuration stays as it was")
-            self._finish_reload("refused")
+            self._reloads.finish("refused")
 
     def _warn(self, configuration: Configuration) -> None:
         for warning in configuration.warnings:
@@ -272,7 +271,7 @@ class Runtime:
         RuntimeError: no thread can be started, and nothing has changed.
         """
         self._thread.start()
-        self._pending = None
+        self._reloads.supersede()
         before, clusters = self._clusters, dict[str, Cluster]()
         for name in dict.fromkeys([*configuration.clusters, *configuration.rejected]):
             settings = configuration.clusters.get(name)
@@ -300,26 +299,11 @@ class Runtime:
             if name in before and changes:
                 clusters[name].follow(settings)
         _end(removed)
-        self._pending = "partial" if configuration.rejected else "applied"
+        self._reloads.follow("partial" if configuration.rejected else "applied")
         self.replaced()
 
     def replaced(self) -> None:
-        with self._lock:
-            result, clusters = self._pending, self._clusters.values()
-            if result is None or not all(cluster.is_replaced for cluster in clusters):
-                return
-            self._pending = None
-        self._finish_reload(result)
-
-    def _finish_reload(self, result: str) -> None:
-        with self._lock:
-            self._reloads += 1
-            self._last_reload = result
-        self._notifier.ready()
-
-    def reloads(self) -> str:
-        """The number of finished reloads, and the result of the last, as in ``3 applied``."""
-        return f"{self._reloads} {self._last_reload}"
+        self._reloads.end(lambda: all(c.is_replaced for c in self._clusters.values()))
 
     def _make(self, settings: Settings) -> Cluster:
         def make() -> Cluster:
@@ -333,8 +317,8 @@ class Runtime:
         hooks = [cluster.hook for cluster in self._clusters.values()]
         return {
             "started_at": rfc3339(self._started_at),
-            "reloads": self._reloads,
-            "last_reload": self._last_reload,
+            "reloads": self._reloads.count,
+            "last_reload": self._reloads.last,
             "monitor_restarts": self._restarts,
             "dropped_log_lines": logs.dropped(),
             "hook_runs": {result: sum(hook.runs[result] for hook in hooks) for result in RESULTS},
@@ -342,28 +326,12 @@ class Runtime:
         }
 
     def _expose(self, accept: str, only: str | None) -> tuple[str, bytes]:
-        # Imported by the first scrape only: it takes memory.
-        from pgstatus.telemetry.prometheus import Figures, expose  # noqa: PLC0415
-
-        return expose(
+        return exposition(
             accept,
-            clusters=[
-                Figures(
-                    name=cluster.name,
-                    snapshot=cluster.read(),
-                    checks=cluster.checks,
-                    hook_runs=cluster.hook.runs.copy(),
-                    hook_pending=cluster.hook.is_pending,
-                    upstreams=cluster.upstreams,
-                )
-                for cluster in self._clusters.values()
-                if only in {None, cluster.name}
-            ],
-            rejected=[name for name in self._rejected if only in {None, name}],
-            now=clock.now(),
+            [c for c in self._clusters.values() if only in {None, c.name}],
+            [name for name in self._rejected if only in {None, name}],
             requests=self.requests,
             watchers=self.watchers,
-            dropped_log_lines=logs.dropped(),
         )
 
     # Reports of the clusters and of the monitoring thread.
@@ -389,7 +357,7 @@ class Runtime:
 
     def _beat(self) -> None:
         self.heartbeat_of_monitor.beat()
-        self._notifier.alive(_summary([cluster.read() for cluster in self._clusters.values()]))
+        self._notifier.alive(summary([cluster.read() for cluster in self._clusters.values()]))
 
 
 def _only(clusters: Mapping[str, Cluster]) -> Cluster | None:
@@ -412,21 +380,3 @@ def _end(clusters: Collection[Cluster]) -> None:
     until = clock.now() + GRACE_AT_STOP
     for cluster in clusters:
         cluster.hook.stop(max(0.0, until - clock.now()))
-
-
-def _summary(snapshots: Sequence[Snapshot]) -> str:
-    """The line that ``systemctl status`` shows."""
-    hosts = [status for snapshot in snapshots for status in snapshot.hosts]
-    alive = sum(status.alive for status in hosts)
-    if not any(snapshot.ready for snapshot in snapshots):
-        return "first round of checks"
-    if len(snapshots) != 1:
-        masters = sum(snapshot.master is not None for snapshot in snapshots)
-        return f"{masters} of {len(snapshots)} clusters have a master, {_alive(alive, len(hosts))}"
-    (master,) = (snapshot.master for snapshot in snapshots)
-    known = f"master is {master.host}" if master else "no master"
-    return f"{known}, {_alive(alive, len(hosts))}"
-
-
-def _alive(alive: int, hosts: int) -> str:
-    return f"{alive} of {hosts} hosts alive"

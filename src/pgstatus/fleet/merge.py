@@ -28,6 +28,10 @@ Address = tuple[str, int]
 # A watcher reports a check that does not end half a second after its beginning, and sends at most a
 # quarter of a second later.
 _GRACE = 0.75
+# Pending failures of a host and watcher at most; of more, the first ones and the last one.
+_PENDING = 16
+# A watcher whose clock goes back by this, seconds, is another one: a virtual machine was restored.
+_SET_BACK = 1.0
 # Times in documents are rounded, seconds.
 _ROUNDING = 1e-5
 
@@ -52,8 +56,9 @@ class _Report:
     """The last check, if it failed or is overdue."""
     look: Look = Look.ROUND
     """Of the failure."""
-    is_counted: bool = False
-    """The failure has been counted, or the host was checked successfully after it."""
+    pending: list[tuple[Look, Failure]] = field(default_factory=list)
+    """The failed checks that may count later. All of them do, so that a host is dead as soon as at
+    a watcher whose failures count at once."""
 
 
 @dataclass(slots=True)
@@ -66,8 +71,10 @@ class Watcher:
     ready: bool = False
     interval: float = 1.0
     connected: bool = True
+    said: float = -inf
+    """When it sent its last document, on its own clock."""
     sent: float = -inf
-    """When it sent its last document, on the clock of this process."""
+    """The same on the clock of this process."""
     hosts: tuple[Host, ...] | None = None
     """None: no complete document has been received."""
     memory: Memory | None = None
@@ -81,7 +88,8 @@ class Watcher:
 class _Newest(NamedTuple):
     """The newest successful check of a host."""
 
-    epoch: str
+    watcher: Watcher | None
+    """None: it was known before."""
     theirs: float
     """When it ended, on the clock of the watcher."""
     started: float
@@ -91,11 +99,18 @@ class _Newest(NamedTuple):
 class Merge:
     """The evidence of all watchers of one cluster; a watcher is identified by its source."""
 
-    def __init__(self, sources: Iterable[str] = ()) -> None:
+    def __init__(self, sources: Iterable[str] = (), known: Iterable[Counted] = ()) -> None:
+        """``known``: successful checks from before. Each counts as soon as a watcher has reported
+        an older check of this host.
+        """
         self.watchers: dict[str, Watcher] = {}
         """By source."""
         self._order = {source: number for number, source in enumerate(sources)}
-        self._newest: dict[Address, _Newest] = {}
+        self._known = {counted.address: counted for counted in known}
+        self._newest = {
+            address: _Newest(None, -inf, counted.value.started, counted.value.finished)
+            for address, counted in self._known.items()
+        }
         self._memories: list[Memory] = []
 
     def received(
@@ -103,8 +118,13 @@ class Merge:
     ) -> list[Counted]:
         """A document has arrived: the results that count now."""
         watcher = self.watchers.get(source)
-        if watcher is None or watcher.epoch != document.watcher:
+        if (
+            watcher is None
+            or watcher.epoch != document.watcher
+            or document.sent < watcher.said - _SET_BACK
+        ):
             watcher = self.watchers[source] = Watcher(document.watcher)
+        watcher.said = document.sent
         watcher.clock.received(document.sent, at, after)
         # It needs no age: a watcher that does not run any more may have seen the newest timeline.
         self._remember(watcher, document.memory)
@@ -157,6 +177,13 @@ class Merge:
             for host in watcher.hosts or ():
                 found.setdefault(host.address, host)
         return tuple(found.values())
+
+    def forget(self, address: Address) -> None:
+        """The host is not reported any more. If it is again, all that is known of it is new."""
+        self._newest.pop(address, None)
+        self._known.pop(address, None)
+        for watcher in self.watchers.values():
+            watcher.reports.pop(address, None)
 
     def memories(self) -> list[Memory]:
         """What watchers remember, since the last call."""
@@ -225,22 +252,31 @@ class Merge:
         finished = min(at, watcher.clock.latest(value.finished))
         value = replace(value, started=started, finished=max(started, finished))
         if isinstance(value, Failure):
-            newest = self._newest.get(address)
             report.failure, report.look = value, look
-            report.is_counted = newest is not None and newest.started >= value.started
+            newest, known = self._newest.get(address), list[Counted]()
+            if newest is not None and newest.started >= value.started:
+                known = self._take_known(address)
+            else:
+                report.pending = [*report.pending[: _PENDING - 1], (look, value)]
             # Others may have waited for the opinion of this watcher.
-            return self._failures(address, at)
+            return known + self._failures(address, at)
         if isinstance(value, Observation):
-            report.seen, report.failure = value, None
+            width = (value.finished - value.started) - (theirs.finished - theirs.started)
+            value = replace(value, uncertainty=max(0.0, width))
+            report.seen, report.failure, report.pending = value, None, []
         if not self._is_newer(watcher, address, theirs, value):
-            return []
-        self._newest[address] = _Newest(
-            watcher.epoch, theirs.finished, value.started, value.finished
-        )
+            return self._take_known(address)
+        self._known.pop(address, None)
+        self._newest[address] = _Newest(watcher, theirs.finished, value.started, value.finished)
         if isinstance(value, Observation):
             value = self._combined(address, value, at)
             self._refute(address, value)
         return [Counted(address, self.label(watcher), look, value)]
+
+    def _take_known(self, address: Address) -> list[Counted]:
+        """The check from before that is newer than that of a watcher, once."""
+        known = self._known.pop(address, None)
+        return [] if known is None else [known]
 
     def _is_newer(
         self,
@@ -252,7 +288,7 @@ class Merge:
         newest = self._newest.get(address)
         if newest is None:
             return True
-        if newest.epoch == watcher.epoch:
+        if newest.watcher is watcher:
             return theirs.started >= newest.theirs - _ROUNDING
         return ours.started >= newest.finished
 
@@ -280,7 +316,10 @@ class Merge:
         for watcher in self.watchers.values():
             report = watcher.reports.get(address)
             if report is not None and report.failure is not None:
-                report.is_counted = report.failure.started <= seen.started
+                later = [pending for pending in report.pending if pending[1].started > seen.started]
+                if not later and report.failure.started > seen.started:
+                    later = [(report.look, report.failure)]
+                report.pending = later
 
     def _failures(self, address: Address, now: float) -> list[Counted]:
         """The failures of a host that count now, and have not before."""
@@ -288,21 +327,23 @@ class Merge:
         live = self.live(now)
         for watcher in live:
             report = watcher.reports.get(address)
-            if report is None or report.failure is None or report.is_counted:
+            if report is None or not report.pending:
                 continue
-            failure = report.failure
-            if all(
-                _outweighs(other, address, failure) <= now for other in live if other is not watcher
-            ):
-                report.is_counted = True
-                counted.append(Counted(address, self.label(watcher), report.look, failure))
+            others = [other for other in live if other is not watcher]
+            pending = []
+            for look, failure in report.pending:
+                if any(_outweighs(other, address, failure) > now for other in others):
+                    pending.append((look, failure))
+                else:
+                    counted.append(Counted(address, self.label(watcher), look, failure))
+            report.pending = pending
         return sorted(counted, key=lambda result: result.value.started)
 
     def _pending(self, now: float) -> Iterator[tuple[Address, Failure, Watcher]]:
         for watcher in self.live(now):
             for address, report in watcher.reports.items():
-                if report.failure is not None and not report.is_counted:
-                    yield address, report.failure, watcher
+                for _, failure in report.pending:
+                    yield address, failure, watcher
 
 
 def _outweighs(watcher: Watcher, address: Address, failure: Failure) -> float:

@@ -7,7 +7,7 @@ is decided by `merge`, what they mean by `core.tracker`; this module decides onl
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from math import inf
 
@@ -46,6 +46,8 @@ _FIRST_ROUND = 1.0
 _COLLECTED = 10_000
 # Seconds for which positions are requested at a time while requests wait.
 _POSITIONS = 0.1
+# A greater age is not shown, seconds: it may be any number, and a time of day may not.
+_LONGEST_AGE = 365 * 86400.0
 # Seconds until a source is run again after a defect.
 _AFTER_DEFECT = 1.0
 
@@ -87,7 +89,8 @@ class Relay:
         self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
         self._upstreams: Mapping[str, bool] = {source.name: False for source in self._sources}
-        self._merge = Merge(source.name for source in self._sources)
+        known = () if before is None else _known(before)
+        self._merge = Merge((source.name for source in self._sources), known)
         self._notices = Notices()
         self._awaited = {source.name for source in sources}
         """The sources that have neither delivered nor failed yet."""
@@ -137,6 +140,7 @@ class Relay:
         self._awaited.discard(source)
         counted = self._merge.received(source, document, at, after)
         if self._has_begun:
+            self._update_hosts(at)
             self._apply(counted, at)
         else:
             self._collected = [*self._collected, *counted][-_COLLECTED:]
@@ -255,6 +259,10 @@ class Relay:
     def _update_hosts(self, now: float) -> None:
         hosts = self._merge.hosts(now)
         if hosts and hosts != self._state.hosts:
+            listed = {host.address for host in hosts}
+            for host in self._state.hosts:
+                if host.address not in listed:
+                    self._merge.forget(host.address)
             self._keep(list_hosts(self._state, hosts, self._rules, now))
 
     def _adopt(self, now: float) -> None:
@@ -281,7 +289,7 @@ class Relay:
     def _folded(self, index: int, look: Look, value: Observation | Failure, now: float) -> State:
         if isinstance(value, Failure) and look is Look.OVERDUE:
             return overdue(self._state, index, value)
-        checked_at = clock.wall() - timedelta(seconds=now - value.finished)
+        checked_at = clock.wall() - timedelta(seconds=min(now - value.finished, _LONGEST_AGE))
         try:
             return fold(self._state, index, value, checked_at, self._rules, look)
         except Exception as error:  # a host can only harm itself
@@ -324,3 +332,10 @@ class Relay:
             self._positions_due = inf
             if not self._waiters.is_empty:
                 self._request_positions()
+
+
+def _known(state: State) -> Iterator[Counted]:
+    """The successful checks of a state from before."""
+    for host, record in zip(state.hosts, state.records, strict=True):
+        if record.seen is not None:
+            yield Counted(host.address, record.watcher or Direct.name, Look.RECHECK, record.seen)

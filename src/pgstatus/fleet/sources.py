@@ -6,13 +6,17 @@ from math import inf
 
 from pgstatus.fleet.document import Document
 from pgstatus.fleet.source import Source
-from pgstatus.fleet.upstream import Upstream
 from pgstatus.settings.fleet import Fleet
 
 
 def sources(fleet: Fleet, cluster: str) -> list[Source]:
     """Of the evidence that a relay follows."""
-    found: list[Source] = [Upstream(address) for address in fleet.upstreams]
+    # Each only where it is configured: they take memory.
+    found: list[Source] = []
+    if fleet.upstreams:
+        from pgstatus.fleet.upstream import Upstream  # noqa: PLC0415
+
+        found += [Upstream(address) for address in fleet.upstreams]
     if fleet.nats is not None:
         from pgstatus.fleet.nats.source import NatsSource  # noqa: PLC0415  # an extra
 

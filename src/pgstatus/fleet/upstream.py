@@ -33,8 +33,11 @@ _FIRST = 10.0
 # Seconds until the stream is requested again: names are resolved again, and the difference of the
 # clocks is measured again.
 _LIFETIME = 300.0
+# If the first document took longer than this, the difference of the clocks is not known well, and
+# the stream is requested again soon: after so many seconds, then after twice as many.
+_SLOW, _SOON = 0.25, 2.0
 # Seconds between two attempts to connect.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 # Seconds between two requests for positions.
 _BETWEEN_REQUESTS = 0.002
 _MAX_HEAD = 32 * 1024
@@ -53,6 +56,7 @@ class Upstream:
         self.name = address.name
         self._address = address
         self._resolver = Resolver(address.host)
+        self._soon = _SOON
         self._positions_until = -inf
         self._positions_wanted = asyncio.Event()
 
@@ -70,7 +74,7 @@ class Upstream:
         pause = _SHORTEST_PAUSE
         while True:
             try:
-                lasted = await self._receive(receiver)
+                is_to_renew = await self._receive(receiver)
             except Exception as error:  # whatever it sends, it only loses its connection
                 receiver.lost(self.name, reason_of(error))
                 # Many relays lose the same watcher at the same moment.
@@ -78,25 +82,25 @@ class Upstream:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _SHORTEST_PAUSE
-                if lasted < _LIFETIME / 2:
+                if not is_to_renew:
                     # It has reloaded its configuration, or stops.
                     await asyncio.sleep(random.uniform(0, 2 * _SHORTEST_PAUSE))  # noqa: S311
 
-    async def _receive(self, receiver: Receiver) -> float:
-        """Deliver the documents of one connection until it ends; how long it lasted, seconds."""
-        began = clock.now()
+    async def _receive(self, receiver: Receiver) -> bool:
+        """Deliver the documents of one connection until it ends.
+
+        False: the upstream has ended it.
+        """
         async with _Connection(self._address, self._resolver) as connection:
             async with asyncio.timeout(_CONNECT):
                 await connection.open()
                 asked = clock.now()
                 await connection.request("/evidence", "text/event-stream")
                 await connection.expect_events()
-            await self._deliver(connection, receiver, asked)
-        return clock.now() - began
+            return await self._deliver(connection, receiver, asked)
 
-    async def _deliver(self, connection: "_Connection", receiver: Receiver, asked: float) -> None:
-        events, after = Events(MAX_SIZE), asked
-        until = asked + _LIFETIME * random.uniform(0.9, 1.1)  # noqa: S311
+    async def _deliver(self, connection: "_Connection", receiver: Receiver, asked: float) -> bool:
+        events, after, until = Events(MAX_SIZE), asked, inf
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_FIRST) as deadline:
@@ -104,20 +108,32 @@ class Upstream:
                     at = clock.now()
                     for event in events.feed(data):
                         receiver.received(self.name, decode(event), at, after=after)
-                        after = -inf
+                        if after > -inf:
+                            after, until = -inf, at + self._time_to_renew(at - asked)
                         deadline.reschedule(loop.time() + SILENCE)
                     if at >= until:
-                        break
+                        return True
         except TimeoutError:
             seconds = _FIRST if after > -inf else SILENCE
             raise UpstreamError(f"no document for {seconds:.0f} s") from None
         if after > -inf:
             raise UpstreamError("connection closed before the first document")
+        return False
+
+    def _time_to_renew(self, took: float) -> float:
+        """How long to use the stream whose first document took so many seconds."""
+        soon = min(self._soon, _LIFETIME)
+        self._soon = 2 * soon if took > _SLOW else _SOON
+        return (soon if took > _SLOW else _LIFETIME) * random.uniform(0.9, 1.1)  # noqa: S311
 
     async def _request_positions(self) -> None:
         """Pass requests for positions on, one after the other, on a connection that is kept."""
         while True:
             await self._positions_wanted.wait()
+            if self._positions_until <= clock.now():
+                self._positions_wanted.clear()
+                continue
+            is_kept = False
             try:
                 async with _Connection(self._address, self._resolver) as connection:
                     async with asyncio.timeout(_CONNECT):
@@ -127,11 +143,15 @@ class Upstream:
                         self._positions_wanted.clear()
                         async with asyncio.timeout(_CONNECT):
                             await self._request(connection)
+                        is_kept = True
                         # The requests of a moment are one.
                         await asyncio.sleep(_BETWEEN_REQUESTS)
             except Exception as error:  # the stream reports what is wrong with the watcher
                 log.debug("%s: positions cannot be requested: %s", self.name, reason_of(error))
-                await asyncio.sleep(_SHORTEST_PAUSE)
+                # A connection that was kept may have been closed before this request.
+                self._positions_wanted.set()
+                if not is_kept:
+                    await asyncio.sleep(_SHORTEST_PAUSE)
 
     async def _request(self, connection: "_Connection") -> None:
         wait_ms = round((self._positions_until - clock.now()) * 1000)
@@ -189,6 +209,7 @@ class _Connection:
             ("Host", self._address.authority),
             ("User-Agent", f"pg-status/{__version__}"),
             ("Accept", accept),
+            ("Accept-Encoding", "identity"),
         ]
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         if self._address.token is not None:
@@ -202,7 +223,10 @@ class _Connection:
         response = await self._head()
         if response.status_code != 200:
             raise UpstreamError(await self._refusal(response))
-        media_type = _header(response, b"content-type").partition(";")[0]
+        media_type = _header(response, b"content-type").partition(";")[0].strip().lower()
+        encoding = _header(response, b"content-encoding")
+        if encoding.lower() not in {"", "identity"}:
+            raise UpstreamError(f"compressed ({encoding}) although this was not accepted")
         if media_type != "text/event-stream":
             raise UpstreamError(
                 f"not the evidence of a pg-status: media type {media_type or 'unknown'}"

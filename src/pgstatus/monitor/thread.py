@@ -77,11 +77,6 @@ class MonitoringThread:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(function)
 
-    @property
-    def is_current(self) -> bool:
-        """The caller runs in this thread."""
-        return self._thread is threading.current_thread()
-
     def _begin(self) -> None:
         if not self._is_beginning:
             self._is_beginning = True

@@ -11,6 +11,14 @@ from pgstatus.errors import ConfigError
 from pgstatus.settings.files import read_text
 
 _MAX_SIZE = 64 * 1024
+# With the name of a cluster in it, or without.
+_PASSWORD = re.compile(r"PGPASSWORD|pg_status__(.+__)?pg_password")
+_URLS = re.compile(r"pg_status__(.+__)?(hosts|nats)")
+# In a URL of NATS, a user without a password is a token.
+_IN_URLS = {
+    "hosts": re.compile(r"://[^/,]*:[^/,]*@|password="),
+    "nats": re.compile(r"://[^/,]*@"),
+}
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -32,8 +40,9 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def has_password(variables: Mapping[str, str]) -> bool:
     """The variables contain a password, as far as can be seen without parsing them."""
-    if variables.get("pg_status__pg_password") or variables.get("PGPASSWORD"):
-        return True
-    return (
-        re.search(r"://[^/,]*:[^/,]*@|password=", variables.get("pg_status__hosts", "")) is not None
-    )
+    for name, value in variables.items():
+        if value and _PASSWORD.fullmatch(name):
+            return True
+        if (urls := _URLS.fullmatch(name)) and _IN_URLS[urls[2]].search(value):
+            return True
+    return False

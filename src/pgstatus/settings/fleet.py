@@ -48,7 +48,10 @@ def read_fleet(reader: Reader, nats: Nats | None) -> Fleet | None:
             )
         return None
     if urls and nats is not None:
-        reader.refuse(v.UPSTREAMS, f"{v.NATS.full_name} is set too; expected one of them")
+        # The URLs are not shown: one may contain a password by mistake.
+        reader.problems.append(
+            f"{v.UPSTREAMS.full_name}: {v.NATS.full_name} is set too; expected one of them"
+        )
     if not urls:
         if reader.is_set(v.HOSTS):
             return Fleet((), nats, fallback) if fallback else None
@@ -56,13 +59,13 @@ def read_fleet(reader: Reader, nats: Nats | None) -> Fleet | None:
             reader.refuse(v.FALLBACK_DIRECT, f"it requires {v.HOSTS.full_name}")
         return Fleet((), nats, fallback)
     if reader.is_set(v.HOSTS) is not fallback:
-        reader.refuse(
-            v.UPSTREAMS,
+        expected = (
             f"{v.FALLBACK_DIRECT.full_name}=true requires {v.HOSTS.full_name}"
             if fallback
             else f"{v.HOSTS.full_name} is set too; expected one of them, or "
-            f"{v.FALLBACK_DIRECT.full_name}=true",
+            f"{v.FALLBACK_DIRECT.full_name}=true"
         )
+        reader.problems.append(f"{v.UPSTREAMS.full_name}: {expected}")
     return Fleet(tuple(_addresses(reader, urls)), None, fallback)
 
 
@@ -92,15 +95,9 @@ def _token(reader: Reader) -> bytes | None:
 
 
 def _tls(reader: Reader) -> ssl.SSLContext | None:
-    authorities = reader.read(v.UPSTREAMS_TLS_CA)
-    certificate, key = reader.read(v.UPSTREAMS_TLS_CERT), reader.read(v.UPSTREAMS_TLS_KEY)
-    if (certificate is None) is not (key is None):
-        missing = v.UPSTREAMS_TLS_CERT if certificate is None else v.UPSTREAMS_TLS_KEY
-        reader.problems.append(f"{missing.full_name}: expected a file; the pair is required")
-        return None
+    pair = reader.read_pair(v.UPSTREAMS_TLS_CERT, v.UPSTREAMS_TLS_KEY, "a client certificate")
     try:
-        pair = None if certificate is None or key is None else (certificate, key)
-        return client_context(authorities, pair)
+        return client_context(reader.read(v.UPSTREAMS_TLS_CA), pair)
     except OSError as error:  # ssl.SSLError is one
         reader.problems.append(f"{v.PREFIX}upstreams_tls_*: cannot use the files: {error}")
         return None

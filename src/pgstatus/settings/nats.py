@@ -78,7 +78,8 @@ def read_nats(reader: Reader, cluster: str | None) -> Nats | None:
     _require_library(reader, file)
     delimiter = reader.read(v.DELIMITER)
     servers, tls = _servers(reader, split_list(text, delimiter))
-    ca, certificate = reader.read(v.NATS_TLS_CA), _certificate(reader)
+    ca = reader.read(v.NATS_TLS_CA)
+    certificate = reader.read_pair(v.NATS_TLS_CERT, v.NATS_TLS_KEY, "a client certificate")
     nats = Nats(
         servers=servers,
         credentials_file=file,
@@ -182,17 +183,3 @@ def _login(parts: SplitResult) -> Login:
     if parts.password is None:
         return Login(token=user)
     return Login(user=user, password=unquote(parts.password))
-
-
-def _certificate(reader: Reader) -> tuple[Path, Path] | None:
-    certificate, key = reader.read(v.NATS_TLS_CERT), reader.read(v.NATS_TLS_KEY)
-    if certificate is not None and key is not None:
-        reader.warn_if_world_readable(v.NATS_TLS_KEY, key)
-        return certificate, key
-    if certificate is not None or key is not None:
-        missing = v.NATS_TLS_CERT if certificate is None else v.NATS_TLS_KEY
-        reader.problems.append(
-            f"{missing.full_name}: expected a file; a client certificate requires nats_tls_cert "
-            "and nats_tls_key"
-        )
-    return None

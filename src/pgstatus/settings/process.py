@@ -108,19 +108,14 @@ def _tokens(reader: Reader) -> tuple[bytes, ...]:
 
 
 def _tls(reader: Reader) -> ssl.SSLContext | None:
-    certificate, key = reader.read(v.HTTP_TLS_CERT), reader.read(v.HTTP_TLS_KEY)
     client_ca = reader.read(v.HTTP_TLS_CLIENT_CA)
-    if certificate is None and key is None and client_ca is None:
+    pair = reader.read_pair(
+        v.HTTP_TLS_CERT, v.HTTP_TLS_KEY, "HTTPS", required=client_ca is not None
+    )
+    if pair is None:
         return None
-    if certificate is None or key is None:
-        missing = v.HTTP_TLS_CERT if certificate is None else v.HTTP_TLS_KEY
-        reader.problems.append(
-            f"{missing.full_name}: expected a file; HTTPS requires http_tls_cert and http_tls_key"
-        )
-        return None
-    reader.warn_if_world_readable(v.HTTP_TLS_KEY, key)
     try:
-        return server_context(certificate, key, client_ca)
+        return server_context(*pair, client_ca)
     except OSError as error:  # ssl.SSLError is one
         reader.problems.append(f"{v.PREFIX}http_tls_*: cannot use the files: {error}")
         return None

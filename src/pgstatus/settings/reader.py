@@ -81,6 +81,29 @@ class Reader:
                 "this machine (use chmod o-r)"
             )
 
+    def read_pair(
+        self,
+        certificate: Variable[Path | None],
+        key: Variable[Path | None],
+        purpose: str,
+        *,
+        required: bool = False,
+    ) -> tuple[Path, Path] | None:
+        """A certificate and its key; None if one is missing, which is a problem unless both are and
+        ``purpose``, what they are for, does not require them.
+        """
+        of_certificate, of_key = self.read(certificate), self.read(key)
+        if of_certificate is not None and of_key is not None:
+            self.warn_if_world_readable(key, of_key)
+            return of_certificate, of_key
+        if required or of_certificate is not None or of_key is not None:
+            missing = certificate if of_certificate is None else key
+            names = " and ".join(one.full_name.removeprefix(PREFIX) for one in (certificate, key))
+            self.problems.append(
+                f"{missing.full_name}: expected a file; {purpose} requires {names}"
+            )
+        return None
+
     def finish(self, clusters: Iterable[str] = ()) -> None:
         """Complete ``problems`` and ``warnings`` after all variables have been read.
 

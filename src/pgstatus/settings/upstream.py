@@ -21,7 +21,7 @@ class Address:
 
     @property
     def is_tls(self) -> bool:
-        return self.name.startswith("https:")
+        return self.name.lower().startswith("https:")
 
     @property
     def authority(self) -> str:

@@ -6,7 +6,7 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator
-from contextvars import Context
+from contextvars import Context, copy_context
 from math import inf
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -55,7 +55,8 @@ class Connection:
         self._servers = random.sample(nats.servers, len(nats.servers))
         self._resolvers = {server.host: Resolver(server.host) for server in nats.servers}
         self._files: asyncio.Future[tuple[Login | None, ssl.SSLContext | None]] | None = None
-        self._users: list[User] = []
+        self._users: dict[User, Context] = {}
+        """Their log messages name their clusters."""
         self._uses: dict[User, asyncio.Task[None]] = {}
         """The tasks of `User.use`."""
         self._running: asyncio.Task[None] | None = None
@@ -71,7 +72,7 @@ class Connection:
     @contextlib.asynccontextmanager
     async def used_by(self, user: User) -> AsyncIterator[None]:
         """While this context is entered, the user is connected again and again."""
-        self._users.append(user)
+        self._users[user] = copy_context()
         if self._running is None:
             # The lines about it belong to no cluster.
             self._running = self.loop.create_task(self._run(), context=Context())
@@ -80,7 +81,7 @@ class Connection:
         try:
             yield
         finally:
-            self._users.remove(user)
+            del self._users[user]
             self._useless_for.discard(user)
             tasks = [self._uses[user]] if user in self._uses else []
             if not self._users and self._running is not None:
@@ -119,7 +120,7 @@ class Connection:
             text = await self._connect_and_wait(server)
             self._is_news |= self._lines.warning(text)
             for user in tuple(self._users):
-                user.disconnected(text)
+                self._users[user].run(user.disconnected, text)
             attempts = 1 if clock.now() - began > _STABLE else attempts + 1
             rounds = min((attempts - 1) // len(self._servers), 10)
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**rounds)
@@ -183,7 +184,7 @@ class Connection:
         return None if file is None else read_login(file), read_tls(self._nats)
 
     def _begin(self, user: User, client: OneClient) -> None:
-        self._uses[user] = self.loop.create_task(self._use(user, client))
+        self._uses[user] = self.loop.create_task(self._use(user, client), context=self._users[user])
 
     async def _use(self, user: User, client: OneClient) -> None:
         try:

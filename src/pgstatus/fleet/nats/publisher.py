@@ -22,6 +22,7 @@ from pgstatus.fleet.nats.lines import Lines
 from pgstatus.fleet.nats.subjects import Subjects
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.settings.nats import Nats
+from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _TTL = 86_400.0
 is useful to a relay that starts while no watcher runs; the name of a former pod is not."""
 _LONGEST_POSITIONS = 60.0
 _AFTER_DEFECT = 1.0
+_NAME_IN_USE = 10058
+"""The error code of JetStream for a stream that exists with another configuration."""
 
 
 class NatsPublisher:
@@ -51,10 +54,13 @@ class NatsPublisher:
         cluster: str,
         evidence: Evidence,
         positions: Callable[[float], None] = lambda seconds: None,
+        *,
+        name: str = "",
     ) -> None:
         """``positions`` is called if relays request checks of the replay positions for so many
-        seconds.
+        seconds; log messages are those of the cluster ``name``.
         """
+        self._name = name
         self._thread = thread
         self._nats = nats
         self._subjects = Subjects(nats.bucket, cluster)
@@ -101,6 +107,7 @@ class NatsPublisher:
             self._wake.set()
 
     async def _main(self) -> None:
+        logs.set_cluster(self._name)
         self._task = asyncio.current_task()
         while not self._stopping:
             try:
@@ -248,7 +255,3 @@ class NatsPublisher:
             return
         if isfinite(seconds) and seconds > 0:
             self._positions(min(seconds, _LONGEST_POSITIONS))
-
-
-_NAME_IN_USE = 10058
-"""The error code of JetStream for a stream that exists with another configuration."""
