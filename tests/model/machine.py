@@ -167,6 +167,11 @@ class Machine(RuleBasedStateMachine):
     def follow(self, name: str, upstream: str) -> None:
         """A standby is connected to another upstream."""
         server = self.server(name)
+        former = self.cluster.servers.get(server.upstream or "")
+        if former is not None and former.shutting_down:
+            # A server that reports a shutdown is taken to have ended when its standbys lose their
+            # connection. No check shows that the connection ended for another reason.
+            return
         if not server.primary and name != upstream:
             server.upstream = self.at[upstream]
             server.connected = False
