@@ -128,6 +128,9 @@ class Machine(RuleBasedStateMachine):
     def start(self, name: str) -> None:
         server = self.server(name)
         server.hidden = False
+        if not server.running:
+            # It may have writes that no standby has received, and that counted as lost.
+            self._touch(server)
         self.cluster.start(server)
 
     @rule(name=names, hidden=st.booleans())

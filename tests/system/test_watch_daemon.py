@@ -92,12 +92,21 @@ def test_a_unix_socket(cluster: Cluster, daemons: Daemons, tmp_path: Path) -> No
     path = tmp_path / "http.sock"
     daemon.environment["pg_status__http_listen_address"] = f"unix:{path}"
     with daemon.launched():
-        wait_until("it listens", path.exists)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(path))
+        # The file exists a moment before the socket listens.
+        sock = wait_until("it listens", lambda: _connected(path))
         with Subscriber(sock, "/watch/master") as stream:
             while stream.hosts() != [cluster.primary.address]:
                 pass
+
+
+def _connected(path: Path) -> socket.socket | None:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(str(path))
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 def test_metrics(cluster: Cluster, make_daemon: DaemonFactory) -> None:

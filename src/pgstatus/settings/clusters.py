@@ -90,7 +90,8 @@ def _of_directory(
         files = sorted(p for p in directory.iterdir() if p.name.endswith(_SUFFIX))
     except OSError as error:
         reader.problems.append(
-            f"{v.CLUSTERS_DIR.full_name}: expected a directory ({directory}: {error.strerror})"
+            f"{v.CLUSTERS_DIR.full_name}: expected a directory "
+            f"({in_a_line(str(directory))}: {error.strerror})"
         )
         return
     for file in files:
