@@ -92,21 +92,12 @@ def test_a_unix_socket(cluster: Cluster, daemons: Daemons, tmp_path: Path) -> No
     path = tmp_path / "http.sock"
     daemon.environment["pg_status__http_listen_address"] = f"unix:{path}"
     with daemon.launched():
+        sock = socket.socket(socket.AF_UNIX)
         # The file exists a moment before the socket listens.
-        sock = wait_until("it listens", lambda: _connected(path))
+        wait_until("it listens", lambda: sock.connect_ex(str(path)) == 0)
         with Subscriber(sock, "/watch/master") as stream:
             while stream.hosts() != [cluster.primary.address]:
                 pass
-
-
-def _connected(path: Path) -> socket.socket | None:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.connect(str(path))
-    except OSError:
-        sock.close()
-        return None
-    return sock
 
 
 def test_metrics(cluster: Cluster, make_daemon: DaemonFactory) -> None:
