@@ -403,6 +403,12 @@ class Machine(RuleBasedStateMachine):
         writer = self._writer()
         if writer is None:
             return
+        if writer.shutting_down and not any(
+            server.connected and server.upstream == writer.name and not server.shutting_down
+            for server in self.cluster.servers.values()
+        ):
+            # It refuses new sessions, and no standby shows that it still serves those it has.
+            return
         received = self._received_anywhere(writer)
         for status in self.snapshot.hosts:
             if status.lag_ms is None or status.checked_at is None or self._is_hidden(status):
