@@ -80,8 +80,8 @@ def test_the_metadata_of_the_image(image: Image) -> None:
 
 
 def test_the_image_is_small(image: Image) -> None:
-    assert unpacked(image.root) < 150_000_000
-    assert unpacked(image.root / "opt/pg-status") < 25_000_000
+    assert unpacked(image.root) < 155_000_000
+    assert unpacked(image.root / "opt/pg-status") < 26_000_000
 
 
 def test_no_build_tools_no_pip_no_caches(image: Image) -> None:

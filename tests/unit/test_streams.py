@@ -163,3 +163,13 @@ def test_a_subscriber_that_fails_is_disconnected_and_the_others_are_sent_the_eve
     assert [len(reader.events) for reader in readers] == [1, 1, 1]
     assert [reader.ended for reader in readers] == [False, True, False]
     assert watching.errors == 1
+
+
+def test_what_is_published_while_a_subscriber_joins_is_sent() -> None:
+    """Without subscribers the loop is not woken for each snapshot."""
+    watching = Watching()
+    feed = watching.feed()
+    watching.publish(AFTER)
+    reader = Reader(watching, feed)
+    watching.serve_until("the event", lambda: bool(reader.events))
+    assert b'"host": "b"' in reader.events[-1]

@@ -74,6 +74,8 @@ class Streams:
         feed.subscribers += 1
         self._watchers.count += 1
         self._set_timer((feed,))
+        # What was published since the feed was made or refreshed.
+        self.schedule()
 
     def wait(self, feed: Feed, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` with the next event; returns the function that stops waiting."""
@@ -94,7 +96,8 @@ class Streams:
 
     def schedule(self) -> None:
         """A snapshot was published: send what has changed, soon. Safe in any thread."""
-        if not self._is_scheduled:
+        # Waking the loop for every check costs as much as the check.
+        if self._subscribers and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call(self._refresh)
 
