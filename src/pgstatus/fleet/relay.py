@@ -6,7 +6,6 @@ is decided by `merge`, what they mean by `core.tracker`; this module decides onl
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from math import inf
@@ -31,15 +30,12 @@ from pgstatus.fleet.notices import Notices
 from pgstatus.fleet.source import Source
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.publisher import Publisher, Sink
+from pgstatus.monitor.task import MonitoringTask
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
-from pgstatus.telemetry import logs
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT = 1.0
-# After a publication: the heartbeat follows soon, but not once per document.
-_HEARTBEAT_SOON = 0.1
 # Seconds after the first complete document in which the other watchers may deliver theirs.
 _FIRST_ROUND = 1.0
 # Results that are kept until then.
@@ -52,12 +48,14 @@ _LONGEST_AGE = 365 * 86400.0
 _AFTER_DEFECT = 1.0
 
 
-class Relay:
+class Relay(MonitoringTask):
     """The relay of one cluster; its interface is that of `Monitor`.
 
     It continues from ``before``, the state of a previous monitor or relay, or from ``memory``.
     ``direct`` checks the hosts while no other source delivers.
     """
+
+    kind = "the relay"
 
     def __init__(
         self,
@@ -75,18 +73,21 @@ class Relay:
         memory: Memory | None = None,
         cluster: str = "",
     ) -> None:
-        self._thread = thread
-        self._cluster = cluster
+        state = State.of(()) if before is None else before.among(before.hosts)
+        super().__init__(
+            thread,
+            state,
+            Publisher(state, rules, latest, waiters, sink),
+            heartbeat=heartbeat,
+            on_failure=on_failure,
+            cluster=cluster,
+        )
         self._direct = direct
         self._sources: Sequence[Source] = [*sources, *([direct] if direct else [])]
         self._rules = rules
         self._waiters = waiters
-        self._on_failure = on_failure
-        self._heartbeat = heartbeat
-        self._state = State.of(()) if before is None else before.among(before.hosts)
         self._memory = memory
         """What the state file holds; used when the hosts are known."""
-        self._publisher = Publisher(self._state, rules, latest, waiters, sink)
         waiters.look = self._request_waits
         self._upstreams: Mapping[str, bool] = {source.name: False for source in self._sources}
         known = () if before is None else _known(before)
@@ -99,37 +100,12 @@ class Relay:
         self._has_begun = False
         self._collected: list[Counted] = []
         """What has arrived before."""
-        self._position_only = True
-        """Nothing but positions changed since the last publication."""
-        self._published = False
-        """Since the last heartbeat."""
         self._positions_due = inf
-        self._nudge = asyncio.Event()
-        self._stopping = False
-        self._has_ended = threading.Event()
-
-    @property
-    def state(self) -> State:
-        """The present state; from any thread."""
-        return self._state
 
     @property
     def upstreams(self) -> Mapping[str, bool]:
         """Whether each source delivers evidence; from any thread."""
         return self._upstreams
-
-    def start(self) -> None:
-        """Start the relay. RuntimeError: its thread has ended, and no other can be started."""
-        self._thread.run(self._main)
-
-    def stop(self) -> None:
-        """End the relay and its connections soon. Safe in any thread."""
-        self._stopping = True
-        self._thread.call(self._nudge.set)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait ``timeout`` seconds at most until it has ended; False: it has not."""
-        return self._has_ended.wait(timeout)
 
     def request_positions(self, seconds: float) -> None:
         """A relay has no evidence of its own that another relay could request."""
@@ -153,17 +129,6 @@ class Relay:
             self._notices.lost(source, reason)
         self._nudge.set()
 
-    async def _main(self) -> None:
-        logs.set_cluster(self._cluster)
-        try:
-            await self._run()
-        except BaseException as error:
-            if not self._stopping:
-                log.critical("the relay failed", exc_info=True)
-                self._on_failure(error)
-        finally:
-            self._has_ended.set()
-
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._follow(source)) for source in self._sources]
@@ -183,13 +148,9 @@ class Relay:
             await asyncio.sleep(_AFTER_DEFECT)
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        beat_at = -inf
         while not self._stopping:
             now = clock.now()
-            if now >= beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT):
-                beat_at, self._published = now, False
-                self._heartbeat()
+            self._beat(now)
             if self._direct is not None:
                 self._update_direct(self._direct, now)
             self._begin(now)
@@ -197,17 +158,14 @@ class Relay:
             self._publish(now)
             self._continue_positions(now)
             due = min(
-                beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT),
+                self._beat_due,
                 self._begin_at,
                 self._positions_due,
                 inf if self._direct is None else self._direct.changes_at,
                 self._merge.next(now),
                 self._publisher.summarise(now),
             )
-            timer = loop.call_later(max(0.0, due - now), self._nudge.set)
-            await self._nudge.wait()
-            self._nudge.clear()
-            timer.cancel()
+            await self._sleep(now, due)
 
     def _begin(self, now: float) -> None:
         """Begin with the first complete document of a watcher that has checked all hosts.
@@ -301,18 +259,6 @@ class Relay:
             text = f"unexpected {type(error).__name__}: {error}"
             failure = Failure(Cause.PROTOCOL, text, value.started, value.finished)
             return fold(self._state, index, failure, checked_at, self._rules, look)
-
-    def _keep(self, state: State, *, position_only: bool = False) -> None:
-        """The state from now on; it is published in the next iteration of the loop."""
-        if state is not self._state:
-            self._state = state
-            self._position_only = self._position_only and position_only
-            self._nudge.set()
-
-    def _publish(self, now: float) -> None:
-        if self._publisher.publish(self._state, now, position_only=self._position_only):
-            self._position_only = True
-            self._published = True
 
     # Requests that wait for a position.
 

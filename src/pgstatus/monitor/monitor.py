@@ -7,7 +7,6 @@ and `schedule`; this module decides only when they are applied.
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -32,6 +31,7 @@ from pgstatus.monitor.prober import ProbeFactory, failure_of, outcome
 from pgstatus.monitor.publisher import Publisher, Sink
 from pgstatus.monitor.results import LatestResults
 from pgstatus.monitor.running import RunningChecks
+from pgstatus.monitor.task import MonitoringTask
 from pgstatus.monitor.thread import MonitoringThread
 from pgstatus.monitor.waiters import Waiters
 from pgstatus.telemetry import logs
@@ -44,12 +44,9 @@ _RECHECK_AFTER = 0.05
 # A host whose connections break repeatedly is checked no less often than this because of it: while
 # none is kept, a crash causes no broken connection.
 _PATIENCE = 1.0
-_HEARTBEAT = 1.0
-# After a publication: the heartbeat follows soon, but not once per response.
-_HEARTBEAT_SOON = 0.1
 
 
-class Monitor:
+class Monitor(MonitoringTask):
     """The monitor of one configuration of one cluster.
 
     It continues from ``before``, the state of a previous monitor, or from ``memory``, what the
@@ -58,6 +55,8 @@ class Monitor:
     its connections are closed then, and another monitor may take its place. Its log messages are
     those of ``cluster``; ``quiet``: changes are not logged.
     """
+
+    kind = "the monitoring"
 
     def __init__(
         self,
@@ -78,20 +77,20 @@ class Monitor:
         quiet: bool = False,
         cluster: str = "",
     ) -> None:
-        self._thread = thread
-        self._cluster = cluster
-        if before is not None:
-            self._state = before.among(hosts)
-        else:
-            self._state = State.of(hosts)
-            if memory is not None:
-                self._state = self._state.restore(memory)
+        state = State.of(hosts) if before is None else before.among(hosts)
+        if before is None and memory is not None:
+            state = state.restore(memory)
+        super().__init__(
+            thread,
+            state,
+            Publisher(state, rules, latest, waiters, sink, quiet=quiet),
+            heartbeat=heartbeat,
+            on_failure=on_failure,
+            cluster=cluster,
+        )
         self._rules = rules
         self._schedule = schedule
         self._sink = sink
-        self._on_failure = on_failure
-        self._heartbeat = heartbeat
-        self._publisher = Publisher(self._state, rules, latest, waiters, sink, quiet=quiet)
         waiters.look = self._request_waits
         self._results = results or LatestResults(hosts)
         self._positions_until = -inf
@@ -114,54 +113,12 @@ class Monitor:
         self._running = RunningChecks(lambda index: overdue_after(self._state, index))
         self._transition_since: float | None = None
         """Since when a failover has been in progress, or a host has not been checked yet."""
-        self._beat_at = -inf
-        self._published = False
-        """Since the last heartbeat."""
-        self._position_only = True
-        """Nothing but positions changed since the last publication."""
         self._first_position = 0
-        self._nudge = asyncio.Event()
-        self._stopping = False
-        self._has_ended = threading.Event()
-
-    @property
-    def state(self) -> State:
-        """The present state; from any thread."""
-        return self._state
 
     @property
     def upstreams(self) -> Mapping[str, bool]:
         """It checks the hosts itself."""
         return {}
-
-    def start(self) -> None:
-        """Start the monitor. RuntimeError: its thread has ended, and no other can be started."""
-        self._thread.run(self._main)
-
-    def stop(self) -> None:
-        """End the monitor and its connections soon.
-
-        May be called from any thread, more than once, and whether or not it was started.
-        """
-        self._stopping = True
-        self._thread.call(self._nudge.set)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait ``timeout`` seconds at most until it has ended; False: it has not."""
-        return self._has_ended.wait(timeout)
-
-    async def _main(self) -> None:
-        logs.set_cluster(self._cluster)
-        try:
-            await self._run()
-        except BaseException as error:
-            if not self._stopping:
-                try:
-                    log.critical("the monitoring failed", exc_info=True)
-                finally:
-                    self._on_failure(error)
-        finally:
-            self._has_ended.set()
 
     async def _run(self) -> None:
         try:
@@ -243,18 +200,6 @@ class Monitor:
         self._running.end(index)
         self._nudge.set()
 
-    def _keep(self, state: State, *, position_only: bool = False) -> None:
-        """The state from now on; it is published in the next iteration of the loop."""
-        if state is not self._state:
-            self._state = state
-            self._position_only = self._position_only and position_only
-            self._nudge.set()
-
-    def _publish(self, now: float) -> None:
-        if self._publisher.publish(self._state, now, position_only=self._position_only):
-            self._position_only = True
-            self._published = True
-
     def request_positions(self, seconds: float) -> None:
         """Check positions for so long, as if a request waited; called from any thread."""
         self._positions_until = max(self._positions_until, clock.now() + seconds)
@@ -305,7 +250,6 @@ class Monitor:
 
     async def _pause(self, began: float) -> None:
         """Wait until the next round is due; a change of the state can bring it forward."""
-        loop = asyncio.get_running_loop()
         while not self._stopping:
             now = clock.now()
             self._beat(now)
@@ -320,10 +264,7 @@ class Monitor:
             if due <= now:
                 return
             until = min(due, self._lost.next(now), self._running.next, self._beat_due, summary_due)
-            timer = loop.call_later(max(0.0, until - now), self._nudge.set)
-            await self._nudge.wait()
-            self._nudge.clear()
-            timer.cancel()
+            await self._sleep(now, until)
 
     def _suspect(self, index: int, started: float, now: float) -> None:
         state = suspect(self._state, index, started, now)
@@ -331,15 +272,6 @@ class Monitor:
         if state is not self._state and failure is not None:
             self._results.record(index, Look.OVERDUE, failure, dead=False, matters=True)
         self._keep(state)
-
-    @property
-    def _beat_due(self) -> float:
-        return self._beat_at + (_HEARTBEAT_SOON if self._published else _HEARTBEAT)
-
-    def _beat(self, now: float) -> None:
-        if now >= self._beat_due:
-            self._beat_at, self._published = now, False
-            self._heartbeat()
 
     def _pause_now(self, now: float) -> float:
         # A master whose check is overdue is treated as missing.
