@@ -98,49 +98,66 @@ def _is_local(name: str) -> bool:
 def follow(state: State, streams: Upstreams) -> State:
     """The state with the upstream of each replica, and the master that it leads to."""
     names = [str(host) for host in state.hosts]
+    before = tuple(
+        _with_upstream(record, None if upstream is None else names[upstream])
+        for record, upstream in zip(state.records, streams, strict=True)
+    )
     records = tuple(
-        _follow(record, names, _root(index, state.records, streams), streams[index], state)
-        for index, record in enumerate(state.records)
+        _follow(record, names, _chain(index, streams), before, state)
+        for index, record in enumerate(before)
     )
     return state if records == state.records else state._replace(records=records)
 
 
+def _with_upstream(record: Record, upstream: str | None) -> Record:
+    seen = record.seen
+    if seen is None or record.has_failed or upstream == record.streams_from:
+        return record
+    return record._replace(streams_from=upstream, upstream_since=seen.started)
+
+
 def _follow(
-    record: Record, names: Sequence[str], root: int | None, upstream: int | None, state: State
+    record: Record,
+    names: Sequence[str],
+    chain: Sequence[int],
+    records: Sequence[Record],
+    state: State,
 ) -> Record:
     seen = record.seen
     if seen is None or record.has_failed:
         return record
-    streams_from = None if upstream is None else names[upstream]
     follows = record.follows
     if not seen.in_recovery:
         follows = None
-    elif root is not None:
-        source = state.records[root]
+    elif chain:
+        root, source = names[chain[-1]], records[chain[-1]]
         is_master = (
-            names[root] == state.history.writer
-            if source.seen is None
-            else not source.seen.in_recovery
+            root == state.history.writer if source.seen is None else not source.seen.in_recovery
         )
         # A replica that has lost its own upstream still belongs to the history that it had.
-        follows = names[root] if is_master else source.follows
+        master = root if is_master else source.follows
+        # A server that has another upstream now may have been rebuilt. That the replica could
+        # continue to stream from it is shown by its next check.
+        is_older = any(seen.started < records[index].upstream_since for index in chain)
+        follows = None if is_older and master != follows else master
     elif seen.receiving:
         follows = None
-    if (streams_from, follows) == (record.streams_from, record.follows):
-        return record
-    return record._replace(streams_from=streams_from, follows=follows)
+    return record if follows == record.follows else record._replace(follows=follows)
 
 
-def _root(index: int, records: Sequence[Record], streams: Upstreams) -> int | None:
-    """The last server of the chain of upstreams that begins at this replica."""
-    visited, root = {index}, streams[index]
-    while root is not None and root not in visited:
-        visited.add(root)
-        upstream = streams[root]
-        if upstream is None:
-            return root
-        root = upstream
-    return None
+def _chain(index: int, streams: Upstreams) -> Sequence[int]:
+    """The servers that this replica streams from, directly and through others, in this order.
+
+    Empty if it streams from none that is known, or in a circle.
+    """
+    chain: list[int] = []
+    upstream = streams[index]
+    while upstream is not None:
+        if upstream == index or upstream in chain:
+            return ()
+        chain.append(upstream)
+        upstream = streams[upstream]
+    return chain
 
 
 def may_stream_from(seen: Observation, upstream: int | None, server: int) -> bool:

@@ -87,6 +87,8 @@ class Record(NamedTuple):
     """When the last check began that found it in recovery."""
     streams_from: str | None = None
     """The configured host that its WAL receiver streams from, ``name:port``."""
+    upstream_since: float = -inf
+    """When the check began that first showed this upstream."""
     follows: str | None = None
     """The master that it streams from, directly or through other replicas; kept while its receiver
     does not run."""
