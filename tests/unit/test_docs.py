@@ -44,6 +44,29 @@ def test_links_within_the_repository(page: Path) -> None:
     assert [link for link in links if not has_target(page, link)] == []
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_links_of_the_site_do_not_leave_it(page: Path) -> None:
+    """A published copy contains the directory docs only."""
+    assert re.findall(r"\]\((\.\.[^)]*)", prose(page)) == []
+
+
+# Not a value in a table, and not the first stable version of this program.
+FORMER = re.compile(
+    r"(?<![\d.])(?<!\| )(?<!Before version )(?:1\.0|2\.2)(?![\d.]*\d| *(?:%|[kMG]i?B|m?s\b))"
+)
+
+
+def test_versions_of_the_c_service_are_named() -> None:
+    """Otherwise they look like versions of this program, of which they are greater."""
+    rows = [
+        (page.name, row)
+        for page in PAGES
+        for row in re.split(r"\n\n|\n(?=[|*-])", prose(page))
+        if page.name != "CHANGELOG.md"
+    ]
+    assert [row for row in rows if FORMER.search(row[1]) and "C service" not in row[1]] == []
+
+
 def test_the_files_of_the_architecture_page_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     files = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
