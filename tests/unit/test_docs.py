@@ -104,3 +104,21 @@ def test_no_role_has_a_reserved_name() -> None:
     texts = {page.name: page.read_text() for page in [*PAGES, chart]}
     role = re.compile(r"(?:pg_user=|CREATE ROLE \"?|^ *user: )pg_", re.MULTILINE)
     assert [name for name, text in texts.items() if role.search(text)] == []
+
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+PEOPLE = re.compile(
+    r"\b(?:tells?|told|hears?|nobody|says?|asks? for|is asked|gives? up|given up|(?:is|are) away)\b"
+)
+
+
+def test_programs_are_not_described_as_people() -> None:
+    texts = {
+        **{page.name: prose(page) for page in PAGES if page.name != "CHANGELOG.md"},
+        "openapi.yaml": (ROOT / "docs/openapi.yaml").read_text(),
+        "alerts.yml": (ROOT / "packaging/prometheus/alerts.yml").read_text(),
+        "summary": "".join(re.findall(r"^description = .*", PYPROJECT, re.MULTILINE)),
+        "--help": (ROOT / "src/pgstatus/cli/parser.py").read_text(),
+    }
+    found = {name: PEOPLE.findall(text) for name, text in texts.items()}
+    assert {name: words for name, words in found.items() if words} == {}
