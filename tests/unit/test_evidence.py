@@ -158,5 +158,5 @@ class TestTimeline:
         assert world.master == "c"
         world.see("c", master(20, system_identifier=NEW))
         assert world["c"].excluded
-        assert world.master is None
+        assert world.snapshot.master is None
         assert "timeline 2" in str(world["a"].reason or world.snapshot.no_master)
