@@ -260,6 +260,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
+        # What has changed before is seen before.
+        self._round(list(NAMES))
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
