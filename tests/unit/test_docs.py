@@ -67,6 +67,15 @@ def test_versions_of_the_c_service_are_named() -> None:
     assert [row for row in rows if FORMER.search(row[1]) and "C service" not in row[1]] == []
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_pages_do_not_refer_to_what_was_never_released(page: Path) -> None:
+    """No version is on PyPI, and there was none before this one."""
+    text = page.read_text()
+    if re.search(r"pip install '?pg-status", text):
+        assert "Until the project is published" in text
+    assert not re.search(r"former (?:version|default)s?\b", text)
+
+
 def test_the_files_of_the_architecture_page_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     files = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
