@@ -31,7 +31,12 @@ def main() -> int:
     options = parser.parse_args()
     with a_place() as place, ExitStack() as undo:
         servers = undo.enter_context(NatsCluster(place.directory / "nats", place.network))
-        variables = {"nats": servers.urls, "nats_replicas": 3, "sleep_ms": _SLEEP_MS}
+        variables: dict[str, object] = {
+            "nats": servers.urls,
+            "nats_replicas": 3,
+            "sleep_ms": _SLEEP_MS,
+            "max_staleness_ms": 10_000,
+        }
         watchers = [undo.enter_context(_watcher(place, n, variables)) for n in range(2)]
         relay = undo.enter_context(_daemon(place, 21, variables))
         wait_until("the master", lambda: relay.text("/master") == place.cluster.primary.address)

@@ -20,7 +20,7 @@ from tests.support.daemon import Daemon
 from tests.support.waiting import wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
-_BLOCK = re.compile(r"^( *)<!-- ([\w -]+) -->\n\n *```sh\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)```sh\n *# on (.*?)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _ACCESS = """\
 host all         postgres   127.0.0.0/8 trust
 host replication replicator 127.0.0.0/8 trust
@@ -62,7 +62,7 @@ class Machines:
             text = re.sub(r"\bpg\d\b", lambda found: names.get(found[0], found[0]), text)
             if "pg-status check" in text:
                 self._wait_for_replay()
-            for name in where.split():
+            for name in re.findall(r"pg\d|pg-status", where):
                 self._run(names.get(name, name), text)
 
     def back_up(self, name: str) -> None:
