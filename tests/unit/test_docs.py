@@ -131,3 +131,18 @@ def test_programs_are_not_described_as_people() -> None:
     }
     found = {name: PEOPLE.findall(text) for name, text in texts.items()}
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_the_minimum_versions_of_the_libraries_are_those_of_the_distribution() -> None:
+    """docs/support.md, and the page of each library."""
+    declared = (ROOT / "packaging/client/pyproject.toml").read_text()
+    extras = declared.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    support = (ROOT / "docs/support.md").read_text().lower()
+    for page in ("sqlalchemy", "psycopg", "asyncpg", "django"):
+        text = (ROOT / f"docs/{page}.md").read_text().lower()
+        (line,) = re.findall(rf"^{page} = .*", extras, re.MULTILINE)
+        for name, version in re.findall(r'"([\w-]+)(?:\[\w+\])?>=([\d.]+)', line):
+            if name != "itsdangerous" and (page, name) != ("django", "psycopg"):
+                minimum = f"{name.replace('-', '_')} {version}"
+                assert minimum in support
+                assert minimum in text
