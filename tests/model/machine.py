@@ -356,9 +356,9 @@ class Machine(RuleBasedStateMachine):
         if master is None or master.timeline is None or self.moved:
             return
         for server in self.cluster.servers.values():
-            if server.no_control_functions and not server.primary:
-                # It does not show a timeline any more. The server that it receives from does, but
-                # may not have been checked yet.
+            if server.login_only and not server.primary:
+                # It does not show what it receives. The server that it receives from does, but may
+                # not have been checked yet, or may have been rebuilt since.
                 continue
             newer = self.shown.get(server.name, 0) > master.timeline
             is_known = self.state.system_identifier in (None, server.identifier)
