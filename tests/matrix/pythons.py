@@ -44,9 +44,7 @@ def _of_uv(version: str) -> Path:
 
 
 def _uv(*arguments: str) -> str:
-    done = subprocess.run(
-        [UV, "python", *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([UV, "python", *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
 
