@@ -4,6 +4,7 @@
 the extra ``demo``) and of directories with the programs of another one.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,18 @@ _FIRST = (
     "tests/system/test_metrics.py",
     "tests/neighbours/",
 )
+
+
+def pytest_configure() -> None:
+    # Started in the background by a shell, or by nohup, this process ignores them, and so would the
+    # programs that the tests start and interrupt.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

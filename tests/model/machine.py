@@ -458,11 +458,15 @@ class Machine(RuleBasedStateMachine):
 
     def _is_hidden(self, status: HostStatus) -> bool:
         """It shows neither its timeline nor its upstream (LOGIN only): nothing reveals that it
-        still follows a former master that cannot be reached.
+        still follows a former master that cannot be reached, or belongs to another cluster.
         """
         server = self.server(status.host.name)
         writer = self._writer()
-        return status.timeline is None and (writer is None or server.upstream != writer.name)
+        return status.timeline is None and (
+            writer is None
+            or server.upstream != writer.name
+            or (server.no_control_functions and server.identifier != writer.identifier)
+        )
 
     def _answer(self, question: Question) -> tuple[HostStatus, ...]:
         return choose(self.snapshot, question, Place()).hosts
@@ -480,6 +484,11 @@ class Machine(RuleBasedStateMachine):
         began = max(self.first_failures[name][0].started, writer.ended_at)
         if any(s.connected for s in live) or any(c.started < began for c in self.checks.values()):
             return
+        if any(
+            isinstance(c, Observation) and c.receiving and c.upstream is None
+            for c in self.checks.values()
+        ):
+            return  # the last check of a standby does not show that it streams from another one
         complete = [
             n
             for n in NAMES

@@ -148,3 +148,15 @@ class TestTimeline:
         world.see("c", replica(15, timeline=1, control_timeline=1, **archive))
         assert world.see("a", master(15)).master == "a"
         assert world["c"].same_history
+
+    def test_evidence_for_an_earlier_timeline_counts_when_that_for_the_newest_is_discarded(
+        self,
+    ) -> None:
+        """``a`` was replaced by ``b``, ``b`` by ``c``; then ``c`` belongs to another cluster."""
+        world = healthy().see("b", master(5, timeline=2)).see("b", refused(10))
+        world.see("c", master(15, timeline=3)).see("a", master(15))
+        assert world.master == "c"
+        world.see("c", master(20, system_identifier=NEW))
+        assert world["c"].excluded
+        assert world.snapshot.master is None
+        assert "timeline 2" in str(world["a"].reason or world.snapshot.no_master)

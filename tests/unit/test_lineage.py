@@ -139,6 +139,32 @@ class TestSeveralWriters:
         world.see("d", replica(7, 1600, timeline=2))
         assert reads(world, min_lsn=1500) == ""
 
+    def test_the_replicas_of_a_rebuilt_master_have_its_former_history(self) -> None:
+        """The losing master is rebuilt from the other one. Its replicas, last checked before that,
+        cannot stream from it any more.
+        """
+        world = World(4).see_all(a=master(0, addresses=A), b=from_a(0, addresses=B))
+        world.see_all(c=from_a(0, addresses=C), d=replica(0, upstream=("10.0.0.3", 5432)))
+        world.see("a", master(1, 1500, addresses=A)).see("b", master(1, 1500, addresses=B))
+        world.see_all(c=from_a(1, 1500, addresses=C), d=replica(1, upstream=("10.0.0.3", 5432)))
+        world.see("a", from_b(2, 2000, addresses=A))
+        assert (world.master, world["a"].same_history) == ("b", True)
+        assert [world[name].same_history for name in "cd"] == [False, False]
+        stopped = replica(2.1, 1500, receiving=False, addresses=C)
+        world.see("c", stopped).see("d", replica(2.1, upstream=("10.0.0.3", 5432)))
+        assert [world[name].same_history for name in "cd"] == [False, False]
+        # With the same facts as before the change, but checked after it.
+        world.see("c", from_a(3, 2000, addresses=C)).see("d", replica(3, upstream=("c", 5432)))
+        assert [world[name].same_history for name in "cd"] == [True, True]
+
+    def test_a_replica_of_a_switchover_is_confirmed_by_its_next_check(self) -> None:
+        """It streams from the former master, which is a replica now; each check is the same."""
+        world = World(4).see_all(a=master(0, addresses=A), b=from_a(0, addresses=B))
+        world.see("d", master(0)).see("c", from_a(0.1, addresses=C))
+        world.see("b", master(1, addresses=B)).see("a", from_b(1, addresses=A))
+        assert (world.master, world["c"].same_history) == ("b", False)
+        assert world.see("c", from_a(2, addresses=C))["c"].same_history
+
     def test_a_role_does_not_move_because_of_a_failed_check(self) -> None:
         """multigres#1287: a standby is restarted as writable, the master freezes for 2 s."""
         world = World().see_all(

@@ -4,14 +4,14 @@
   it is fixed. If the host that was the master returns with a different identifier, and fewer live
   members of the cluster have the old one, the cluster was upgraded or re-created: the new
   identifier is adopted. A host that has always been foreign does not count.
-* The newest timeline is the highest one that a host has written or received. A host that has shown
-  it is evidence for it while it cannot be reached, because it may return. The evidence is discarded
-  when the host is alive on an older timeline, belongs to another cluster, or was removed. A data
-  directory never returns to an older timeline: the host was rebuilt.
+* The newest timeline is the highest one that a host has written or received. Each host is evidence
+  for the highest one that it has shown, also while it cannot be reached, because it may return. The
+  evidence is discarded when the host is alive on an older timeline, belongs to another cluster, or
+  was removed. A data directory never returns to an older timeline: the host was rebuilt.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pgstatus.core.lag import WalHistory
 from pgstatus.core.state import Record, State
@@ -23,8 +23,7 @@ def determine_cluster(state: State) -> State:
     if identifier != before and before is not None:
         # Timelines and positions of another cluster are not comparable with those known.
         state = state._replace(
-            newest_timeline=None,
-            evidence=frozenset(),
+            evidence={},
             writers=frozenset(),
             history=WalHistory(),
             records=tuple(record._replace(refuted_at=None) for record in state.records),
@@ -73,37 +72,40 @@ def most_common(identifiers: Sequence[int], current: int | None) -> int | None:
 
 
 def determine_timeline(state: State) -> State:
-    """The state with its newest timeline, and the hosts that are evidence for it."""
+    """The state with the timelines that its hosts are evidence for, and who wrote the newest."""
     names = [str(host) for host in state.hosts]
     known = {
         name: record
         for name, record in zip(names, state.records, strict=True)
         if not state.is_foreign(record)
     }
+    before, writers = state.newest_timeline, state.writers
+    evidence = _evidence(state, known)
+    if evidence != state.evidence:
+        state = state._replace(evidence=evidence)
     newest = state.newest_timeline
-    evidence = frozenset(
-        name
-        for name in state.evidence
-        if name in known
-        and newest is not None
-        and not _is_rebuilt(known[name], newest, wrote=name in state.writers)
-    )
-    shown = {name: _shown(record) for name, record in known.items()}
-    highest = max((t for t in shown.values() if t is not None), default=None)
-    if not evidence or newest is None or (highest or 0) > newest:
-        newest = highest
-    showing = frozenset(n for n, timeline in shown.items() if timeline and timeline == newest)
-    evidence = showing | evidence if newest == state.newest_timeline else showing
-    writers = frozenset(
+    writing = frozenset(
         name
         for name, record in known.items()
         if record.seen is not None
         and not record.seen.in_recovery
         and record.seen.timeline in (None, newest)
     )
-    if newest == state.newest_timeline:
-        writers |= state.writers
-    return state._replace(newest_timeline=newest, evidence=evidence, writers=writers)
+    return state._replace(writers=writing | writers if newest == before else writing)
+
+
+def _evidence(state: State, known: Mapping[str, Record]) -> dict[str, int]:
+    newest = state.newest_timeline
+    evidence = {}
+    for name, record in known.items():
+        timeline = state.evidence.get(name)
+        wrote = timeline == newest and name in state.writers
+        if timeline is not None and not _is_rebuilt(record, timeline, wrote=wrote):
+            evidence[name] = timeline
+        shown = _shown(record)
+        if shown is not None and shown > evidence.get(name, 0):
+            evidence[name] = shown
+    return evidence
 
 
 def _shown(record: Record) -> int | None:
@@ -115,13 +117,13 @@ def _shown(record: Record) -> int | None:
     return record.seen.timeline
 
 
-def _is_rebuilt(record: Record, newest: int, *, wrote: bool) -> bool:
-    """The host is alive and has not the newest timeline any more; ``wrote``: it wrote to it."""
+def _is_rebuilt(record: Record, timeline: int, *, wrote: bool) -> bool:
+    """The host is alive and has not this timeline any more; ``wrote``: it wrote to it."""
     seen = record.seen
     if seen is None or record.has_failed:
         return False
     shown = _shown(record)
-    if shown is not None and shown >= newest:
+    if shown is not None and shown >= timeline:
         return False
     if not seen.in_recovery or seen.receiving:
         # What it writes or receives is certain. If a replica does not show what it receives, the

@@ -2,11 +2,12 @@
 them; `tracker` defines how they change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from math import inf
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pgstatus.core.election import Election, SplitBrain
@@ -132,9 +133,8 @@ class State(NamedTuple):
     election: Election = Election()
     incumbent: int | None = None
     """The last elected master, of the moments at which all hosts had been checked."""
-    newest_timeline: int | None = None
-    evidence: frozenset[str] = frozenset()
-    """The hosts that have shown the newest timeline."""
+    evidence: Mapping[str, int] = MappingProxyType({})
+    """The highest timeline that each host has shown; it may be known from before a restart."""
     writers: frozenset[str] = frozenset()
     """The hosts that have written to the newest timeline."""
     system_identifier: int | None = None
@@ -156,14 +156,18 @@ class State(NamedTuple):
         return cls(tuple(hosts), tuple(Record() for _ in hosts))
 
     @property
+    def newest_timeline(self) -> int | None:
+        return max(self.evidence.values(), default=None)
+
+    @property
     def memory(self) -> Memory | None:
         """What to keep for the next start; None while it is not certain."""
-        if not self.ready or self.newest_timeline is None:
+        newest = self.newest_timeline
+        if not self.ready or newest is None:
             return None
         master = None if self.incumbent is None else str(self.hosts[self.incumbent])
-        return Memory(
-            self.system_identifier, self.newest_timeline, self.evidence, master, self.writers
-        )
+        evidence = frozenset(name for name, shown in self.evidence.items() if shown == newest)
+        return Memory(self.system_identifier, newest, evidence, master, self.writers)
 
     def restore(self, memory: Memory) -> "State":
         """This first state with what was known before the restart; unchanged if of other hosts."""
@@ -172,8 +176,7 @@ class State(NamedTuple):
             return self
         return self._replace(
             system_identifier=memory.system_identifier,
-            newest_timeline=memory.newest_timeline,
-            evidence=memory.evidence & set(names),
+            evidence=dict.fromkeys(memory.evidence & set(names), memory.newest_timeline),
             writers=memory.writers,
             incumbent=names.index(memory.master) if memory.master in names else None,
             restored=True,
@@ -185,21 +188,18 @@ class State(NamedTuple):
         The newest timeline wins. What the hosts themselves show is decided afterwards.
         """
         names = [str(host) for host in self.hosts]
-        evidence = memory.evidence & set(names)
+        evidence = dict.fromkeys(memory.evidence & set(names), memory.newest_timeline)
         known, newest = self.system_identifier, self.newest_timeline or 0
         is_foreign = known is not None and memory.system_identifier not in (None, known)
         if not evidence or is_foreign or memory.newest_timeline < newest:
             return self
+        both = {**self.evidence, **evidence}
         if memory.newest_timeline == newest:
-            state = self._replace(
-                evidence=self.evidence | evidence, writers=self.writers | memory.writers
-            )
+            state = self._replace(evidence=both, writers=self.writers | memory.writers)
             return self if state == self else state
         if not self.ready:
             return self.restore(memory)
-        return self._replace(
-            newest_timeline=memory.newest_timeline, evidence=evidence, writers=memory.writers
-        )
+        return self._replace(evidence=both, writers=memory.writers)
 
     def with_hosts(self, hosts: Sequence[Host]) -> "State":
         """What is known of these hosts, some of which may be new."""
@@ -210,7 +210,9 @@ class State(NamedTuple):
             records=tuple(Record() if index < 0 else self.records[index] for index in kept),
             election=Election(kept.index(self.master) if self.master in kept else None),
             incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
-            evidence=self.evidence & {str(host) for host in hosts},
+            evidence={
+                name: self.evidence[name] for name in map(str, hosts) if name in self.evidence
+            },
         )
 
     def among(self, hosts: Sequence[Host]) -> "State":

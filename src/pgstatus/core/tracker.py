@@ -52,7 +52,10 @@ def fold(
     if isinstance(result, Observation):
         record = _succeeded(before, result, checked_at, look)
         if _went_back(before, record):
-            state = state._replace(evidence=state.evidence - {str(state.hosts[index])})
+            rebuilt = str(state.hosts[index])
+            state = state._replace(
+                evidence={n: shown for n, shown in state.evidence.items() if n != rebuilt}
+            )
     else:
         record = _failed(before, result, checked_at, rules)
     outage, received = _outage(state), state.history.received
