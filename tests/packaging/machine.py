@@ -45,7 +45,8 @@ def debootstrap(suite: str, packages: str, *options: str) -> Iterator[Path]:
     try:
         if suite in _UBUNTU:
             mirror, script = UBUNTU_MIRROR, _SCRIPTS / "gutsy"
-            options = (*options, f"--keyring={_ubuntu_keyring(directory)}")
+            keyring = f"--keyring={_ubuntu_keyring(directory)}"
+            options = (*options, keyring, "--components=main,universe")
         subprocess.run(
             [
                 "debootstrap", "--variant=minbase", f"--include={packages}", *options, suite,

@@ -22,8 +22,8 @@ from tests.support.waiting import wait_until
 
 UV = os.environ.get("UV", "uv")
 DOCKERFILES = ("Dockerfile.alpine", "Dockerfile.ubuntu")
-# Debian 13 instead of Ubuntu: the same package names, glibc, its own python3.
-SUITE = "trixie"
+# Debian 13 by default: the same package names, glibc, its own python3; `noble` is Ubuntu 24.04.
+SUITE = os.environ.get("PGSTATUS_TEST_IMAGE_SUITE", "trixie")
 
 
 def tool(package: str, *command: str) -> "subprocess.CompletedProcess[str]":
