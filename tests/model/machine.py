@@ -299,7 +299,8 @@ class Machine(RuleBasedStateMachine):
             self.shown[server.name] = max(
                 (t for t in (*timelines, self.shown.get(server.name)) if t is not None), default=0
             )
-        elif isinstance(self.checks.get(name), Observation):
+        elif isinstance(self.checks.get(name), Observation) or not result.down:
+            # While it is silent it may commit, although it has refused a connection before.
             self.first_failures[name] = result, self.snapshot
         self.checks[name] = result
         before = self.state
