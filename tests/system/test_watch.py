@@ -117,7 +117,7 @@ def test_a_state_that_becomes_too_old_is_an_event(server: Serving) -> None:
         assert 0 < first.data["fresh_ms"] <= 600
         alive = stream.next("alive")
         assert alive.data["id"] == first.id
-        assert set(alive.data) == {"id", "fresh_until", "fresh_ms"}
+        assert set(alive.data) == {"id", "fresh_until", "fresh_ms", "next_ms"}
         event = stream.next("answer")
         assert event.data["reason"] == "the last checks of the hosts are too old"
         assert event.data["hosts"] == []

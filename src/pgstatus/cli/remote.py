@@ -184,7 +184,10 @@ class Stream:
             yield line
 
     def expect_next(self, milliseconds: float | None) -> None:
-        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`."""
+        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`.
+
+        Two seconds later the instance is unavailable.
+        """
         seconds = min(milliseconds / 1000, _ALIVE) if milliseconds else _ALIVE
         self._socket.settimeout(seconds + 2)
 
