@@ -227,8 +227,22 @@ def test_a_hundred_clusters_on_a_small_terminal(several: Daemon) -> None:
             ]
 
             proxy.close()
-            screen.wait_for("pg-status is unavailable for ")
+            screen.wait_for("pg-status is unavailable since ")
             wait_until("the table is grey", lambda: screen.colours("no master") == {"brightblack"})
+
+
+def test_the_states_of_hidden_clusters_on_a_small_terminal(several: Daemon) -> None:
+    overview = several.json("/overview")
+    late = {**overview["clusters"][0], "level": "warning", "state": "not in sync"}
+    clusters = [{**late, "name": f"shop{number:02}"} for number in range(40)]
+    command = [sys.executable, "-m", "pgstatus", "clusters", "--watch", "--url"]
+    with reverse_proxy(several) as proxy:
+        proxy.replaced["/overview"] = json.dumps({**overview, "clusters": clusters}).encode()
+        with terminal([*command, proxy.url], {**several.environment, "TERM": "xterm"}) as screen:
+            screen.wait_for("40 with problems")
+            pattern = r"^(\d+) more clusters, \1 not in sync$"
+            assert re.search(pattern, screen.text, re.MULTILINE)
+            assert len([line for line in screen.lines if line]) > LINES - 6, "the height is used"
 
 
 def test_a_cluster_is_followed_by_its_stream(several: Daemon, cluster: Cluster) -> None:

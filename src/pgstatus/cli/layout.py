@@ -22,7 +22,7 @@ HEADING_WIDTH = 100
 _SHARE = 6
 """If a screen is too small, one of so many lines is for explanations: problems come first."""
 _NAME_WIDTH = 24
-"""A longer name is broken if the width does not suffice, rather than columns left out."""
+"""A longer name may be broken."""
 _TEXT_WIDTH = 40
 """An explanation with less room than this is below its label, not beside it."""
 
@@ -119,18 +119,16 @@ def with_columns(
     options: ConsoleOptions,
 ) -> Table:
     """``make(columns)`` with as many of the columns as the width permits; the last is the least
-    important. ``names`` are the cells of the column that may be broken.
+    important. ``names`` are the cells of the column that may be broken, which is better than to
+    leave out more than two columns.
     """
-    longest = max(map(len, names), default=0)
-    found = make(columns)
-    for number in range(len(columns), -1, -1):
-        found = make(columns[:number])
-        width = console.measure(found, options=options.update(width=1000)).maximum
-        if number < len(columns):
-            width -= max(0, longest - _NAME_WIDTH)
-        if width <= options.max_width:
-            break
-    return found
+    excess = max(0, max(map(len, names), default=0) - _NAME_WIDTH)
+    tables = [make(columns[:number]) for number in range(len(columns), -1, -1)]
+    wide = options.update(width=1000)
+    widths = [console.measure(one, options=wide).maximum for one in tables]
+    needed = [*widths[:3], *(width - excess for width in widths)]
+    choices = zip([*tables[:3], *tables], needed, strict=True)
+    return next((one for one, width in choices if width <= options.max_width), tables[-1])
 
 
 class Explanations:

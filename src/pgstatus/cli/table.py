@@ -198,9 +198,9 @@ def _condition(host: Entry) -> Verdict:
 
 def _problem(host: Entry) -> str:
     refusal = host.get("refusal") and f"does not accept new sessions: {host['refusal']}"
-    # Of a live host the error is the cause, and the reason its consequence.
-    error, reason = host["error"], host["reason"]
-    texts = (error, refusal, reason) if host["alive"] else (reason, error, refusal)
+    # The cause, and then what follows from it. That the host is dead stands in the table.
+    reason = host["reason"] and host["reason"].removeprefix("dead: ")
+    texts = (host["error"], refusal, reason)
     return in_a_line(readable("; ".join(text for text in texts if text)))
 
 
