@@ -47,8 +47,7 @@ def test_the_table_of_clusters_has_the_problems_first(
         ["stock", "rejected", "-", "-", "0 of 0"],
         ["orders", "ok", name(cluster), "-", "2 of 2"],
     ]
-    assert "stock" in details
-    assert "pg_status__hosts" in details
+    assert "\nstock  pg_status__hosts" in details, "without its name again"
     assert re.search(r"^users  no ", details, re.MULTILINE)
     assert hint == "pg-status hosts --cluster NAME shows the hosts of a cluster."
 
@@ -149,6 +148,7 @@ def test_one_cluster_without_a_name(daemon: Daemon, cluster: Cluster) -> None:
     done = run(daemon, "clusters")
     assert done.returncode == 0
     assert re.search(rf"^-  +ok  +{name(cluster)}  +-  +2 of 2$", done.stdout, re.MULTILINE)
+    assert "--cluster" not in done.stdout, "it would fail"
     for command in (["hosts"], ["check"]):
         done = run(daemon, *command, "--cluster", "orders")
         assert done.returncode == 1
@@ -181,7 +181,9 @@ def test_check_of_one_cluster_is_as_without_others(several: Daemon, cluster: Clu
     report = json.loads(run(several, "check", "--json", PG_STATUS_CLUSTER="orders").stdout)
     assert len(report["hosts"]) == 3
     invalid = run(several, "check", "--cluster", "stock")
-    assert (invalid.returncode, invalid.stdout) == (78, "")
+    assert (invalid.returncode, invalid.stdout) == (
+        78, "FAILED: the configuration cannot be used\n"
+    )  # fmt: skip
     assert "cluster stock: pg_status__hosts" in invalid.stderr
 
 

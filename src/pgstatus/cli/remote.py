@@ -148,6 +148,11 @@ class Instance:
             return lambda: _UnixConnection(path, self.timeout)
         try:
             parts = urlsplit(self.url)
+            if "@" in parts.netloc:
+                # Without the URL: it contains a password.
+                raise StartError(
+                    "credentials in a URL are not supported; a token is read from --token-file"
+                )
             host, port = parts.hostname, parts.port
         except ValueError:
             raise _invalid(self.url) from None

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 from typing import TextIO
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -38,12 +39,15 @@ from pgstatus.cli.state import (
     name,
     not_found,
 )
+from pgstatus.cli.streams import report, write_json
 from pgstatus.cli.table import Screen
 from pgstatus.core.units import readable
 from pgstatus.errors import StartError, in_a_line
 
 NO_HOST = 3
 
+_PARAMETERS = ("lag_ms", "lag_bytes", "min_lsn", "wait_ms", "fallback", "format")
+"""Of the endpoints that select a host (docs/http-api.md)."""
 _TICK = 0.5
 """Seconds between two updates of the screen, at most."""
 
@@ -60,8 +64,7 @@ class Output:
         terminal.write(renderable, self.out, self.colour)
 
     def write_json(self, value: object) -> None:
-        self.out.write(json.dumps(value, ensure_ascii=False) + "\n")
-        self.out.flush()
+        write_json(value, self.out)
 
 
 def show_hosts(instance: Instance, watch: float | None, output: Output) -> int:
@@ -114,8 +117,7 @@ def _watch(instance: Instance, follower: Follower, output: Output) -> None:
             reported.add(received.reason)  # once, not at every attempt
             at = datetime.now().astimezone()
             reason = in_a_line(received.reason)
-            sys.stderr.write(f"pg-status: warning: {at:%Y-%m-%d %H:%M:%S}: {reason}\n")
-            sys.stderr.flush()
+            report("warning", f"{at:%Y-%m-%d %H:%M:%S}: {reason}")
 
 
 def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
@@ -184,6 +186,15 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
     else:
         output.write(table)
     return 0 if any(chosen) else NO_HOST
+
+
+def unknown_parameters(question: str) -> Iterator[str]:
+    """A warning for each parameter that the instance ignores."""
+    for parameter in parse_qs(urlsplit(question).query, keep_blank_values=True):
+        if parameter not in _PARAMETERS:
+            similar = get_close_matches(parameter, _PARAMETERS, 1)
+            hint = f" (did you mean {similar[0]}?)" if similar else ""
+            yield f"the unknown parameter {parameter!r} is ignored{hint}"
 
 
 def _explanation(verdicts: Sequence[Entry]) -> Explanations:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from http import HTTPStatus
 from typing import Any
 
 from pgstatus.cli.remote import Instance, Response
@@ -23,7 +24,7 @@ _FIGURES = {
     "reason",
 }  # fmt: skip
 """What changes without a change of the cluster."""
-_MAX_NAMES = 20
+_MAX_NAMES = 5
 """In an error message."""
 
 
@@ -180,6 +181,8 @@ def body(response: Response) -> str:
 
 def refusal(response: Response) -> str:
     """The reason in a response that is not successful, which may be that of another server."""
+    if response.status == HTTPStatus.UNAUTHORIZED and "token required" in response.body:
+        return "token required; use --url with --token-file"
     try:
         text = json.loads(response.body)["error_text"]
     except (ValueError, KeyError, TypeError):

@@ -18,6 +18,7 @@ from pgstatus.monitor.login import Login
 from pgstatus.monitor.reader import NoTransactionsError, Reader, Shortcoming
 from pgstatus.monitor.resolver import PeerWatch, Resolver
 from pgstatus.monitor.session import ConnectionLostError, QueryError, Session
+from pgstatus.settings.libpq_files import usable_password_file
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
 
@@ -217,6 +218,8 @@ class Probe:
         }
         # Empty: as if it was not set.
         params["application_name"] = params.get("application_name") or self._target.application_name
+        if file := params.get("passfile"):
+            params["passfile"] = usable_password_file(file)
         if self._target.password_file is not None:
             try:
                 params["password"] = read_secret(self._target.password_file)
