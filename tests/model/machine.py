@@ -260,6 +260,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
+        # What has changed before is seen before.
+        self._round(list(NAMES))
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
@@ -354,9 +356,9 @@ class Machine(RuleBasedStateMachine):
         if master is None or master.timeline is None or self.moved:
             return
         for server in self.cluster.servers.values():
-            if server.no_control_functions and not server.primary:
-                # It does not show a timeline any more. The server that it receives from does, but
-                # may not have been checked yet.
+            if server.login_only and not server.primary:
+                # It does not show what it receives. The server that it receives from does, but may
+                # not have been checked yet, or may have been rebuilt since.
                 continue
             newer = self.shown.get(server.name, 0) > master.timeline
             is_known = self.state.system_identifier in (None, server.identifier)
@@ -458,11 +460,15 @@ class Machine(RuleBasedStateMachine):
 
     def _is_hidden(self, status: HostStatus) -> bool:
         """It shows neither its timeline nor its upstream (LOGIN only): nothing reveals that it
-        still follows a former master that cannot be reached.
+        still follows a former master that cannot be reached, or belongs to another cluster.
         """
         server = self.server(status.host.name)
         writer = self._writer()
-        return status.timeline is None and (writer is None or server.upstream != writer.name)
+        return status.timeline is None and (
+            writer is None
+            or server.upstream != writer.name
+            or (server.no_control_functions and server.identifier != writer.identifier)
+        )
 
     def _answer(self, question: Question) -> tuple[HostStatus, ...]:
         return choose(self.snapshot, question, Place()).hosts
@@ -480,6 +486,11 @@ class Machine(RuleBasedStateMachine):
         began = max(self.first_failures[name][0].started, writer.ended_at)
         if any(s.connected for s in live) or any(c.started < began for c in self.checks.values()):
             return
+        if any(
+            isinstance(c, Observation) and c.receiving and c.upstream is None
+            for c in self.checks.values()
+        ):
+            return  # the last check of a standby does not show that it streams from another one
         complete = [
             n
             for n in NAMES
@@ -488,6 +499,10 @@ class Machine(RuleBasedStateMachine):
             and not self.server(n).shutting_down
             and self.server(n).received == self.server(n).log == writer.log
             and self.server(n).timeline == writer.timeline
+            # With LOGIN only, it shows the timeline of its last restartpoint.
+            and not (
+                self.server(n).login_only and self.server(n).control_timeline < writer.timeline
+            )
         ]
         if complete and self._was_in_sync(name, complete) and not self._is_contested():
             for question in _READS:

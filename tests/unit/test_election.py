@@ -77,7 +77,7 @@ def test_the_reason_of_an_outdated_master() -> None:
 
 def test_an_outdated_master_that_does_not_respond_may_accept_no_writes() -> None:
     election = elect(
-        candidates((0, 1, not OK)),
+        candidates((0, 1, ILL)),
         newest_timeline=2,
         current=None,
         policy=SplitBrain.NEWEST_TIMELINE,
