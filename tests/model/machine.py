@@ -260,11 +260,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
-        # What has changed before is seen before.
+        # What has changed before is seen before, and what can be seen now is known.
         self._round(list(NAMES))
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
+            if login_only and not server.primary:
+                self.shown.pop(server.name, None)
+        for name in NAMES:
+            self._check(name)
 
     @rule(name=names, other=names)
     def move_names(self, name: str, other: str) -> None:
