@@ -170,7 +170,10 @@ def _example(url: str, port: int) -> str:
 
 
 def _require_free(port: int) -> None:
-    free = free_port([_HTTP_HOST], port)
+    try:
+        free = free_port([_HTTP_HOST], port)
+    except StartError:  # none of the higher ones is free
+        free = free_port([_HTTP_HOST], DEFAULT_PORT)
     if free != port:
         raise StartError(
             f"port {port} of {_HTTP_HOST} is in use; choose another one: "
