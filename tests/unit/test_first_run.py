@@ -63,9 +63,8 @@ def test_the_daemon_imports_what_only_some_configurations_need_when_it_is_needed
 
 def test_rich_needs_none_of_the_libraries_that_the_packages_leave_out() -> None:
     """packaging/requirements.txt does not contain them."""
-    contained = re.findall(
-        r"^([\w-]+)==", (ROOT / "packaging/requirements.txt").read_text(), re.MULTILINE
-    )
+    requirements = (ROOT / "packaging/requirements.txt").read_text()
+    contained = re.findall(r"^([\w-]+)==", requirements, re.MULTILINE)
     assert "rich" in contained
     left_out = {"markdown-it-py": "markdown_it", "mdurl": "mdurl", "pygments": "pygments"}
     assert left_out.keys().isdisjoint(contained)
