@@ -504,6 +504,7 @@ class Machine(RuleBasedStateMachine):
             and not self.server(n).shutting_down
             and self.server(n).received == self.server(n).log == writer.log
             and self.server(n).timeline == writer.timeline
+            and self.server(n).identifier == writer.identifier
             # With LOGIN only, it shows the timeline of its last restartpoint.
             and not (
                 self.server(n).login_only and self.server(n).control_timeline < writer.timeline
