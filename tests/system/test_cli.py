@@ -407,6 +407,16 @@ def test_health_prints_ok(daemon: Daemon) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "OK\n", "")
 
 
+def test_health_prints_the_reason(daemons: Daemons, cluster: Cluster) -> None:
+    watcher = daemons.prepare(cluster)  # which is not started
+    relay = daemons.prepare(upstreams=watcher.url)
+    with relay.launched():
+        wait_until("it responds", lambda: run(relay, "health", "/live").returncode == 0)
+        done = run(relay, "health")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "pg-status: error: /health: status 503: pg_monitor is not ready\n"
+
+
 @pytest.mark.parametrize("scheme", ["unix:", "unix://"])
 def test_the_path_of_a_unix_socket(daemon: Daemon, tmp_path: Path, scheme: str) -> None:
     """No character of it has a special meaning."""

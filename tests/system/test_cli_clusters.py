@@ -53,6 +53,13 @@ def test_the_table_of_clusters_has_the_problems_first(
     assert hint == "pg-status hosts --cluster NAME shows the hosts of a cluster."
 
 
+def test_a_path_without_a_cluster_lists_those_that_are_refused_too(several: Daemon) -> None:
+    assert several.json("/master")["error_text"] == (
+        "several clusters are configured: use /c/NAME/master, "
+        "where NAME is one of orders, users, stock"
+    )
+
+
 def test_json_of_all_clusters(several: Daemon) -> None:
     document = json.loads(run(several, "clusters", "--json").stdout)
     assert set(document) == {"instance", "version", "now", "clusters"}
@@ -125,7 +132,7 @@ def test_an_explanation_requires_a_cluster(several: Daemon) -> None:
     done = run(several, "explain", "master")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
-        "pg-status: error: several clusters are monitored; choose one with --cluster: "
+        "pg-status: error: several clusters are configured; choose one with --cluster: "
         "orders, users, stock"
     )
     wrong = run(several, "explain", "nothing", "--cluster", "orders")

@@ -166,7 +166,7 @@ def test_check_of_a_relay(fleet: Fleet, capfd: pytest.CaptureFixture[str]) -> No
     done = subprocess.run(command, env=relay.environment, check=False)
     output = capfd.readouterr().out
     assert done.returncode == 1
-    assert "2 of 3 upstreams deliver evidence" in output
+    assert output.endswith("\nFAILED: 2 of 3 upstreams deliver evidence\n")
     assert "Connection refused" in output
 
 

@@ -112,6 +112,26 @@ def test_what_is_known_of_hosts_that_stay_is_kept(
     assert len(daemon.json("/hosts")) == 4
 
 
+def test_the_command_finds_the_configuration_in_the_environment_of_the_process(
+    daemon: Daemon, write: Write
+) -> None:
+    """Another terminal has not set it."""
+    bare = {k: v for k, v in daemon.environment.items() if not k.startswith("pg_status__")}
+
+    def reload() -> tuple[int, str, str]:
+        command = [*daemon.command, "reload", "--pid", str(daemon.pid)]
+        done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    write(sync_max_lag_ms=500)
+    assert reload() == (0, "reloaded\n", "")
+    assert daemon.log.count("reloaded: ") == 1
+    write(sync_max_lag_ms="never")
+    status, _, error = reload()
+    assert (status, daemon.log.count("reloaded: ")) == (78, 1)
+    assert "pg_status__sync_max_lag_ms" in error
+
+
 def test_limits_are_those_of_the_file(daemon: Daemon, cluster: Cluster, write: Write) -> None:
     late = cluster.replicas[0]
     late.sql("SELECT pg_wal_replay_pause()")

@@ -94,6 +94,30 @@ def test_without_a_master_there_is_no_time() -> None:
     assert story.history.master_since == NOON + timedelta(minutes=5)
 
 
+def test_since_when_there_is_no_master() -> None:
+    """Another reason does not change the time."""
+    story = healthy()
+    for at in (5, 10, 15):
+        story.see(a=refused(at))
+    lost = NOON + timedelta(minutes=4)
+    assert story.history.no_master_since == lost
+    assert (story.history.last_master, story.history.former_master) == ("a:5432", None)
+    story.see(a=master(20, timeline=0))
+    assert story.world.snapshot.no_master != "no live host is a master"
+    assert story.history.no_master_since == lost
+    story.see(b=master(25, 1100, timeline=2))
+    assert story.history.no_master_since is None
+    assert (story.history.last_master, story.history.former_master) == ("b:5432", "a:5432")
+
+
+def test_a_cluster_without_a_master_at_the_start_has_no_time() -> None:
+    story = Story(World(2))
+    story.see(a=replica(0), b=replica(0))
+    assert story.history.no_master_since is None
+    story.see(a=replica(5), b=master(5, timeline=0))
+    assert story.history.no_master_since is None
+
+
 def test_a_step_without_a_sample_is_unknown() -> None:
     history = History()
     for step, lag_ms in ((100, 7), (101, 8), (103, None), (104, 9)):

@@ -185,4 +185,4 @@ def test_the_former_master() -> None:
         else:
             story.master(second, host)
         found.append(story.history.former_master)
-    assert found == ["a", None, "a", "b", "b"]
+    assert found == [None, None, "a", "a", "b"]

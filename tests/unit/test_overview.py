@@ -61,8 +61,8 @@ def test_the_response_has_the_same_fields_in_every_state(name: str) -> None:
     shown = answer.json()
     assert set(shown) == {
         "version", "cluster", "instance", "service", "documentation", "now", "ready", "stale",
-        "error", "master", "no_master", "masters", "former_master", "limits", "chart", "hosts",
-        "history",
+        "error", "master", "no_master", "no_master_since", "last_master", "masters",
+        "former_master", "limits", "chart", "hosts", "history",
     }  # fmt: skip
     assert shown["hosts"] == [
         {**host_entry(status), "lags_ms": [None] * SAMPLES} for status in snapshot.hosts
@@ -94,6 +94,20 @@ def test_the_reason_for_no_master() -> None:
     assert shown["master"] is None
     assert shown["masters"] == []
     assert shown["no_master"] == "no live host is a master"
+
+
+def test_since_when_there_is_no_master_and_which_was_the_last() -> None:
+    world, history = World(rules=Rules(max_fails=1)), History()
+    for minute, (name, seen) in enumerate(
+        (("a", master(0)), ("b", replica(0)), ("c", replica(0)), ("a", refused(5)))
+    ):
+        before = world.snapshot
+        after = world.see(name, seen).snapshot
+        history.changed(before, list(events(before, after)), NOON + timedelta(minutes=minute))
+    shown = ask(world.snapshot, 6.0, history).json()
+    assert (shown["no_master_since"], shown["last_master"], shown["former_master"]) == (
+        "2026-01-01T12:03:00.000Z", "a:5432", None,
+    )  # fmt: skip
 
 
 def test_a_split_brain_contains_both_hosts() -> None:

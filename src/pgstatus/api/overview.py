@@ -35,6 +35,8 @@ def overview(
             "since": rfc3339(history.master_since),
         },
         "no_master": snapshot.no_master,
+        "no_master_since": rfc3339(history.no_master_since),
+        "last_master": history.last_master,
         "masters": snapshot.claims,
         "former_master": _former_master(snapshot, history.former_master),
         "limits": {"lag_ms": limits.lag_ms, "lag_bytes": limits.lag_bytes},
@@ -85,6 +87,7 @@ def _cluster(name: str, service: Service, problems: Sequence[str] | None) -> Map
         "master": None if snapshot.master is None else str(snapshot.master.host),
         "master_since": rfc3339(service.history.master_since),
         "no_master": snapshot.no_master,
+        "no_master_since": rfc3339(service.history.no_master_since),
         "masters": snapshot.claims,
         "hosts": len(snapshot.hosts),
         "hosts_alive": sum(status.alive for status in snapshot.hosts),
@@ -116,7 +119,7 @@ def _condition(snapshot: Snapshot, is_stale: bool, is_rejected: bool) -> tuple[s
 
 def _rejected(name: str, problems: Sequence[str]) -> Mapping[str, object]:
     """A cluster whose configuration cannot be used, and that was not monitored before."""
-    nothing = dict.fromkeys(("master", "master_since", "no_master"))
+    nothing = dict.fromkeys(("master", "master_since", "no_master", "no_master_since"))
     numbers = dict.fromkeys(("hosts", "hosts_alive", "replicas", "replicas_in_sync"), 0)
     flags = {"ready": False, "stale": False, "masters": []}
     condition = {"level": "error", "state": REJECTED}

@@ -105,10 +105,10 @@ class Daemon:
         return service
 
     def _which(self, path: str) -> str:
-        names = listed(self.clusters())
+        names = listed(dict.fromkeys([*self.clusters(), *self.rejected()]))
         if not names:
             return "no cluster is configured"
-        return f"several clusters are monitored: use /c/NAME{path}, where NAME is one of {names}"
+        return f"several clusters are configured: use /c/NAME{path}, where NAME is one of {names}"
 
 
 def listed(names: Iterable[str]) -> str:

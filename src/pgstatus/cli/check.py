@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pgstatus.cli.check_cluster import STYLES, Section, check_cluster
 from pgstatus.cli.show import Output
-from pgstatus.cli.verdict import UNUSABLE, chosen, entry, summary
+from pgstatus.cli.verdict import FAILED, UNUSABLE, chosen, entry, summary
 from pgstatus.settings.cluster import Settings
 from pgstatus.settings.load import Configuration
 
@@ -36,7 +36,7 @@ def check(configuration: Configuration, cluster: str | None, output: Output) -> 
         output.write_json({"verdict": word, "summary": text, **report})
     else:
         output.write(Group(*content, _line(word, text)))
-    return 1 if any(section.has_failures for section in sections) else 0
+    return 1 if word == FAILED else 0
 
 
 async def _check_all(clusters: Sequence[Settings]) -> list[Section]:
@@ -45,7 +45,7 @@ async def _check_all(clusters: Sequence[Settings]) -> list[Section]:
 
 def _unusable(name: str, problems: Sequence[str]) -> Section:
     report = {"problems": list(problems)}
-    return Section(name, *UNUSABLE, [*map(Text, problems)], report, has_failures=True)
+    return Section(name, *UNUSABLE, [*map(Text, problems)], report)
 
 
 def _titled(section: Section) -> Sequence[RenderableType]:

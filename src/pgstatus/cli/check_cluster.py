@@ -77,7 +77,6 @@ class Section:
     content: Sequence[RenderableType] = ()
     report: Mapping[str, object] = field(default_factory=dict)
     """For ``--json``."""
-    has_failures: bool = False
 
 
 async def check_cluster(settings: Settings) -> Section:
@@ -100,7 +99,6 @@ def _combined(sections: Sequence[Section]) -> Section:
         "; ".join(section.text for section in sections),
         [part for section in sections for part in section.content],
         {key: value for section in sections for key, value in section.report.items()},
-        any(section.has_failures for section in sections),
     )
 
 
@@ -123,12 +121,10 @@ def _section(
     verdicts = [_of_source(name, received) for name, received in found.items()]
     words = [verdict.word for verdict in verdicts]
     count = len(words) - words.count(FAILED)
-    # One of them suffices.
-    word = FAILED if not count else WARN if set(words) != {OK} else OK
     entries = [{kind: v.host, "verdict": v.word, "text": v.text} for v in verdicts]
     text = f"{count} of {len(words)} {what}"
     content: list[RenderableType] = [_table(verdicts), Text()]
-    return Section(cluster, word, text, content, {f"{kind}s": entries}, FAILED in words)
+    return Section(cluster, worst(words), text, content, {f"{kind}s": entries})
 
 
 async def _servers(nats: Nats | None) -> Mapping[str, str | None]:
@@ -167,7 +163,7 @@ async def _check_hosts(settings: Settings) -> Section:
             missing.setdefault(shortcoming, []).append(str(status.host))
     content: list[RenderableType] = [_table(verdicts), *_remedies(missing), Text()]
     report = _report(verdicts, snapshot, missing)
-    return Section(settings.name, word, text, content, report, word == FAILED)
+    return Section(settings.name, word, text, content, report)
 
 
 async def _check(target: Target) -> Result:

@@ -110,13 +110,14 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from pgstatus.cli.reload import reload_and_wait  # noqa: PLC0415
+    from pgstatus.cli.reload import environment_of, reload_and_wait  # noqa: PLC0415
 
-    return reload_and_wait(_instance(options).of_all, options.pid)
+    instance = _instance(options, environment_of(options.pid))
+    return reload_and_wait(instance.of_all, options.pid)
 
 
 def _health(options: argparse.Namespace) -> int:
-    from pgstatus.cli.state import not_found  # noqa: PLC0415
+    from pgstatus.cli.state import not_found, refusal  # noqa: PLC0415
 
     instance = _instance(options)
     response = instance.probe(options.path)
@@ -125,7 +126,7 @@ def _health(options: argparse.Namespace) -> int:
         return 0
     if response.status == 404:
         raise not_found(instance)
-    _report("error", f"{options.path}: status {response.status}: {response.body.strip()}")
+    _report("error", f"{options.path}: status {response.status}: {refusal(response)}")
     return 1
 
 
@@ -140,8 +141,9 @@ def _cluster(options: argparse.Namespace) -> str | None:
     return getattr(options, "cluster", None) or os.environ.get("PG_STATUS_CLUSTER") or None
 
 
-def _instance(options: argparse.Namespace) -> "Instance":
-    """The instance at ``--url`` or PG_STATUS_URL, or the one that runs with this configuration.
+def _instance(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> "Instance":
+    """The instance at ``--url`` or PG_STATUS_URL, or the one that runs with the configuration in
+    ``environ``.
 
     The cluster of ``--cluster`` takes precedence over that of the URL, and the latter over
     PG_STATUS_CLUSTER.
@@ -154,7 +156,7 @@ def _instance(options: argparse.Namespace) -> "Instance":
         if any((options.token_file, options.ca, options.cert, options.key)):
             raise StartError("--token-file, --ca, --cert and --key require --url or PG_STATUS_URL")
         try:
-            return replace(Instance.of(load(os.environ).process), cluster=_cluster(options))
+            return replace(Instance.of(load(environ).process), cluster=_cluster(options))
         except ConfigError as error:
             hint = "for an instance with another configuration use --url http://127.0.0.1:8000"
             raise ConfigError([*error.problems, hint], error.warnings) from None

@@ -158,10 +158,10 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
         f"be reached; {_UNUSABLE}",
     )
     reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
-    for command in (clusters, hosts, explain, health, reload):
-        instance = _add_instance(command)
-        if command in (hosts, explain, health):
-            _add_cluster(instance, "request")
+    _add_instance(clusters)
+    _add_instance(reload, "the configuration of this process")
+    for command in (hosts, explain, health):
+        _add_cluster(_add_instance(command), "request")
     return top
 
 
@@ -210,11 +210,13 @@ def _add_cluster(parser: argparse._ActionsContainer, verb: str) -> None:
     )
 
 
-def _add_instance(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _add_instance(
+    parser: argparse.ArgumentParser, configuration: str = "this configuration"
+) -> argparse._ArgumentGroup:
     group = parser.add_argument_group(
         "instance",
-        "Without --url and PG_STATUS_URL: the instance on this machine that runs with this "
-        "configuration.",
+        "Without --url and PG_STATUS_URL: the instance on this machine that runs with "
+        f"{configuration}.",
     )
     group.add_argument(
         "--url",

@@ -8,14 +8,30 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
 from pgstatus.cli.remote import Instance
 from pgstatus.errors import StartError, UnreachableError
+from pgstatus.settings.variables import PREFIX
 
 _HEADER = "x-pg-status-reloads"
 _TIMEOUT = 60.0
 _INTERVAL = 0.02
+
+
+def environment_of(pid: int) -> Mapping[str, str]:
+    """The environment that the process was started with, which contains or names its configuration.
+
+    That of this command if it cannot be read, or has no configuration.
+    """
+    try:
+        items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ
+    found = dict(os.fsdecode(item).split("=", 1) for item in items if b"=" in item)
+    return found if any(name.lower().startswith(PREFIX) for name in found) else os.environ
 
 
 def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> int:

@@ -145,7 +145,7 @@ def not_found(instance: Instance) -> StartError | UnreachableError:
         return foreign(instance)
     if instance.cluster is not None:
         return unknown_cluster(instance.cluster, names)
-    return StartError(f"several clusters are monitored; choose one with --cluster: {_some(names)}")
+    return StartError(f"several clusters are configured; choose one with --cluster: {_some(names)}")
 
 
 def unknown_cluster(name: str, names: Sequence[str]) -> StartError:
@@ -172,13 +172,16 @@ def body(response: Response) -> str:
     """The body of a successful response. StartError: the request was refused."""
     if response.is_ok:
         return response.body
+    raise StartError(f"the request was refused with status {response.status}: {refusal(response)}")
+
+
+def refusal(response: Response) -> str:
+    """The reason in a response that is not successful, which may be that of another server."""
     try:
         text = json.loads(response.body)["error_text"]
     except (ValueError, KeyError, TypeError):
         text = response.body.strip() or "empty response"
-    raise StartError(
-        f"the request was refused with status {response.status}: {in_a_line(str(text))}"
-    )
+    return in_a_line(str(text))
 
 
 def name(host: Entry) -> str:

@@ -39,12 +39,14 @@ class History:
         self._last_master: str | None = None
         """The present master; without one, the last."""
         self._former_master: str | None = None
+        self._had_master = False
+        self._no_master_since: datetime | None = None
 
     def changed(self, before: Snapshot, events: Sequence[Event], at: datetime) -> None:
         """Store the changes since the snapshot ``before``, in their order."""
         with self._lock:
             if before.master is not None:
-                self._last_master = str(before.master.host)
+                self._last_master, self._had_master = str(before.master.host), True
             for event in events:
                 former = None
                 if event.change is Change.MASTER:
@@ -52,16 +54,20 @@ class History:
                     known = before.ready and event.host is not None
                     self._master_since = at if known else None
                     former = self._new_master(event.host)
+                    if event.host is not None:
+                        self._no_master_since = None
+                    elif self._had_master:  # otherwise only the reason is another one
+                        self._no_master_since = at
+                    self._had_master = event.host is not None
                 self._entries.append(Entry(at, event, former))
 
     def _new_master(self, host: str | None) -> str | None:
         """``host`` is the master, or there is none; returns the last master before ``host``."""
         former = self._last_master
-        if host != former:
-            self._former_master = former
-        elif self._former_master == host:  # it is the master again
-            self._former_master = None
-        self._last_master = host or former
+        if host is not None:
+            if former is not None and host != former:
+                self._former_master = former
+            self._last_master = host
         return former
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
@@ -80,8 +86,18 @@ class History:
         return self._master_since
 
     @property
+    def no_master_since(self) -> datetime | None:
+        """When the last master was lost; None: before the start, or there is a master."""
+        return self._no_master_since
+
+    @property
+    def last_master(self) -> str | None:
+        """The present master, or the last one; None: none is known."""
+        return self._last_master
+
+    @property
     def former_master(self) -> str | None:
-        """The host that was the master before the present one, or before there was none."""
+        """The host that was the master before the last failover."""
         return self._former_master
 
     def entries(self) -> tuple[Entry, ...]:
