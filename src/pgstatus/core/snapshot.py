@@ -142,8 +142,8 @@ class HostStatus:
     alive: bool = False
     possible_dead: bool = False
     down: bool = False
-    """The master is known to be down: it cannot commit anything. Its connections are refused and no
-    live replica streams from it."""
+    """A primary that is known to be down: it cannot commit anything. Its connections are refused
+    and no live replica streams from it."""
     timeline: int | None = None
     lsn: int | None = None
     lag_ms: int | None = None
@@ -201,6 +201,8 @@ class Snapshot:
     """The healthy hosts of this cluster that are not in recovery; two or more: split brain."""
     no_master: str | None = None
     """Why no master is reported."""
+    last_master: Host | None = None
+    """The master; while there is none, the last one."""
     split_brain: bool = False
     """No master is reported *because* several servers are not in recovery."""
     stale_after: float = field(default=float("inf"))

@@ -144,6 +144,8 @@ class State(NamedTuple):
     """The identifier is from before that; it stands until every host was checked."""
     down_since: float | None = None
     """From this moment on the master is known to be unable to commit."""
+    down: frozenset[int] = frozenset()
+    """The primaries that are known to be down."""
     in_transition: bool = True
     """Not all is known: hosts were not checked yet, the master does not respond, or a replica does
     not follow its timeline yet."""
@@ -210,6 +212,7 @@ class State(NamedTuple):
             records=tuple(Record() if index < 0 else self.records[index] for index in kept),
             election=Election(kept.index(self.master) if self.master in kept else None),
             incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
+            down=frozenset(),
             evidence={
                 name: self.evidence[name] for name in map(str, hosts) if name in self.evidence
             },

@@ -77,7 +77,7 @@ class Relay(MonitoringTask):
         super().__init__(
             thread,
             state,
-            Publisher(state, rules, latest, waiters, sink),
+            Publisher(state, rules, latest, waiters, sink, before=before),
             heartbeat=heartbeat,
             on_failure=on_failure,
             cluster=cluster,
