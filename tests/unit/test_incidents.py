@@ -131,7 +131,7 @@ def interrupt(story: Story, seconds: float, until: float) -> None:
 
 def test_an_interruption_of_the_checks_is_one_line() -> None:
     story = started()
-    for begin in (100, 200):
+    for begin in (1, 200):
         interrupt(story, begin, begin + 7)
     story.add(300, Change.READY, None, "not ready", level=logging.WARNING)
     assert [(line.change, line.text, len(line.entries)) for line in story.lines[1:]] == [

@@ -54,15 +54,16 @@ class Incident:
 
 def incidents(entries: Sequence[Entry]) -> tuple[Incident, ...]:
     """The lines for these changes; both are in chronological order."""
-    found: list[Incident] = []
-    rest = entries
+    # An interruption of the checks is part of no failover.
+    found = list(_single([entry for entry in entries if entry.event.change is Change.READY]))
+    rest: Sequence[Entry] = [entry for entry in entries if entry.event.change is not Change.READY]
     while (index := _next_master(rest)) is not None:
         first = _first_sign(rest, index)
         found += _single(rest[:first])
         new = rest[index]
         together, rest = _split(rest[first:], index - first)
         found.append(_of_master(new, together))
-    return (*found, *_single(rest))
+    return tuple(sorted([*found, *_single(rest)], key=lambda incident: incident.at))
 
 
 def _next_master(entries: Sequence[Entry]) -> int | None:
