@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgstatus.demo.cluster import Cluster
-from tests.conftest import ClusterFactory, DaemonFactory
+from tests.conftest import ClusterFactory, DaemonFactory, Daemons
 from tests.support.fleet import frozen
+from tests.support.running import answers
 from tests.support.waiting import wait_until
 
 
@@ -102,3 +103,30 @@ def test_an_interruption_of_the_master_is_no_failover(
     assert line["change"] == "interruption"
     assert line["text"].startswith(f"{name} is the master again after ")
     assert f"{name} is the master again (timeline 1)" in daemon.log
+
+
+def test_a_relay_shows_which_upstreams_deliver_evidence(
+    cluster: Cluster, daemons: Daemons, make_daemon: DaemonFactory
+) -> None:
+    watcher = make_daemon(cluster, sleep_ms=500)
+    away = f"http://{watcher.address}:1"
+    with daemons.prepare(None, upstreams=away).launched() as blind:
+        wait_until("it responds", lambda: answers(blind.client, "/live"))
+
+        def reason() -> str:
+            return str(blind.json("/master")["error_text"])
+
+        wait_until("the cause", lambda: f"{away}: Connection refused" in reason())
+        assert reason().startswith("not ready: ")
+        assert "pg_monitor" not in reason()
+        for path in ("/ready", "/health", "/explain/replica"):
+            assert blind.json(path)["error_text"] == reason()
+        assert f"{away}: Connection refused" in blind.json("/overview")["no_master"]
+
+    relay = daemons.start(None, sleep_ms=500, upstreams=f"{watcher.url},{away}")
+    expected = [
+        {"name": watcher.url, "error": None},
+        {"name": away, "error": "Connection refused"},
+    ]
+    wait_until("the condition", lambda: relay.json("/overview")["upstreams"] == expected)
+    assert watcher.json("/overview")["upstreams"] == []

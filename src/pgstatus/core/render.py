@@ -109,6 +109,7 @@ def host_status(status: HostStatus) -> Json:
         "lsn": _lsn(status),
         "role": status.role,
         "possible_dead": status.possible_dead,
+        "down": status.down,
         "timeline": status.timeline,
         "checked_at": rfc3339(status.checked_at),
         "error": status.error,

@@ -1,12 +1,13 @@
 """What is logged about watchers: each change once. Pure: the time is an argument."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pgstatus import __version__
 from pgstatus.core.changes import Change, Event
 from pgstatus.core.snapshot import Host
 from pgstatus.core.state import Rules
+from pgstatus.fleet.direct import Direct
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.merge import Merge
 
@@ -33,6 +34,14 @@ class Notices:
     def lost(self, source: str, reason: str) -> None:
         """The source cannot deliver."""
         self._reasons[source] = reason
+
+    def upstreams(self, delivering: Mapping[str, bool]) -> tuple[tuple[str, str | None], ...]:
+        """Why each source delivers no evidence; None: it delivers. Without the relay itself."""
+        return tuple(
+            (source, None if delivers else self._reasons.get(source, "no evidence yet"))
+            for source, delivers in delivering.items()
+            if source != Direct.name
+        )
 
     def events(
         self, merge: Merge, hosts: Sequence[Host], rules: Rules, now: float

@@ -213,6 +213,7 @@ class Relay(MonitoringTask):
         self._upstreams = self._merge.delivering(now)
         for event in self._notices.events(self._merge, self._state.hosts, self._rules, now):
             self._publisher.log(event, now)
+        self._keep(self._state.received_from(self._notices.upstreams(self._upstreams)))
 
     def _update_hosts(self, now: float) -> None:
         hosts = self._merge.hosts(now)
