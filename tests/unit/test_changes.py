@@ -101,6 +101,16 @@ def test_losing_the_last_master_is_a_warning() -> None:
     assert event.text == "no master: no live host is a master"
 
 
+@pytest.mark.parametrize(
+    ("admits", "expected"), [(True, ["b:5432 accepts new sessions"]), (None, [])]
+)
+def test_new_sessions_are_accepted_again_only_if_that_is_known(
+    admits: bool | None, expected: list[str]
+) -> None:
+    world = quiet().see("b", replica(5, admits=False, refusal="too many clients"))
+    assert reported(world, ("b", replica(10, admits=admits))) == expected
+
+
 def test_the_return_of_the_same_master() -> None:
     world = World(1).see("a", master(0))
     for at in (5, 10, 15):

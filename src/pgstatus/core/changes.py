@@ -164,7 +164,8 @@ def _host(old: HostStatus, new: HostStatus) -> Iterator[Event]:
             f"{name} is {health(new)}{detail}",
             logging.WARNING if bad else logging.INFO,
         )
-    if new.alive and (old.admits is False) != (new.admits is False):
+    refused, refuses = old.admits is False, new.admits is False
+    if new.alive and refuses != refused and new.admits is not None:
         yield _admission(name, new)
     if new.role is not old.role and new.role is not Role.UNKNOWN:
         yield Event(Change.ROLE, name, f"{name} is a {new.role}", timeline=new.timeline)
@@ -190,11 +191,12 @@ def _sync(old: HostStatus, new: HostStatus, name: str) -> Iterator[Event]:
     was, sync = _in_sync_by_time(old), _in_sync_by_time(new)
     if was != sync:
         lag = "unknown" if new.lag_ms is None else f"{new.lag_ms} ms"
-        text = f"{name} is {'in sync' if sync else 'late'} by time (lag {lag})"
+        text = f"{name} is {'in sync' if sync else 'not in sync'} by time (lag {lag})"
         yield Event(Change.SYNC, name, text, lag_ms=new.lag_ms)
     if old.sync_by_bytes != new.sync_by_bytes:
         lag = "unknown" if new.lag_bytes is None else f"{new.lag_bytes} bytes"
-        text = f"{name} is {'in sync' if new.sync_by_bytes else 'late'} by bytes (lag {lag})"
+        is_synced = "in sync" if new.sync_by_bytes else "not in sync"
+        text = f"{name} is {is_synced} by bytes (lag {lag})"
         yield Event(Change.SYNC, name, text, lag_ms=new.lag_ms)
 
 

@@ -49,6 +49,7 @@ class Notices:
         """What is to be logged now."""
         yield from self._of_sources(merge, now)
         yield from self._of_intervals(merge, rules)
+        self._logged.intersection_update(hosts)
         for host in hosts:
             yield from self._of_host(merge, host, now)
 
@@ -85,7 +86,8 @@ class Notices:
         reports = merge.watchers_of(host.address, now)
         if not reports:
             self._disagree.pop(host, None)
-            if host in self._logged:
+            # A single watcher does not agree with another one.
+            if host in self._logged and merge.count_of(host.address, now) > 1:
                 self._logged.discard(host)
                 yield _event(str(host), f"{host}: the watchers agree again")
             return
