@@ -23,13 +23,16 @@ class ConfigError(PgStatusError, ValueError):
     """The configuration is invalid.
 
     ``problems`` holds one sentence for each mistake: the variable, its value (secrets masked) and
-    the expected form. ``warnings`` holds remarks that may explain a problem.
+    the expected form. ``warnings`` holds remarks that may explain a problem, ``hint`` another way.
     """
 
-    def __init__(self, problems: Sequence[str], warnings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, problems: Sequence[str], warnings: Sequence[str] = (), hint: str | None = None
+    ) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
         self.warnings = tuple(warnings)
+        self.hint = hint
 
 
 class Cause(StrEnum):

@@ -99,6 +99,10 @@ def test_an_explanation(daemon: Daemon, cluster: Cluster) -> None:
         1,
         "pg-status: error: the request was refused with status 400: Invalid lag_ms\n",
     )
+    ignored = run(daemon, "explain", "replica?lag=50&fallback=none")
+    assert (ignored.returncode, ignored.stderr) == (
+        0, "pg-status: warning: the unknown parameter 'lag' is ignored (did you mean lag_ms?)\n"
+    )  # fmt: skip
     for nothing in ("nothing", "r\u00e9plica", "../hosts", ""):
         done = run(daemon, "explain", nothing)
         assert done.returncode == 1
@@ -130,6 +134,14 @@ def test_an_invalid_url_is_an_error_at_once(daemon: Daemon, url: str, watch: lis
     assert re.fullmatch(r"pg-status: error: [^\n]+\n", done.stderr)
 
 
+@pytest.mark.parametrize("url", ["http://u:geheim@h", "https://geheim@h:1/?x", "http://:geheim@h"])
+def test_credentials_in_a_url_are_refused_and_not_shown(daemon: Daemon, url: str) -> None:
+    done = run(daemon, "hosts", "--url", url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "credentials in a URL are not supported" in done.stderr
+    assert "geheim" not in done.stderr
+
+
 @pytest.mark.parametrize("body", ["hello", "1", "[1]", "{}"])
 def test_another_server_at_the_address(daemon: Daemon, tmp_path: Path, body: str) -> None:
     """Its status is 200, too."""
@@ -152,7 +164,10 @@ def test_without_a_configuration_the_error_mentions_the_option_url(daemon: Daemo
     done = run(daemon, "hosts", hosts="")
     assert (done.returncode, done.stdout) == (78, "")
     assert "pg_status__hosts is not set" in done.stderr
-    assert "--url http://127.0.0.1:8000" in done.stderr
+    assert done.stderr.endswith(
+        "pg-status: hint: for an instance with another configuration use "
+        "--url http://127.0.0.1:8000\n"
+    )
 
 
 def test_options_that_require_a_url(daemon: Daemon) -> None:
@@ -178,7 +193,7 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     url = ["--url", daemon.url]
     refused = run(daemon, "hosts", *url)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "refused with status 401: token required" in refused.stderr
+    assert refused.stderr.endswith("status 401: token required; use --url with --token-file\n")
     assert run(daemon, "hosts", *url, "--token-file", str(file)).returncode == 0
     assert run(daemon, "health", *url).returncode == 0
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr
@@ -215,6 +230,75 @@ def test_watch_as_json_has_one_line_per_change(
             masters.append(json.loads(process.stdout.readline())["master"])
         assert masters[0] == before
         process.kill()
+
+
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_watch_reports_on_standard_error_that_the_instance_is_unavailable(
+    daemon: Daemon, options: list[str]
+) -> None:
+    """Once, and with the time."""
+    command = [sys.executable, "-m", "pgstatus", "hosts", "--watch", "0.1", *options, "--url"]
+    with (
+        socket.create_server((daemon.address, 0)) as unused,
+        subprocess.Popen(
+            [*command, f"http://{daemon.address}:{unused.getsockname()[1]}"],
+            env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stderr is not None
+        assert process.stdout is not None
+        for _ in range(3):  # attempts
+            unused.accept()[0].close()
+        unused.close()
+        first = process.stderr.readline()
+        assert re.match(r"pg-status: warning: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: no response", first)
+        refused = process.stderr.readline()
+        assert "Connection refused" in refused
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["hosts"], ["hosts", "--json"], ["hosts", "--watch"], ["hosts", "--watch", "--json"],
+     ["clusters"], ["explain", "master"], ["health"], ["check"], ["check", "--json"],
+     ["check", "--config-only"], ["--help"], ["--version"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_full_disk_is_an_error(daemon: Daemon, command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pgstatus", *command],
+            env=daemon.environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1, "pg-status: error: standard output: No space left on device\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"PYTHONIOENCODING": "ascii"},
+     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+)  # fmt: skip
+def test_characters_that_the_encoding_does_not_have_are_escaped(
+    make_daemon: DaemonFactory, cluster: Cluster, variables: dict[str, str]
+) -> None:
+    daemon = make_daemon(cluster, cluster_name="m\u00fcnchen \u20ac")
+    environment = {**daemon.environment, **variables}
+
+    def output(*arguments: str) -> str:
+        command = [sys.executable, "-m", "pgstatus", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), arguments
+        return done.stdout.decode("ascii")
+
+    assert output("hosts").startswith(r"m\xfcnchen \u20ac  on ")
+    assert r"m\xfcnchen \u20ac" in output("clusters")
+    assert json.loads(output("hosts", "--json"))["cluster"] == "m\u00fcnchen \u20ac"
+    clusters = json.loads(output("clusters", "--json"))["clusters"]
+    assert clusters[0]["name"] == "m\u00fcnchen \u20ac"
 
 
 def test_a_closed_pipe(daemon: Daemon) -> None:
@@ -285,6 +369,60 @@ def test_check_of_hosts_that_fail(cluster: Cluster, daemons: Daemons) -> None:
     assert "FAILED: 0 of 2 hosts responded, no master: " in done.stdout
 
 
+def test_check_of_a_split_brain(make_cluster: ClusterFactory, daemons: Daemons) -> None:
+    """The summary mentions it; a replica of the other master is not OK."""
+    cluster = make_cluster(replicas=2)
+    primary, promoted, replica = cluster.servers
+    promoted.promote()
+    daemon = daemons.prepare(cluster)
+    done = run(daemon, "check")
+    assert done.returncode == 0
+    names = [f"{server.address}:{server.port}" for server in (primary, promoted, replica)]
+    verdicts = {words[1]: words[0] for words in map(str.split, done.stdout.splitlines()[:3])}
+    assert verdicts == {names[0]: "WARNING", names[1]: "OK", names[2]: "WARNING"}
+    assert f"{names[2]}  replica, " in done.stdout
+    assert "on timeline 1 (master's timeline: 2)" in done.stdout
+    assert done.stdout.endswith(
+        "\nWARNING: 3 of 3 hosts responded, "
+        f"split brain: {names[0]} and {names[1]} are masters, master {names[1]}\n"
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--config-only"]])
+def test_check_of_an_invalid_configuration_has_a_verdict(
+    daemons: Daemons, options: list[str]
+) -> None:
+    daemon = daemons.prepare(hosts="a,,b")
+    done = run(daemon, "check", *options)
+    assert (done.returncode, done.stdout) == (78, "FAILED: the configuration cannot be used\n")
+    assert "pg-status: error: pg_status__hosts" in done.stderr
+    report = json.loads(run(daemon, "check", "--json", *options).stdout)
+    assert (report["verdict"], report["summary"]) == ("FAILED", "the configuration cannot be used")
+    assert len(report["problems"]) == 1
+    assert "pg_status__hosts" in report["problems"][0]
+
+
+def test_a_password_file_that_libpq_ignores_is_reported_once(
+    daemons: Daemons, cluster: Cluster, tmp_path: Path
+) -> None:
+    """libpq would write a warning of its own for each login."""
+    file = tmp_path / "passwords"
+    file.write_text(f"*:*:*:*:{PASSWORD}\n")
+    file.chmod(0o644)
+    daemon = daemons.prepare(cluster)
+    daemon.environment["PGPASSFILE"] = str(file)
+    del daemon.environment["pg_status__pg_password"]
+    done = run(daemon, "check")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"pg-status: warning: password file: {file}: accessible by group or others; libpq ignores "
+        "it (use chmod 600)\n",
+    )
+    file.chmod(0o600)
+    done = run(daemon, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_check_of_the_configuration_alone_connects_to_no_host(daemons: Daemons) -> None:
     daemon = daemons.prepare(hosts="192.0.2.1", pg_user="x", slepp_ms="1")
     done = run(daemon, "check", "--config-only")
@@ -308,12 +446,18 @@ def test_help(daemon: Daemon, command: str) -> None:
     ("command", "example"),
     [([], "pg-status explain 'replica?lag_ms=50'"), (["hosts"], "pg-status hosts --watch"),
      (["explain"], "pg-status explain master"), (["check"], "pg-status check --json"),
-     (["health"], "pg-status health /ready"), (["demo"], "pg-status demo --port 8001")],
+     (["health"], "pg-status health /ready"), (["demo"], "pg-status demo --port 8001"),
+     (["failover"], "pg-status failover"), (["clusters"], "pg-status clusters --watch"),
+     (["reload"], "docker exec pg-status python3 -m pgstatus reload --pid 1")],
 )  # fmt: skip
 def test_help_contains_examples(daemon: Daemon, command: list[str], example: str) -> None:
     text = run(daemon, *command, "--help").stdout
     assert f"\nexamples:\n  pg-status {' '.join(command)}" in text
     assert f"\n  {example}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    if command:
+        assert "exit status: 0 " in text
+        assert "2 invalid" in text
 
 
 def test_errors_and_warnings_show_their_level(daemons: Daemons) -> None:
@@ -355,6 +499,50 @@ def test_a_world_readable_secret_causes_a_warning(daemons: Daemons, tmp_path: Pa
             file.chmod(mode)
             stderr = run(daemon, "check", "--config-only", **tls, **{name: file}).stderr
             assert (f"pg-status: warning: pg_status__{name}: {text}" in stderr) is bool(text), name
+
+
+def test_files_that_other_users_can_read_or_change_cause_a_warning(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    """A service file with a password, the token of a command, files that may set on_change."""
+    services, env_file, token = (tmp_path / name for name in ("services", "env", "token"))
+    clusters = tmp_path / "clusters"
+    clusters.mkdir()
+    services.write_text("[orders]\nuser=u\n password = secret\n")
+    env_file.write_text("pg_status__max_fails=4\n")
+    token.write_text("t" * 32)
+
+    def warnings(file: Path, mode: int, *arguments: str, **variables: object) -> list[str]:
+        file.chmod(mode)
+        daemon = daemons.prepare(**({"hosts": "192.0.2.1"} | variables))
+        daemon.environment["PGSERVICEFILE"] = str(services)
+        lines = run(daemon, *(arguments or ("check", "--config-only"))).stderr.splitlines()
+        return [line for line in lines if str(file) in line]
+
+    def readable(source: str, file: Path) -> list[str]:
+        return [
+            f"pg-status: warning: {source}{file} contains a secret and is readable by every user "
+            "of this machine (use chmod o-r)"
+        ]
+
+    def writable(source: str, file: Path) -> list[str]:
+        return [
+            f"pg-status: warning: {source}{file} can be changed by every user of this machine "
+            "(use chmod o-w)"
+        ]
+
+    hosts = "postgresql://192.0.2.1?service=orders"
+    assert warnings(services, 0o644, hosts=hosts) == readable("service file: ", services)
+    assert warnings(services, 0o644) == []
+    assert warnings(services, 0o640, hosts=hosts) == []
+    request = ("hosts", "--url", "http://127.0.0.1:1", "--token-file", str(token))
+    assert warnings(token, 0o644, *request) == readable("", token)
+    assert warnings(token, 0o600, *request) == []
+    name = "pg_status__env_file: "
+    assert warnings(env_file, 0o644, env_file=env_file) == []
+    assert warnings(env_file, 0o646, env_file=env_file) == writable(name, env_file)
+    found = warnings(clusters, 0o777, hosts="", clusters_dir=clusters)
+    assert found[:1] == writable("pg_status__clusters_dir: ", clusters)
 
 
 def test_check_reads_the_password_file(daemons: Daemons, cluster: Cluster, tmp_path: Path) -> None:

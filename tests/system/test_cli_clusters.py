@@ -38,7 +38,7 @@ def test_the_table_of_clusters_has_the_problems_first(
     done = run(several, command)
     assert (done.returncode, done.stderr) == (3, "")
     heading, table, details, hint = done.stdout.rstrip("\n").split("\n\n")
-    assert "1 of 3 clusters with a master, 2 with problems" in heading
+    assert "1 of 3 clusters with a master, 2 with errors" in heading
     assert several.url in heading
     rows = [re.split(r"  +", line) for line in table.splitlines()]
     assert rows == [
@@ -47,8 +47,7 @@ def test_the_table_of_clusters_has_the_problems_first(
         ["stock", "rejected", "-", "-", "0 of 0"],
         ["orders", "ok", name(cluster), "-", "2 of 2"],
     ]
-    assert "stock" in details
-    assert "pg_status__hosts" in details
+    assert "\nstock  pg_status__hosts" in details, "without its name again"
     assert re.search(r"^users  no ", details, re.MULTILINE)
     assert hint == "pg-status hosts --cluster NAME shows the hosts of a cluster."
 
@@ -149,6 +148,7 @@ def test_one_cluster_without_a_name(daemon: Daemon, cluster: Cluster) -> None:
     done = run(daemon, "clusters")
     assert done.returncode == 0
     assert re.search(rf"^-  +ok  +{name(cluster)}  +-  +2 of 2$", done.stdout, re.MULTILINE)
+    assert "--cluster" not in done.stdout, "it would fail"
     for command in (["hosts"], ["check"]):
         done = run(daemon, *command, "--cluster", "orders")
         assert done.returncode == 1
@@ -181,7 +181,9 @@ def test_check_of_one_cluster_is_as_without_others(several: Daemon, cluster: Clu
     report = json.loads(run(several, "check", "--json", PG_STATUS_CLUSTER="orders").stdout)
     assert len(report["hosts"]) == 3
     invalid = run(several, "check", "--cluster", "stock")
-    assert (invalid.returncode, invalid.stdout) == (78, "")
+    assert (invalid.returncode, invalid.stdout) == (
+        78, "FAILED: the configuration cannot be used\n"
+    )  # fmt: skip
     assert "cluster stock: pg_status__hosts" in invalid.stderr
 
 
@@ -227,8 +229,22 @@ def test_a_hundred_clusters_on_a_small_terminal(several: Daemon) -> None:
             ]
 
             proxy.close()
-            screen.wait_for("pg-status is unavailable for ")
+            screen.wait_for("pg-status is unavailable since ")
             wait_until("the table is grey", lambda: screen.colours("no master") == {"brightblack"})
+
+
+def test_the_states_of_hidden_clusters_on_a_small_terminal(several: Daemon) -> None:
+    overview = several.json("/overview")
+    late = {**overview["clusters"][0], "level": "warning", "state": "not in sync"}
+    clusters = [{**late, "name": f"shop{number:02}"} for number in range(40)]
+    command = [sys.executable, "-m", "pgstatus", "clusters", "--watch", "--url"]
+    with reverse_proxy(several) as proxy:
+        proxy.replaced["/overview"] = json.dumps({**overview, "clusters": clusters}).encode()
+        with terminal([*command, proxy.url], {**several.environment, "TERM": "xterm"}) as screen:
+            screen.wait_for("40 with problems")
+            pattern = r"^(\d+) more clusters, \1 not in sync$"
+            assert re.search(pattern, screen.text, re.MULTILINE)
+            assert len([line for line in screen.lines if line]) > LINES - 6, "the height is used"
 
 
 def test_a_cluster_is_followed_by_its_stream(several: Daemon, cluster: Cluster) -> None:

@@ -1,5 +1,7 @@
 """``pg-status hosts`` on a terminal of 80 columns and 24 lines."""
 
+import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -69,8 +71,8 @@ def test_a_failover(make_cluster: ClusterFactory, make_daemon: DaemonFactory) ->
         screen.wait_for(f"master {name(cluster.primary)} since ")
         screen.wait_for(f"{name(lost)}  former master  dead")
         assert screen.colours("former master  dead") == {"red"}
-        screen.wait_for(f"\n{name(lost)}  dead: ")
-        assert "failed checks in a row; Connection refused" in screen.text
+        screen.wait_for(f"\n{name(lost)}  Connection refused; ")
+        screen.wait_for(" failed checks in a row\n")
         wait_until("the replica follows", lambda: "replicas in sync 1 of 1 live" in screen.text)
         assert max(map(len, screen.lines)) <= COLUMNS
         table = [line for line in screen.lines if line.startswith(name(cluster.primary))]
@@ -85,7 +87,7 @@ def test_the_last_table_stays_while_the_instance_is_unavailable(
         screen.wait_for("2 of 2 live")
         daemon.stop()
 
-        screen.wait_for("pg-status is unavailable for 2 s: ")
+        screen.wait_for("pg-status is unavailable since ")
         assert "Connection refused" in screen.text
         assert "2 of 2 live" in screen.text
         assert screen.colours("pg-status is unavailable") == {"red"}
@@ -95,6 +97,25 @@ def test_the_last_table_stays_while_the_instance_is_unavailable(
         wait_until("it is live", lambda: "unavailable" not in screen.text)
         screen.wait_for("2 of 2 live")
         assert "green" in screen.all_colours()
+
+
+def test_data_of_a_frozen_instance_are_not_shown_as_current(
+    cluster: Cluster, make_daemon: DaemonFactory
+) -> None:
+    """The clock in the heading is that of the last event."""
+    daemon = make_daemon(cluster)
+    with show(daemon, "--watch") as screen:
+        screen.wait_for("2 of 2 live")
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            screen.wait_for("pg-status is unavailable since ")
+            assert screen.all_colours() == {"red", GREY}
+            at = re.search(r"since (\S+) \(\d+ s\): timeout", screen.text)
+            assert at is not None
+            assert re.search(rf"^replicas .* {at[1]}$", screen.text, re.MULTILINE)
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        wait_until("it is live", lambda: "unavailable" not in screen.text)
 
 
 def test_an_older_instance_without_a_stream_is_queried_repeatedly(
@@ -119,7 +140,7 @@ def test_a_stream_of_another_server_is_reported(daemon: Daemon, event: bytes) ->
         proxy.replaced["/watch"] = b"data: " + event + b"\n\n"
         with show(daemon, "--watch", "--url", proxy.url) as screen:
             if b"{}" not in event:
-                screen.wait_for(" s: the server at ")
+                screen.wait_for(" s): the server at")
             screen.wait_for("2 of 2 live")
             assert "Traceback" not in screen.text
 
@@ -160,13 +181,37 @@ def test_the_end_restores_the_terminal_and_leaves_the_last_table(daemon: Daemon)
             assert b"\033[?1049l" in screen.output, "the alternate screen was left"
 
 
+def test_dead_hosts_with_long_names_on_a_small_terminal(
+    make_daemon: DaemonFactory, cluster: Cluster
+) -> None:
+    """All are in the table; the explanations of some are left out."""
+    dead = [f"pg-{number}.orders-postgresql-hl.production.invalid" for number in range(8)]
+    master = f"{cluster.primary.address}:{cluster.primary.port}"
+    daemon = make_daemon(hosts=",".join([master, *dead]))
+    with show(daemon, "--watch") as screen:
+        screen.wait_for(f"master {master}")
+        screen.wait_for("  cannot resolve the host name: ")
+        rows = ("\n".join(screen.lines)).partition("\n\n")[2].partition("\n\n")[0].splitlines()
+        assert [row.split(":")[0] for row in rows[1:]] == [cluster.primary.address, *dead]
+        assert "more host" not in screen.text
+        wait_until(
+            "it is plain text",
+            lambda: "Name or service not known" in screen.text or "name resolution" in screen.text,
+        )
+        assert "[Errno" not in screen.text
+
+
 def test_many_hosts_on_a_small_terminal(make_daemon: DaemonFactory, cluster: Cluster) -> None:
     """The master and the hosts with problems are shown; the others are counted."""
     hosts = [f"{cluster.primary.address}:{cluster.primary.port}"]
     hosts += [f"{cluster.primary.address}:{port}" for port in range(1, 31)]
     daemon = make_daemon(hosts=",".join(hosts))
     with show(daemon, "--watch") as screen:
-        screen.wait_for(" more hosts")
+        screen.wait_for(" dead\n")
+        wait_until(
+            "the states of the hidden hosts are shown",
+            lambda: re.search(r"^(\d+) more hosts, \1 dead$", screen.text, re.MULTILINE),
+        )
         assert screen.lines[1].startswith(f"master {hosts[0]}")
         assert any(line.startswith(hosts[0]) for line in screen.lines)
         screen.wait_for("Connection refused")

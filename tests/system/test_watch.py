@@ -111,6 +111,16 @@ def test_without_an_answer_there_is_a_reason_and_the_stream_continues(server: Se
         assert stream.hosts() == ["a"]
 
 
+@pytest.mark.parametrize(("path", "most"), [("/watch?every_ms=100", 1000), ("/watch", 10_000)])
+def test_the_next_event_follows_within_next_ms(server: Serving, path: str, most: int) -> None:
+    """Subscribers of the figures are sent one every second."""
+    server.snapshot = snapshot_of(HEALTHY)
+    with subscribe(server, path) as stream:
+        assert stream.next().data["next_ms"] == most
+        if most == 1000:
+            assert stream.next("alive").data["next_ms"] == most
+
+
 def test_a_state_that_becomes_too_old_is_an_event(server: Serving) -> None:
     server.snapshot = snapshot_of(HEALTHY, fresh=0.6)
     with subscribe(server, "/watch/replica") as stream:
@@ -118,7 +128,7 @@ def test_a_state_that_becomes_too_old_is_an_event(server: Serving) -> None:
         assert 0 < first.data["fresh_ms"] <= 600
         alive = stream.next("alive")
         assert alive.data["id"] == first.id
-        assert set(alive.data) == {"id", "fresh_until", "fresh_ms"}
+        assert set(alive.data) == {"id", "fresh_until", "fresh_ms", "next_ms"}
         event = stream.next("answer")
         assert event.data["reason"] == "the last checks of the hosts are too old"
         assert event.data["hosts"] == []

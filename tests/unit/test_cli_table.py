@@ -1,6 +1,7 @@
 """What ``pg-status hosts`` shows in each state of a cluster, on a terminal of 80 columns."""
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,7 +66,7 @@ def test_a_split_brain() -> None:
     assert "master b:5432" in "\n".join(shown)
     assert any(line.split() == ["a:5432", "second", "master", "not", "used", "-", "-", "1", "0/3E8"]
                for line in shown)  # fmt: skip
-    assert any(line.startswith("split brain  a:5432 and b:5432 accept writes") for line in shown)
+    assert any(line.startswith("split brain  a:5432 and b:5432 are primaries") for line in shown)
     assert max(map(len, shown)) <= 80
 
 
@@ -128,7 +129,10 @@ def test_a_hundred_hosts_fit_into_the_height(lost: str | None, is_dead: bool) ->
     shown = lines(replace(state, hosts=hosts), height=24, lost=lost)
     assert len(shown) <= 24
     assert any(line.startswith("a:5432  ") for line in shown)
-    assert any(line.endswith(" more hosts") for line in shown)
+    (more,) = [line for line in shown if " more hosts" in line]
+    number = int(more.split()[0])
+    assert more == f"{number} more hosts" + (f", {number} dead" if is_dead else "")
+    assert number < 95, "the height is used"
 
 
 def test_hosts_with_problems_are_shown_before_the_others() -> None:
@@ -151,5 +155,84 @@ def test_the_age_of_the_master_with_the_date_if_it_is_long_ago() -> None:
 def test_while_it_is_unavailable_the_clock_stands_still() -> None:
     state = healthy()
     lost = lines(state, age=75.0, lost=f"no response from {URL}: timeout")
-    assert lost[0] == "pg-status is unavailable for 1 min 15 s: timeout"
+    at = f"{state.now.astimezone():%H:%M:%S}"
+    assert lost[0] == f"pg-status is unavailable since {at} (1 min 15 s): timeout"
     assert lost[2:] == lines(state)
+    assert lost[4].endswith(at)
+
+
+def test_since_when_there_is_no_master_and_which_was_the_last() -> None:
+    now = datetime.now(UTC)
+    lost = now - timedelta(seconds=125)
+    state = replace(split(SplitBrain.NONE), now=now, no_master_since=lost, last_master="a:5432")
+    text = "\n".join(lines(state))
+    since = f"{lost.astimezone():%H:%M:%S}"
+    assert f"\nno master since {since} (2 min 5 s), previously a:5432\n" in text
+    assert state.json["no_master_since"] == lost.isoformat(timespec="milliseconds")
+
+
+def with_dead_hosts(count: int, name: str = "pg") -> State:
+    """The master, a replica, and hosts whose names are those of Kubernetes."""
+    state = healthy()
+    dead = {
+        **state.hosts[1], "role": "unknown", "alive": False, "in_sync": False, "lag_ms": None,
+        "lag_bytes": None, "timeline": None, "lsn": None,
+        "reason": "dead: 3 failed checks in a row",
+    }  # fmt: skip
+    hosts = [
+        {**dead, "host": f"{name}-{i}.orders-postgresql-hl.production.svc",
+         "error": "cannot resolve the host name: Name or service not known"}
+        for i in range(count)
+    ]  # fmt: skip
+    return replace(state, hosts=[*state.hosts[:2], *hosts])
+
+
+@pytest.mark.parametrize("height", range(12, 40))
+def test_explanations_are_left_out_before_dead_hosts(height: int) -> None:
+    shown = lines(with_dead_hosts(8), height=height)
+    dead = [line for line in shown if re.match(r"pg-\d\..*  dead  ", line)]
+    more = re.findall(r"^(\d+) more hosts?(.*)", "\n".join(shown), re.MULTILINE)
+    assert len(shown) <= height
+    explanations = [line for line in shown if line.startswith("  cannot resolve the host name")]
+    assert explanations
+    if len(dead) < 8:
+        hidden = 9 - len(dead)
+        assert more == [(str(hidden), f", {8 - len(dead)} dead")]
+        assert len(explanations) == max(1, height // 6)
+    if height == 24:
+        assert len(dead) == 8, "as the screen permits"
+
+
+def test_the_terminal_is_used_whatever_the_numbers() -> None:
+    """Not one row more would fit, or all are shown."""
+    for healthy_hosts in (0, 5, 40):
+        for dead in (1, 3, 20):
+            state = with_dead_hosts(dead)
+            others = [{**state.hosts[1], "port": port} for port in range(1, healthy_hosts)]
+            state = replace(state, hosts=[*state.hosts, *others])
+            for height in (10, 24, 50):
+                shown = lines(state, height=height)
+                assert len(shown) <= height
+                if any(" more host" in line for line in shown):
+                    assert len(shown) >= height - 1
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("name", ["a", "127.100.200.201", LONG])
+def test_names_remain_readable_on_a_narrow_terminal(width: int, name: str) -> None:
+    """Columns are left out instead."""
+    state = with_hosts(split(), host=name, lag_ms=123_456_789, lag_bytes=2**63)
+    shown = lines(state, width=width)
+    assert max(map(len, shown)) <= width
+    rows = [line for line in shown if "not the master" in line]
+    assert rows
+    assert all(line.startswith(f"{name}:5432"[: 24 if width > 50 else 16]) for line in rows)
+
+
+def test_an_outdated_master_that_is_down_accepts_no_writes() -> None:
+    """The error is the cause, and therefore first."""
+    world = World().see_all(a=master(0), b=replica(0), c=replica(0))
+    world.see_all(b=master(5, 1100, timeline=2), a=refused(6))
+    text = "\n".join(lines(state_of(world.snapshot, 7.0)))
+    assert "a:5432  Connection refused; master on timeline 1, but timeline 2 exists" in text
+    assert "writes will be lost" not in text

@@ -98,11 +98,10 @@ def test_the_reason_for_no_master() -> None:
 
 def test_since_when_there_is_no_master_and_which_was_the_last() -> None:
     world, history = World(rules=Rules(max_fails=1)), History()
-    for minute, (name, seen) in enumerate(
-        (("a", master(0)), ("b", replica(0)), ("c", replica(0)), ("a", refused(5)))
-    ):
+    results = (("a", master(0)), ("b", replica(0)), ("c", replica(0)), ("a", refused(5)))
+    for minute, (name, seen) in enumerate(results):
         before = world.snapshot
-        after = world.see(name, seen).snapshot
+        after = world.see(name, seen).snapshot  # type: ignore[arg-type]
         history.changed(before, list(events(before, after)), NOON + timedelta(minutes=minute))
     shown = ask(world.snapshot, 6.0, history).json()
     assert (shown["no_master_since"], shown["last_master"], shown["former_master"]) == (

@@ -20,6 +20,8 @@ from pgstatus.core.watching import State, Subject, changes_at, fresh_until, stat
 
 ALIVE = 10.0
 """Seconds between two events at most: a subscriber that receives none for 15 s may reconnect."""
+_WATCHED = 1.0
+"""The same for subscribers of the figures, at least."""
 
 # Each watched subject is computed for each snapshot; others are kept for the next long poll.
 _MAX_SUBJECTS = 256
@@ -133,8 +135,14 @@ class SubjectFeed(Feed):
 
     def extend(self) -> None:
         """All subscribers are sent an event now."""
-        left = self._left()
-        self.alive_at = clock.now() + (min(ALIVE, max(left * 2 / 3, _SOON)) if left else ALIVE)
+        self.alive_at = clock.now() + self._interval()
+
+    def _interval(self) -> float:
+        """Seconds until the next event, at most."""
+        every, left = self._subject.every, self._left()
+        # People who watch the figures notice that there are no more of them.
+        most = min(ALIVE, max(every, _WATCHED)) if self._subject.with_figures else ALIVE
+        return min(most, max(left * 2 / 3, _SOON)) if left else most
 
     def event(self) -> bytes:
         """The latest state as an event: for some time the same bytes, which subscribers share."""
@@ -164,7 +172,11 @@ class SubjectFeed(Feed):
     def _fresh(self) -> dict[str, str | int | None]:
         left = self._left()
         until = clock.wall() + timedelta(seconds=left)
-        return {"fresh_until": rfc3339(until), "fresh_ms": int(left * 1000)}
+        return {
+            "fresh_until": rfc3339(until),
+            "fresh_ms": int(left * 1000),
+            "next_ms": int(self._interval() * 1000),
+        }
 
     def _left(self) -> float:
         """Seconds that the latest state may be used; 0: it is no state to be used."""

@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rich.console import RenderableType
-from rich.table import Column, Table
 from rich.text import Text
 
 from pgstatus import clock
-from pgstatus.cli.layout import BAD, GOOD, WARNING
+from pgstatus.cli.layout import BAD, GOOD, WARNING, Explanations
 from pgstatus.cli.verdict import FAILED, OK, WARN, worst
 from pgstatus.core.connections import Usage
 from pgstatus.core.snapshot import Failure, HostStatus, Observation, Snapshot
@@ -204,7 +203,11 @@ def _verdict(status: HostStatus, result: Result) -> Verdict:
     for remark in (status.reason, *result.shortages):
         text += f"; {remark}" if remark else ""
     # Of a replica, one check does not show the lag.
-    is_refused = status.excluded or (status.role == "master" and not status.master)
+    is_refused = (
+        status.excluded
+        or (status.role == "master" and not status.master)
+        or (status.role == "replica" and not status.same_history)
+    )
     is_limited = bool(result.shortcomings or result.shortages)
     return Verdict(host, WARN if is_refused or is_limited else OK, text, result.usages)
 
@@ -218,17 +221,17 @@ def _summary(verdicts: Sequence[Verdict], snapshot: Snapshot) -> tuple[str, str]
     )
     if not snapshot.master:
         words.append(WARN)
+    elif len(snapshot.claims) > 1:  # otherwise it is the reason why there is no master
+        return worst(
+            words
+        ), f"{responded}, split brain: {' and '.join(snapshot.claims)} are masters, {master}"
     return worst(words), f"{responded}, {master}"
 
 
-def _table(verdicts: Sequence[Verdict]) -> Table:
-    """One line for each verdict."""
-    grid = Table.grid(
-        Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
+def _table(verdicts: Sequence[Verdict]) -> Explanations:
+    return Explanations(
+        [(Text(one.word, STYLES[one.word]), Text(one.host), Text(one.text)) for one in verdicts]
     )
-    for one in verdicts:
-        grid.add_row(Text(one.word, STYLES[one.word]), Text(one.host), Text(one.text))
-    return grid
 
 
 def _remedies(missing: Mapping[Shortcoming, Sequence[str]]) -> Sequence[Text]:

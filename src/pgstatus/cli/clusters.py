@@ -15,21 +15,23 @@ from pgstatus.cli.layout import (
     HEADING_WIDTH,
     QUIET,
     WARNING,
+    Explanations,
+    Rows,
     Source,
     both_sides,
-    details,
     fitting,
     left_out,
     table,
     title,
+    with_columns,
 )
 from pgstatus.cli.state import Clusters, Entry
 from pgstatus.core.units import duration, readable
 from pgstatus.errors import in_a_line
 
 _STYLES = {"ok": GOOD, "warning": WARNING, "error": BAD}
-_SHARE = 6
-"""Of the lines of a screen, one of so many is for explanations; the table is more important."""
+_OPTIONAL = ("In sync", "Since")
+"""On a narrow terminal the last of them are left out."""
 _HINT = "pg-status hosts --cluster NAME shows the hosts of a cluster."
 
 
@@ -40,68 +42,93 @@ class ClustersScreen:
         self._state = state
         self._source = source
         self._height = height
-        self._now = source.present(state.now)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         clusters = sorted(self._state.clusters, key=_rank)
 
-        def shown(count: int) -> RenderableType:
-            return self._group(clusters[:count], len(clusters) - count)
+        def shown(count: int, explanations: Rows) -> RenderableType:
+            return self._group(clusters[:count], clusters[count:], explanations, console, options)
 
-        yield fitting(shown, len(clusters), self._height, console, options)
+        yield fitting(
+            shown,
+            len(clusters),
+            sum(one["level"] != "ok" for one in clusters),
+            [
+                (Text(_name(one), _style(one)), Text(text))
+                for one in clusters
+                if (text := _explanation(one))
+            ],
+            self._height,
+            console,
+            options,
+        )
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         clusters = self._state.clusters
-        width = console.measure(_table(clusters, self._now), options=options).maximum
+        rows = _table(clusters, self._state.now, _OPTIONAL)
+        width = console.measure(rows, options=options).maximum
         lengths = [len(_name(one)) + 2 + len(_explanation(one)) for one in clusters]
         return Measurement(80, max(80, width, *lengths, 0))
 
-    def _group(self, shown: Sequence[Entry], hidden: int) -> RenderableType:
-        state, now = self._state, self._now.astimezone()
+    def _group(
+        self,
+        shown: Sequence[Entry],
+        hidden: Sequence[Entry],
+        explanations: Rows,
+        console: Console,
+        options: ConsoleOptions,
+    ) -> RenderableType:
+        state, now = self._state, self._state.now
+
+        def rows(columns: Sequence[str]) -> Table:
+            return _table(shown, now, columns)
+
         heading = Group(
             both_sides(title(None, state.instance), Text(self._source.url, QUIET)),
-            both_sides(_summary(state.clusters), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
+            both_sides(_summary(state.clusters), Text(f"{now.astimezone():%Y-%m-%d %H:%M:%S}")),
         )
-        rows = [
-            (Text(_name(one), _style(one)), self._limited(text))
-            for one in shown
-            if (text := _explanation(one))
-        ]
-        if self._height is not None:
-            rows = rows[: max(1, self._height // _SHARE)]
+        names = [max(_name(one), _master(one), key=len) for one in shown]
         parts: list[RenderableType] = [
             Constrain(heading, HEADING_WIDTH),
             Text(),
-            _table(shown, now),
-            *left_out(hidden, "cluster"),
-            *([Text(), *details(rows)] if rows else []),
-            Text(),
-            Text(_HINT, QUIET),
+            with_columns(rows, _OPTIONAL, names, console, options),
+            *left_out(((_state(one), _style(one)) for one in hidden), "cluster"),
         ]
-        return self._source.shown(Group(*parts))
-
-    def _limited(self, explanation: str) -> Text:
-        """One line on a screen, so that more clusters fit on it."""
-        if self._height is None:
-            return Text(explanation)
-        return Text(explanation, no_wrap=True, overflow="ellipsis")
+        if explanations:
+            parts += [Text(), Explanations(explanations)]
+        if any(one["name"] for one in state.clusters):
+            parts += [Text(), Text(_HINT, QUIET)]
+        return self._source.shown(Group(*parts), now)
 
 
-def _table(clusters: Sequence[Entry], now: datetime) -> Table:
+def _table(clusters: Sequence[Entry], now: datetime, columns: Sequence[str]) -> Table:
     rows = table()
-    for heading in ("Cluster", "State", "Master"):
-        rows.add_column(heading, overflow="fold")
-    rows.add_column("Since", no_wrap=True)
-    rows.add_column("In sync", no_wrap=True)
+    rows.add_column("Cluster", overflow="fold")
+    rows.add_column("State", no_wrap=True)
+    rows.add_column("Master", overflow="fold")
+    shown = [heading for heading in ("Since", "In sync") if heading in columns]
+    for heading in shown:
+        rows.add_column(heading, no_wrap=True)
     for one in clusters:
+        cells = {
+            "Since": _since(one, now),
+            "In sync": f"{one['replicas_in_sync']} of {one['replicas']}",
+        }
         rows.add_row(
             _name(one),
-            Text(in_a_line(str(one["state"])), _style(one)),
-            in_a_line(one["master"] or "-"),
-            _since(one, now),
-            f"{one['replicas_in_sync']} of {one['replicas']}",
+            Text(_state(one), _style(one)),
+            _master(one),
+            *(cells[heading] for heading in shown),
         )
     return rows
+
+
+def _state(cluster: Entry) -> str:
+    return in_a_line(str(cluster["state"]))
+
+
+def _master(cluster: Entry) -> str:
+    return in_a_line(cluster["master"] or "-")
 
 
 def _name(cluster: Entry) -> str:
@@ -118,25 +145,31 @@ def _rank(cluster: Entry) -> int:
 
 
 def _since(cluster: Entry, now: datetime) -> str:
-    if cluster["master"] is None or cluster["master_since"] is None:
-        return "-"
-    seconds = (now - datetime.fromisoformat(cluster["master_since"])).total_seconds()
+    """Since when it has this master, or none."""
+    at = cluster["master_since"] if cluster["master"] else cluster.get("no_master_since")
+    if at is None:
+        return "before the start" if cluster["master"] or cluster["ready"] else "-"
+    seconds = (now - datetime.fromisoformat(at)).total_seconds()
     return f"{duration(max(0, int(seconds)))} ago"
 
 
 def _summary(clusters: Sequence[Entry]) -> Text:
     count = len(clusters)
     masters = sum(one["master"] is not None for one in clusters)
-    problems = sum(one["level"] != "ok" for one in clusters)
+    levels = [one["level"] for one in clusters]
+    errors, warnings = levels.count("error"), levels.count("warning")
     text = Text.assemble((f"{masters} of {count}", GOOD if masters == count else BAD))
     text.append(f" cluster{'s' if count != 1 else ''} with a master, ")
-    return text.append(f"{problems or 'none'} with problems", WARNING if problems else "")
+    text.append(f"{errors or 'none'} with errors", BAD if errors else "").append(", ")
+    return text.append(f"{warnings or 'none'} with warnings", WARNING if warnings else "")
 
 
 def _explanation(cluster: Entry) -> str:
     """What the table does not contain."""
     masters = cluster["masters"]
-    second = f"{' and '.join(masters)} accept writes" if len(masters) > 1 else None
-    reason = cluster["no_master"] if cluster["ready"] else None
-    texts = (reason, second, cluster["error"])
+    second = f"{' and '.join(masters)} are primaries" if len(masters) > 1 else None
+    reason = cluster["no_master"]
+    prefix = f"cluster {cluster['name']}: "  # it stands beside the name
+    error = cluster["error"] and cluster["error"].removeprefix(prefix).replace(f"; {prefix}", "; ")
+    texts = (reason, second, error)
     return in_a_line(readable("; ".join(text for text in texts if text)))

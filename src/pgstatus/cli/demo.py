@@ -163,7 +163,10 @@ Ctrl-C stops the demo and removes everything.
 
 
 def _require_free(port: int) -> None:
-    free = free_port([_HTTP_HOST], port)
+    try:
+        free = free_port([_HTTP_HOST], port)
+    except StartError:  # none of the higher ones is free
+        free = free_port([_HTTP_HOST], DEFAULT_PORT)
     if free != port:
         raise StartError(
             f"port {port} of {_HTTP_HOST} is in use; choose another one: "

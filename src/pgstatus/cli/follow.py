@@ -11,16 +11,19 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from pgstatus.cli.remote import Instance, Stream
-from pgstatus.cli.state import Clusters, Entry, State, fetch, foreign
+from pgstatus.cli.state import Clusters, Entry, State, fetch, foreign, time_of
 from pgstatus.errors import StartError, UnreachableError
 
 Fetch = Callable[[Instance], State | Clusters]
 
 _RETRY = 1.0
 """Seconds between two attempts while the instance is unavailable."""
+_TIMEOUT = 3.0
+"""Seconds without a response until the instance is unavailable."""
 _STREAM_AGAIN = 60.0
 """Seconds until an instance without a stream is asked for one again."""
 
@@ -32,25 +35,39 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The last state is still the present one."""
+
+    now: datetime
+    """The time of the server."""
+
+
+Received = State | Clusters | Unchanged | Lost
+
+
 class Follower:
     """A background thread that receives the states. It ends with the process."""
 
     def __init__(self, instance: Instance, interval: float, fetching: Fetch = fetch) -> None:
         """``interval``: seconds between two updates of the lag, and between two requests."""
-        self._instance = instance
+        self._instance = replace(instance, timeout=_TIMEOUT)
         self._fetch = fetching
         self._interval = interval
         self._no_stream_until = 0.0
-        self._received: queue.SimpleQueue[State | Clusters | Lost] = queue.SimpleQueue()
+        self._received: queue.SimpleQueue[Received] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="follow", daemon=True).start()
 
-    def next(self, timeout: float) -> State | Clusters | Lost | None:
+    def next(self, timeout: float) -> Received | None:
         """The newest state; None if there is none within ``timeout`` seconds."""
-        newest: State | Clusters | Lost | None = None
+        newest: Received | None = None
         with contextlib.suppress(queue.Empty):
             newest = self._received.get(timeout=timeout)
             while True:
-                newest = self._received.get_nowait()
+                following = self._received.get_nowait()
+                if isinstance(newest, State) and isinstance(following, Unchanged):
+                    following = replace(newest, now=following.now)
+                newest = following
         return newest
 
     def _run(self) -> None:
@@ -82,8 +99,12 @@ class Follower:
 
     def _receive(self, stream: Stream, state: State) -> None:
         for event in events(stream):
-            stream.expect_next(event.get("fresh_ms"))
-            if "hosts" in event:
+            stream.expect_next(event.get("next_ms") or event.get("fresh_ms"))
+            if "hosts" not in event:
+                at = time_of(event)
+                if at is not None:
+                    self._received.put(Unchanged(at))
+            else:
                 after = state.after(event) or self._fetch(self._instance)
                 self._received.put(after)
                 if isinstance(after, Clusters):

@@ -1,10 +1,13 @@
 """Parts that the tables of hosts and of clusters have in common, for a terminal of 80 columns."""
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
@@ -16,35 +19,85 @@ from pgstatus.errors import in_a_line
 
 GOOD, WARNING, BAD, QUIET = "green", "yellow", "bold red", "bright_black"
 HEADING_WIDTH = 100
-_MAX_LABEL = 30
-"""An explanation of something with a longer name is below it, not beside it."""
+_SHARE = 6
+"""If a screen is too small, one of so many lines is for explanations: problems come first."""
+_NAME_WIDTH = 24
+"""A longer name may be broken."""
+_TEXT_WIDTH = 40
+"""An explanation with less room than this is below its label, not beside it."""
+
+Rows = Sequence[Sequence[Text]]
+"""Labels, and a text at the end of each row."""
 
 
 def fitting(
-    make: Callable[[int], RenderableType],
+    make: Callable[[int, Rows], RenderableType],
     count: int,
+    important: int,
+    explanations: Rows,
     height: int | None,
     console: Console,
     options: ConsoleOptions,
 ) -> RenderableType:
-    """``make(n)`` with as many of ``count`` rows as the height permits, at least one."""
-    while True:
-        made = make(count)
-        excess = len(console.render_lines(made, options)) - (height or 1000)
-        if excess <= 0 or count <= 1:
-            return made
-        count = max(1, count - (excess + 1) // 2)
+    """``make(n, explanations)`` with as many of ``count`` rows as the height permits, at least one.
+
+    The ``important`` ones are first. The explanations are shortened to a line each before an
+    important row is left out, and left out before that, down to their share of the height; other
+    rows use what remains.
+    """
+
+    def is_too_high(rows: int, explained: Rows) -> bool:
+        lines = console.render_lines(make(rows, explained), options)
+        return height is not None and len(lines) > height
+
+    if height is None or (count < height and not is_too_high(count, explanations)):
+        return make(count, explanations)
+
+    def most(least: int, limit: int, is_too_many: Callable[[int], bool]) -> int:
+        found = bisect_left(range(least, limit + 1), True, key=is_too_many)
+        return max(least, least + found - 1)
+
+    short = [[*labels, _in_one_line(text)] for *labels, text in explanations]
+    few = min(len(short), max(1, height // _SHARE))
+    rows = most(1, min(important, height), lambda n: is_too_high(n, short[:few]))
+    if rows == important:
+        few = most(few, len(short), lambda n: is_too_high(rows, short[:n]))
+    rows = most(rows, min(count, height), lambda n: is_too_high(n, short[:few]))
+    return make(rows, short[:few])
 
 
-def left_out(count: int, noun: str) -> Sequence[Text]:
-    """The line below a table that does not contain all rows."""
-    return [Text(f"{count} more {noun}{'s' if count > 1 else ''}", QUIET)] if count else []
+def _in_one_line(text: Text) -> Text:
+    return Text(text.plain, text.style, no_wrap=True, overflow="ellipsis")
+
+
+def left_out(states: Iterable[tuple[str, str]], noun: str) -> Sequence[Text]:
+    """The line below a table that does not contain all rows: their number and, of those with
+    problems, their states.
+    """
+    counted = Counter(states)
+    count = counted.total()
+    if not count:
+        return []
+    line = Text(f"{count} more {noun}{'s' if count > 1 else ''}", QUIET)
+    for (state, style), number in counted.items():
+        if style != GOOD:
+            line.append(", ").append(f"{number} {state}", style)
+    return [line]
 
 
 def title(name: str | None, instance: str | None) -> Text:
     """The name of the cluster, and of the machine that reports."""
     text = Text(name or "pg-status", "bold")
     return text.append(f"  on {instance}", QUIET) if instance else text
+
+
+def since(at: datetime | None, now: datetime) -> str:
+    """`` since 23:35:15 (5 s)``, with the date if it is long ago; None: it is not known."""
+    if at is None:
+        return " since before the start of pg-status"
+    seconds = max(0, int((now - at).total_seconds()))
+    form = "%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M"
+    return f" since {at.astimezone().strftime(form)} ({duration(seconds)})"
 
 
 def both_sides(left: Text, right: Text) -> Table:
@@ -60,37 +113,75 @@ def table() -> Table:
     return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
 
 
-def details(rows: Sequence[tuple[Text, Text]]) -> Sequence[RenderableType]:
-    """A label and a text in each row."""
-    if any(len(label) > _MAX_LABEL for label, _ in rows):
-        return [part for label, text in rows for part in (label, Padding(text, (0, 0, 0, 2)))]
-    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
-    for row in rows:
-        grid.add_row(*row)
-    return [grid] if rows else []
+def with_columns(
+    make: Callable[[Sequence[str]], Table],
+    columns: Sequence[str],
+    names: Sequence[str],
+    console: Console,
+    options: ConsoleOptions,
+) -> Table:
+    """``make(columns)`` with as many of the columns as the width permits; the last is the least
+    important. ``names`` are the cells of the column that may be broken, which is better than to
+    leave out more than two columns.
+    """
+    excess = max(0, max(map(len, names), default=0) - _NAME_WIDTH)
+    tables = [make(columns[:number]) for number in range(len(columns), -1, -1)]
+    wide = options.update(width=1000)
+    widths = [console.measure(one, options=wide).maximum for one in tables]
+    needed = [*widths[:3], *(width - excess for width in widths)]
+    choices = zip([*tables[:3], *tables], needed, strict=True)
+    return next((one for one, width in choices if width <= options.max_width), tables[-1])
+
+
+class Explanations:
+    """Labels and a text in each row: beside each other, or the text below if it has little room."""
+
+    def __init__(self, rows: Rows, padding: int = 2) -> None:
+        self._rows = rows
+        self._padding = padding
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = self._grid()
+        longest = max((len(text) for *_, text in self._rows), default=0)
+        width = console.measure(grid, options=options.update(width=10_000)).maximum
+        if options.max_width - (width - longest) >= min(longest, _TEXT_WIDTH):
+            yield grid
+            return
+        for *labels, text in self._rows:
+            yield Text(" " * self._padding).join(labels)
+            yield Padding(text, (0, 0, 0, 2))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._grid())
+
+    def _grid(self) -> Table:
+        labels = max((len(row) - 1 for row in self._rows), default=0)
+        columns = [Column(no_wrap=True) for _ in range(labels)]
+        grid = Table.grid(*columns, Column(overflow="fold"), padding=(0, self._padding, 0, 0))
+        for row in self._rows:
+            grid.add_row(*row)
+        return grid
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a state comes from, and how current it is."""
+    """Where a state comes from, and whether it is current."""
 
     url: str
-    age: float = 0.0
-    """Seconds since it was received."""
     lost: str | None = None
     """Why the instance is unavailable: the state is the last one, and greyed out."""
+    age: float = 0.0
+    """Seconds for which it has been unavailable."""
 
-    def present(self, received: datetime) -> datetime:
-        """The time of the server now, or when it was lost; ``received``: that of the state."""
-        return received + timedelta(seconds=0 if self.lost else self.age)
-
-    def shown(self, content: RenderableType) -> RenderableType:
-        """The content; if it is not current, in grey below the reason."""
+    def shown(self, content: RenderableType, at: datetime) -> RenderableType:
+        """The content; if it is not current, in grey below the reason. ``at``: its time."""
         if self.lost is None:
             return content
         reason = in_a_line(self.lost.removeprefix(f"no response from {self.url}: "))
-        heading = Text(f"pg-status is unavailable for {duration(int(self.age))}: {reason}\n", BAD)
-        return Group(heading, _Grey(content))
+        when = f"{at.astimezone():%H:%M:%S} ({duration(int(self.age))})"
+        return Group(
+            Text(f"pg-status is unavailable since {when}: {reason}\n", BAD), _Grey(content)
+        )
 
 
 class _Grey:

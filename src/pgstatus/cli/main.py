@@ -1,7 +1,6 @@
 """The command ``pg-status``: the daemon, or the subcommand that the first argument names."""
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgstatus.cli.parser import Run, parser
+from pgstatus.cli.streams import end_of_output, prepare, report, write_json
 from pgstatus.errors import ConfigError, StartError, UnreachableError
 
 if TYPE_CHECKING:
@@ -22,22 +22,37 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (``sysexits.h`` where there is one for it)."""
-    _open_missing_streams()
-    options = parser(_COMMANDS).parse_args(arguments)
+    prepare()
     try:
-        return int(options.run(options))
+        return _run(arguments)
     except ConfigError as error:
-        _report("error", *error.problems)
-        _report("warning", *error.warnings)
+        _report_invalid(error)
         return os.EX_CONFIG
     except (StartError, UnreachableError) as error:
-        _report("error", str(error))
+        report("error", str(error))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of the output has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        reason = end_of_output(error)
+        if reason is not None:
+            report("error", reason)
         return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser(_COMMANDS).parse_args(arguments)
+        return int(options.run(options))
+    finally:
+        sys.stdout.flush()  # its errors are reported, also after --help
+
+
+def _report_invalid(error: ConfigError) -> None:
+    report("error", *error.problems)
+    report("warning", *error.warnings)
+    if error.hint is not None:
+        report("hint", error.hint)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -67,28 +82,33 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from pgstatus.cli.verdict import FAILED, UNUSABLE, check_configuration  # noqa: PLC0415
     from pgstatus.settings.load import load, require_clusters  # noqa: PLC0415
 
     # The results of the checks are printed, not logged.
     logging.getLogger("pgstatus").setLevel(logging.CRITICAL)
-    configuration = load(os.environ)
-    require_clusters(configuration)
-    _report("warning", *configuration.warnings)
-    if not options.config_only:
-        from pgstatus.cli.check import check  # noqa: PLC0415
+    try:
+        configuration = load(os.environ)
+        require_clusters(configuration)
+        report("warning", *configuration.warnings)
+        if not options.config_only:
+            from pgstatus.cli.check import check  # noqa: PLC0415
 
-        return check(configuration, _cluster(options), _output(options))
-    from pgstatus.cli.verdict import FAILED, check_configuration  # noqa: PLC0415
-
-    for problems in configuration.rejected.values():
-        _report("error", *problems)
-    (word, text), more = check_configuration(configuration, _cluster(options))
+            return check(configuration, _cluster(options), _output(options))
+        for problems in configuration.rejected.values():
+            report("error", *problems)
+        verdict, more = check_configuration(configuration, _cluster(options))
+        status = 1 if verdict[0] == FAILED else 0
+    except ConfigError as error:
+        _report_invalid(error)
+        verdict, more = UNUSABLE, {"problems": error.problems}
+        status = os.EX_CONFIG
+    word, text = verdict
     if options.json:
-        found = {"verdict": word, "summary": text, **more}
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        write_json({"verdict": word, "summary": text, **more}, sys.stdout)
     else:
         sys.stdout.write(f"{word}: {text}\n")
-    return 1 if word == FAILED else 0
+    return status
 
 
 def _hosts(options: argparse.Namespace) -> int:
@@ -104,8 +124,9 @@ def _clusters(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from pgstatus.cli.show import show_explanation  # noqa: PLC0415
+    from pgstatus.cli.show import show_explanation, unknown_parameters  # noqa: PLC0415
 
+    report("warning", *unknown_parameters(options.question))
     return show_explanation(_instance(options), options.question, _output(options))
 
 
@@ -126,7 +147,7 @@ def _health(options: argparse.Namespace) -> int:
         return 0
     if response.status == 404:
         raise not_found(instance)
-    _report("error", f"{options.path}: status {response.status}: {refusal(response)}")
+    report("error", f"{options.path}: status {response.status}: {refusal(response)}")
     return 1
 
 
@@ -149,6 +170,7 @@ def _instance(options: argparse.Namespace, environ: Mapping[str, str] = os.envir
     PG_STATUS_CLUSTER.
     """
     from pgstatus.cli.remote import Instance, split_cluster  # noqa: PLC0415
+    from pgstatus.settings.files import exposure  # noqa: PLC0415
     from pgstatus.settings.load import load  # noqa: PLC0415
     from pgstatus.settings.secrets import read_tokens  # noqa: PLC0415
 
@@ -159,7 +181,11 @@ def _instance(options: argparse.Namespace, environ: Mapping[str, str] = os.envir
             return replace(Instance.of(load(environ).process), cluster=_cluster(options))
         except ConfigError as error:
             hint = "for an instance with another configuration use --url http://127.0.0.1:8000"
-            raise ConfigError([*error.problems, hint], error.warnings) from None
+            raise ConfigError(error.problems, error.warnings, hint) from None
+    for file in filter(None, (options.token_file, options.key)):
+        remark = exposure(Path(file), is_secret=True)
+        if remark is not None:
+            report("warning", remark)
     try:
         token = options.token_file and read_tokens(Path(options.token_file))[0].decode()
         context = ssl.create_default_context(cafile=options.ca)
@@ -184,23 +210,3 @@ _COMMANDS: Mapping[str, Run] = {
     "health": _health,
     "reload": _reload,
 }
-
-
-def _report(level: str, *sentences: str) -> None:
-    for sentence in sentences:
-        sys.stderr.write(f"pg-status: {level}: {sentence}\n")
-
-
-def _open_missing_streams() -> None:
-    """Replace closed standard streams (``2>&-``) by the null device.
-
-    Otherwise the next file or connection would get their descriptors, and receive log lines.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_RDWR)
-            os.dup2(descriptor, number)
-            os.set_inheritable(number, True)
-            if descriptor != number:
-                os.close(descriptor)
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))

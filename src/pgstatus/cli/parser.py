@@ -9,19 +9,25 @@ from pgstatus import __version__
 
 Run = Callable[[argparse.Namespace], int]
 
-_UNUSABLE = "78 the configuration cannot be used."
-_REACHED = "1 the instance cannot be reached; " + _UNUSABLE
+_USAGE = "2 invalid arguments"
+_UNUSABLE = f"{_USAGE}; 78 the configuration cannot be used."
+_REFUSED = "the instance cannot be reached or refuses the request (token, unknown cluster"
+_REACHED = f"1 {_REFUSED}); {_UNUSABLE}"
 
 _EXAMPLES = """\
 examples:
-  pg-status demo                        a temporary cluster to try pg-status with
+  pg-status demo
+      a temporary cluster to try pg-status with
   pg_status__hosts=pg1,pg2 pg-status check
-                                        test a configuration
-  pg_status__hosts=pg1,pg2 pg-status    run the daemon
+      test a configuration
+  pg_status__hosts=pg1,pg2 pg-status
+      run the daemon
   pg-status hosts --watch --url http://127.0.0.1:8000
-                                        the state of all hosts, updated as it changes
-  pg-status clusters                    the state of all clusters, those with problems first
-  pg-status explain 'replica?lag_ms=50' why each host is selected, or is not
+      the state of all hosts, updated as it changes
+  pg-status clusters
+      the state of all clusters, those with problems first
+  pg-status explain 'replica?lag_ms=50'
+      why each host is selected, or is not
 """
 _CHECK_EXAMPLES = """
 examples:
@@ -64,6 +70,16 @@ examples:
   pg-status demo --bindir /usr/lib/postgresql/17/bin
   pg-status failover                    in a second terminal: crash the primary
 """
+_FAILOVER_EXAMPLES = """
+examples:
+  pg-status failover
+"""
+_RELOAD_EXAMPLES = """
+examples:
+  pg-status reload --pid "$(systemctl show --value -p MainPID pg-status@orders)"
+  docker exec pg-status python3 -m pgstatus reload --pid 1
+  pg-status reload --pid 4711 --url http://127.0.0.1:8000
+"""
 
 
 def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
@@ -90,7 +106,8 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     demo = add(
         "demo",
         "start a temporary PostgreSQL cluster (a primary, two replicas) and monitor it",
-        _DEMO_EXAMPLES,
+        "exit status: 0 it was stopped; 1 it cannot be started, or the daemon has ended; "
+        f"{_USAGE}.\n{_DEMO_EXAMPLES}",
     )
     demo.add_argument(
         "--postgres",
@@ -104,8 +121,15 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
         metavar="DIR",
         help="use the PostgreSQL programs in this directory, as in /usr/lib/postgresql/17/bin",
     )
-    demo.add_argument("--port", type=int, default=8000, help="HTTP port (default: 8000)")
-    add("failover", "crash the primary of the running demo and promote a replica")
+    demo.add_argument(
+        "--port", type=_number(65_535), default=8000, help="HTTP port (default: 8000)"
+    )
+    add(
+        "failover",
+        "crash the primary of the running demo and promote a replica",
+        "exit status: 0 /master returns another host; 1 no demo is running, or no other host "
+        f"is returned within 30 s; {_USAGE}.\n{_FAILOVER_EXAMPLES}",
+    )
     check = add(
         "check",
         "test the configuration: check every host once, and print missing privileges",
@@ -133,7 +157,8 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     explain = add(
         "explain",
         "print for each host why an endpoint selects it, or does not",
-        f"exit status: 0 a host is selected; 3 no host is selected; {_REACHED}\n"
+        "exit status: 0 a host is selected; 3 no host is selected; "
+        f"1 {_REFUSED}, unknown endpoint, invalid limit); {_UNUSABLE}\n"
         f"{_EXPLAIN_EXAMPLES}",
     )
     explain.add_argument("question", help="an endpoint with its limits, as in 'replica?lag_ms=50'")
@@ -155,9 +180,11 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
         "reload",
         "have a running instance read its configuration again, and wait for the result",
         "exit status: 0 the configuration is in effect; 1 it was refused, or the instance cannot "
-        f"be reached; {_UNUSABLE}",
+        f"be reached, or the process is not pg-status; {_UNUSABLE}\n{_RELOAD_EXAMPLES}",
     )
-    reload.add_argument("--pid", type=int, required=True, help="the process; in a container: 1")
+    reload.add_argument(
+        "--pid", type=_number(2**31 - 1), required=True, help="the process; in a container: 1"
+    )
     _add_instance(clusters)
     _add_instance(reload, "the configuration of this process")
     for command in (hosts, explain, health):
@@ -231,6 +258,16 @@ def _add_instance(
     group.add_argument("--cert", metavar="FILE", help="client certificate, for the URL")
     group.add_argument("--key", metavar="FILE", help="key of the client certificate")
     return group
+
+
+def _number(most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if 1 <= int(text) <= most:
+                return int(text)
+        raise argparse.ArgumentTypeError(f"expected a whole number, from 1 to {most}")
+
+    return parse
 
 
 def _seconds(text: str) -> float:

@@ -5,6 +5,7 @@ checked the hosts of the new configuration, or has refused it.
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import TextIO
 
 from pgstatus.cli.remote import Instance
-from pgstatus.errors import StartError, UnreachableError
+from pgstatus.errors import StartError, UnreachableError, in_a_line
 from pgstatus.settings.variables import PREFIX
 
+_PROGRAMS = {b"pg-status", b"pgstatus"}
 _HEADER = "x-pg-status-reloads"
 _TIMEOUT = 60.0
 _INTERVAL = 0.02
@@ -40,11 +42,9 @@ def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> i
     0: the new configuration is in effect; 1: it was refused. StartError: there is no such process,
     or the result is unknown. UnreachableError: there is no response.
     """
+    _require_daemon(pid)
     before = _reloads(instance)
-    try:
-        os.kill(pid, signal.SIGHUP)
-    except OSError as error:
-        raise StartError(f"cannot send a signal to process {pid}: {error.strerror}") from None
+    _send(pid, signal.SIGHUP)
     deadline = time.monotonic() + _TIMEOUT
     while (now := _reloads(instance)) == before:
         if time.monotonic() > deadline:
@@ -58,6 +58,34 @@ def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> i
     if now.endswith("partial"):
         raise StartError("the configuration of some clusters was refused: see /clusters")
     raise StartError("the configuration was refused and the previous one stays; see the log")
+
+
+def _send(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except OSError as error:
+        raise StartError(f"cannot send a signal to process {pid}: {error.strerror}") from None
+
+
+def _require_daemon(pid: int) -> None:
+    """StartError unless the process is a pg-status, or passes signals on to it (tini).
+
+    SIGHUP ends most other processes.
+    """
+    _send(pid, 0)
+    process = Path("/proc", str(pid))
+    try:
+        arguments = process.joinpath("cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        status = process.joinpath("status").read_text()
+    except OSError:  # a system without it
+        return
+    # The commands, which have an argument, are no daemons.
+    is_ours = os.path.basename(arguments[-1]) in _PROGRAMS
+    masks = re.findall(r"^Sig(?:Cgt|Blk):\s*(\w+)$", status, re.MULTILINE)
+    handles = any(int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in masks)
+    if not is_ours or not handles:
+        command = in_a_line(b" ".join(arguments).decode(errors="replace").strip()) or "no command"
+        raise StartError(f"process {pid} is not an instance of pg-status ({command})")
 
 
 def _reloads(instance: Instance) -> str:

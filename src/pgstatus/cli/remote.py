@@ -148,6 +148,11 @@ class Instance:
             return lambda: _UnixConnection(path, self.timeout)
         try:
             parts = urlsplit(self.url)
+            if "@" in parts.netloc:
+                # Without the URL: it contains a password.
+                raise StartError(
+                    "credentials in a URL are not supported; a token is read from --token-file"
+                )
             host, port = parts.hostname, parts.port
         except ValueError:
             raise _invalid(self.url) from None
@@ -184,7 +189,10 @@ class Stream:
             yield line
 
     def expect_next(self, milliseconds: float | None) -> None:
-        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`."""
+        """The next event must arrive within this time, if it is not 0, or that of `_ALIVE`.
+
+        Two seconds later the instance is unavailable.
+        """
         seconds = min(milliseconds / 1000, _ALIVE) if milliseconds else _ALIVE
         self._socket.settimeout(seconds + 2)
 

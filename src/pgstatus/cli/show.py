@@ -13,19 +13,20 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from difflib import get_close_matches
 from typing import TextIO
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Column, Table
 from rich.text import Text
 
 from pgstatus.cli import terminal
 from pgstatus.cli.clusters import ClustersScreen
-from pgstatus.cli.follow import Fetch, Follower, Lost
-from pgstatus.cli.layout import BAD, GOOD, Source
+from pgstatus.cli.follow import Fetch, Follower, Lost, Unchanged
+from pgstatus.cli.layout import BAD, GOOD, Explanations, Source
 from pgstatus.cli.remote import Instance
 from pgstatus.cli.state import (
     Clusters,
@@ -38,14 +39,17 @@ from pgstatus.cli.state import (
     name,
     not_found,
 )
+from pgstatus.cli.streams import report, write_json
 from pgstatus.cli.table import Screen
 from pgstatus.core.units import readable
 from pgstatus.errors import StartError, in_a_line
 
 NO_HOST = 3
 
+_PARAMETERS = ("lag_ms", "lag_bytes", "min_lsn", "wait_ms", "fallback", "format")
+"""Of the endpoints that select a host (docs/http-api.md)."""
 _TICK = 0.5
-"""Seconds between two updates of the clock on the screen."""
+"""Seconds between two updates of the screen, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,7 @@ class Output:
         terminal.write(renderable, self.out, self.colour)
 
     def write_json(self, value: object) -> None:
-        self.out.write(json.dumps(value, ensure_ascii=False) + "\n")
-        self.out.flush()
+        write_json(value, self.out)
 
 
 def show_hosts(instance: Instance, watch: float | None, output: Output) -> int:
@@ -99,23 +102,28 @@ def _watch(instance: Instance, follower: Follower, output: Output) -> None:
     console = terminal.console(output.out, output.colour)
     if console.is_terminal and not console.is_dumb_terminal and not output.is_json:
         _watch_on_screen(instance, follower, console)
+    reported: set[str] = set()
     while True:
         received = follower.next(3600)
         if isinstance(received, State | Clusters):
+            reported.clear()
             if output.is_json:
                 output.write_json(received.json)
             else:
                 output.write(_screen(received, Source(instance.shown)))
                 output.out.write("\n")
-        elif received is not None and not output.is_json:
-            output.write(Text(in_a_line(received.reason)))
-        output.out.flush()
+            output.out.flush()
+        elif isinstance(received, Lost) and received.reason not in reported:
+            reported.add(received.reason)  # once, not at every attempt
+            at = datetime.now().astimezone()
+            reason = in_a_line(received.reason)
+            report("warning", f"{at:%Y-%m-%d %H:%M:%S}: {reason}")
 
 
 def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
     state: State | Clusters | None = None
     lost: str | None = None
-    since = time.monotonic()
+    heard = time.monotonic()
     screen: RenderableType = Text(f"connecting to {instance.shown}")
     try:
         with _ending_on_sigterm(), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -125,10 +133,14 @@ def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -
                 if isinstance(received, Lost):
                     lost = received.reason
                 elif received is not None:
-                    state, lost, since = received, None, time.monotonic()
-                age = time.monotonic() - since
+                    lost, heard = None, time.monotonic()
+                    if not isinstance(received, Unchanged):
+                        state = received
+                    elif state is not None:
+                        state = replace(state, now=received.now)
                 if state is not None:
-                    screen = _screen(state, Source(instance.shown, age, lost), console.height)
+                    source = Source(instance.shown, lost, time.monotonic() - heard)
+                    screen = _screen(state, source, console.height)
                 elif lost is not None:
                     screen = Text(in_a_line(lost), BAD)
     finally:
@@ -176,10 +188,19 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
     return 0 if any(chosen) else NO_HOST
 
 
-def _explanation(verdicts: Sequence[Entry]) -> Table:
-    grid = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 1, 0, 0))
+def unknown_parameters(question: str) -> Iterator[str]:
+    """A warning for each parameter that the instance ignores."""
+    for parameter in parse_qs(urlsplit(question).query, keep_blank_values=True):
+        if parameter not in _PARAMETERS:
+            similar = get_close_matches(parameter, _PARAMETERS, 1)
+            hint = f" (did you mean {similar[0]}?)" if similar else ""
+            yield f"the unknown parameter {parameter!r} is ignored{hint}"
+
+
+def _explanation(verdicts: Sequence[Entry]) -> Explanations:
+    rows = []
     for verdict in verdicts:
         sign, style = ("+", GOOD) if verdict["chosen"] else ("-", "")
         cells = (sign, name(verdict), in_a_line(readable(verdict["why"])))
-        grid.add_row(*(Text(text, style) for text in cells))
-    return grid
+        rows.append([Text(text, style) for text in cells])
+    return Explanations(rows, padding=1)

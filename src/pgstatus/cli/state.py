@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from http import HTTPStatus
 from typing import Any
 
 from pgstatus.cli.remote import Instance, Response
@@ -23,7 +24,7 @@ _FIGURES = {
     "reason",
 }  # fmt: skip
 """What changes without a change of the cluster."""
-_MAX_NAMES = 20
+_MAX_NAMES = 5
 """In an error message."""
 
 
@@ -41,8 +42,12 @@ class State:
     master: str | None
     since: datetime | None
     no_master: str | None
+    no_master_since: datetime | None
+    last_master: str | None
     masters: Sequence[str]
     former_master: str | None
+    upstreams: Sequence[Entry]
+    """Of a relay: name and error."""
     hosts: Sequence[Entry]
 
     @property
@@ -61,8 +66,10 @@ class State:
             "stale": self.stale,
             "master": self.master,
             "no_master": self.no_master,
+            "no_master_since": _time(self.no_master_since),
             "masters": self.masters,
             "former_master": self.former_master,
+            "upstreams": self.upstreams,
             "hosts": self.hosts,
         }
 
@@ -177,6 +184,8 @@ def body(response: Response) -> str:
 
 def refusal(response: Response) -> str:
     """The reason in a response that is not successful, which may be that of another server."""
+    if response.status == HTTPStatus.UNAUTHORIZED and "token required" in response.body:
+        return "token required; use --url with --token-file"
     try:
         text = json.loads(response.body)["error_text"]
     except (ValueError, KeyError, TypeError):
@@ -209,7 +218,7 @@ def _clusters(found: Entry) -> Clusters:
 def parse(found: Entry) -> State:
     """The state in a response of ``/overview``. ValueError, TypeError or KeyError: it is none."""
     master = found["master"]
-    since = master and master["since"]
+    since, lost = master and master["since"], found.get("no_master_since")
     hosts = [{k: v for k, v in host.items() if k != "lags_ms"} for host in found["hosts"]]
     return State(
         now=datetime.fromisoformat(found["now"]),
@@ -221,10 +230,17 @@ def parse(found: Entry) -> State:
         master=master and name(master),
         since=since and datetime.fromisoformat(since),
         no_master=found["no_master"],
+        no_master_since=lost and datetime.fromisoformat(lost),
+        last_master=_line(found.get("last_master")),
         masters=found["masters"],
         former_master=found.get("former_master"),
+        upstreams=found.get("upstreams") or (),
         hosts=hosts,
     )
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds")
 
 
 def _line(text: str | None) -> str | None:

@@ -1,8 +1,7 @@
 """The state of a cluster on a terminal of 80 columns: heading, table of hosts, details below it."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
@@ -16,19 +15,25 @@ from pgstatus.cli.layout import (
     HEADING_WIDTH,
     QUIET,
     WARNING,
+    Explanations,
+    Rows,
     Source,
     both_sides,
-    details,
     fitting,
     left_out,
+    since,
     table,
     title,
+    with_columns,
 )
 from pgstatus.cli.state import Entry, State, name
 from pgstatus.core.units import duration, readable, size
 from pgstatus.errors import in_a_line
 
 _UNKNOWN = "-"
+_COLUMNS = ("Role", "State", "Lag", "Behind", "TL", "LSN")
+_OPTIONAL = ("Role", "Lag", "TL", "Behind", "LSN")
+"""On a narrow terminal the last of them are left out."""
 T = TypeVar("T")
 Verdict = tuple[str, str]
 """Words, and their style."""
@@ -43,46 +48,67 @@ class Screen:
         self._height = height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        hosts = _in_order(self._state)
+        # The master first, then in the order of the configuration.
+        hosts = sorted(self._state.hosts, key=lambda host: not host["master"])
+        by_importance = sorted(hosts, key=_importance)
+        important = sum(_importance(host) < _importance_of(GOOD) for host in hosts)
 
-        def shown(count: int) -> RenderableType:
-            few = _most_important(hosts, count)
-            return self._group(few, len(hosts) - count, options, console)
+        def shown(count: int, explanations: Rows) -> RenderableType:
+            chosen, others = by_importance[:count], by_importance[count:]
+            few = [host for host in hosts if host in chosen] if others else hosts
+            return self._group(few, others, explanations, options, console)
 
-        yield fitting(shown, len(hosts), self._height, console, options)
+        yield fitting(
+            shown,
+            len(hosts),
+            important,
+            _explanations(self._state, by_importance if self._height else hosts),
+            self._height,
+            console,
+            options,
+        )
 
     def _group(
-        self, shown: Sequence[Entry], hidden: int, options: ConsoleOptions, console: Console
+        self,
+        shown: Sequence[Entry],
+        hidden: Sequence[Entry],
+        explanations: Rows,
+        options: ConsoleOptions,
+        console: Console,
     ) -> RenderableType:
         state = self._state
+
+        def rows(columns: Sequence[str]) -> Table:
+            return _table(state, shown, columns)
+
+        names = list(map(name, shown))
         parts: list[RenderableType] = [
             Constrain(_heading(state, self._source), HEADING_WIDTH),
             Text(),
-            _fitting(state, shown, console, options),
-            *left_out(hidden, "host"),
+            with_columns(rows, _OPTIONAL, names, console, options),
+            *left_out(map(_condition, hidden), "host"),
         ]
-        explanations = _details(state, shown)
         if explanations:
-            parts += [Text(), *explanations]
-        return self._source.shown(Group(*parts))
+            parts += [Text(), Explanations(explanations)]
+        return self._source.shown(Group(*parts), state.now)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         hosts = self._state.hosts
         lengths = [len(name(host)) + 2 + len(_problem(host)) for host in hosts]
-        width = console.measure(_table(self._state, hosts, {"LSN"}), options=options).maximum
+        width = console.measure(_table(self._state, hosts, _OPTIONAL), options=options).maximum
         return Measurement(80, max(80, width, *lengths))
 
 
 def _heading(state: State, source: Source) -> RenderableType:
-    now = source.present(state.now).astimezone()
     return Group(
         both_sides(title(state.cluster, state.instance), Text(source.url, QUIET)),
-        _master(state, now),
-        both_sides(_replicas(state), Text(f"{now:%Y-%m-%d %H:%M:%S}")),
+        _master(state),
+        *_upstreams(state),
+        both_sides(_replicas(state), Text(f"{state.now.astimezone():%Y-%m-%d %H:%M:%S}")),
     )
 
 
-def _master(state: State, now: datetime) -> Text:
+def _master(state: State) -> Text:
     if not state.ready:
         return Text(f"not ready: {state.no_master}", WARNING)
     text = Text()
@@ -91,14 +117,25 @@ def _master(state: State, now: datetime) -> Text:
     if len(state.masters) > 1:
         text.append("split brain\n", BAD)
     if state.master is None:
-        return text.append("no master", BAD)
+        text.append("no master", BAD)
+        text.append(since(state.no_master_since, state.now), BAD)
+        if state.last_master is not None:
+            text.append(f", previously {state.last_master}")
+        return text
     text.append("master ").append(state.master, "bold green")
-    if state.since is not None:
-        since = state.since.astimezone()
-        seconds = max(0, int((now - since).total_seconds()))
-        form = "%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M"
-        text.append(f" since {since.strftime(form)} ({duration(seconds)})")
-    return text
+    return text.append(since(state.since, state.now))
+
+
+def _upstreams(state: State) -> Sequence[Text]:
+    """Of a relay: how many of its upstreams deliver evidence, and the errors of the others."""
+    if not state.upstreams:
+        return ()
+    lost = [one for one in state.upstreams if one["error"] is not None]
+    count = len(state.upstreams)
+    text = Text("upstreams ")
+    text.append(f"{count - len(lost)} of {count}", WARNING if lost else GOOD)
+    errors = "; ".join(f"{one['name']} {one['error']}" for one in lost)
+    return (text.append(f": {in_a_line(errors)}" if lost else " deliver evidence"),)
 
 
 def _replicas(state: State) -> Text:
@@ -111,52 +148,38 @@ def _replicas(state: State) -> Text:
     return text.append(f"{count} of {len(live)}", style).append(" live")
 
 
-def _in_order(state: State) -> Sequence[Entry]:
-    """The master first, then in the order of the configuration."""
-    return sorted(state.hosts, key=lambda host: not host["master"])
+def _importance(host: Entry) -> int:
+    """If the screen is too small: the master, the worst problems, the others."""
+    return 0 if host["master"] else _importance_of(_condition(host)[1])
 
 
-def _most_important(hosts: Sequence[Entry], count: int) -> Sequence[Entry]:
-    """At most ``count`` hosts: the master, those with a problem, then the others."""
-    if len(hosts) <= count:
-        return hosts
-    chosen = sorted(hosts, key=lambda h: (not h["master"], _condition(h)[1] == GOOD))[:count]
-    return [host for host in hosts if host in chosen]
+def _importance_of(style: str) -> int:
+    return {BAD: 1, WARNING: 2}.get(style, 3)
 
 
-def _fitting(
-    state: State, hosts: Sequence[Entry], console: Console, options: ConsoleOptions
-) -> Table:
-    """The table with as many columns as the width permits."""
-    wide = _table(state, hosts, {"LSN"})
-    if console.measure(wide, options=options.update(width=1000)).maximum <= options.max_width:
-        return wide
-    return _table(state, hosts, set())
-
-
-def _table(state: State, hosts: Sequence[Entry], optional: set[str]) -> Table:
+def _table(state: State, hosts: Sequence[Entry], columns: Sequence[str]) -> Table:
     rows = table()
     rows.add_column("Host", overflow="fold")
-    for heading in ("Role", "State"):
-        rows.add_column(heading, no_wrap=True)
-    for heading in ("Lag", "Behind", "TL", *sorted(optional)):
-        rows.add_column(heading, justify="right", no_wrap=True)
+    shown = [heading for heading in _COLUMNS if heading in columns or heading not in _OPTIONAL]
+    for heading in shown:
+        justify: Literal["left", "right"] = "left" if heading in ("Role", "State") else "right"
+        rows.add_column(heading, justify=justify, no_wrap=True)
     for host in hosts:
-        words, style = _condition(host)
-        figures = [
-            _or_unknown(host["lag_ms"], lambda ms: duration(ms / 1000)),
-            _or_unknown(host["lag_bytes"], size),
-            _or_unknown(host["timeline"], str),
-            *(_or_unknown(host["lsn"], str) for _ in optional),
-        ]
-        if host["master"]:
-            figures[:2] = ["", ""]
-        rows.add_row(name(host), Text(*_role(state, host)), Text(words, style), *map(Text, figures))
+        is_master = host["master"]
+        cells = {
+            "Role": Text(*_role(state, host)),
+            "State": Text(*_condition(host)),
+            "Lag": _or_unknown(host["lag_ms"], lambda ms: duration(ms / 1000), empty=is_master),
+            "Behind": _or_unknown(host["lag_bytes"], size, empty=is_master),
+            "TL": _or_unknown(host["timeline"], str),
+            "LSN": _or_unknown(host["lsn"], str),
+        }
+        rows.add_row(name(host), *(cells[heading] for heading in shown))
     return rows
 
 
-def _or_unknown(value: T | None, form: Callable[[T], str]) -> str:
-    return _UNKNOWN if value is None else form(value)
+def _or_unknown(value: T | None, form: Callable[[T], str], *, empty: bool = False) -> Text:
+    return Text("" if empty else _UNKNOWN if value is None else form(value))
 
 
 def _role(state: State, host: Entry) -> Verdict:
@@ -173,9 +196,9 @@ def _condition(host: Entry) -> Verdict:
     if not host["alive"]:
         return ("dead", BAD) if host["error"] else ("unknown", WARNING)
     if host["possible_dead"]:
-        return "possibly dead", WARNING
+        return ("down" if host.get("down") else "possibly dead"), WARNING
     if host["role"] == "master" and not host["master"]:
-        return "not used", BAD
+        return "not the master", BAD
     if host.get("admits") is False:
         return "refuses logins", WARNING
     if host["master"]:
@@ -185,20 +208,22 @@ def _condition(host: Entry) -> Verdict:
 
 def _problem(host: Entry) -> str:
     refusal = host.get("refusal") and f"does not accept new sessions: {host['refusal']}"
-    texts = (host["reason"], host["error"], refusal)
+    # The cause, and then what follows from it. That the host is dead stands in the table.
+    reason = host["reason"] and host["reason"].removeprefix("dead: ")
+    texts = (host["error"], refusal, reason)
     return in_a_line(readable("; ".join(text for text in texts if text)))
 
 
-def _details(state: State, hosts: Sequence[Entry]) -> Sequence[RenderableType]:
-    rows: list[tuple[Text, Text]] = []
+def _explanations(state: State, hosts: Sequence[Entry]) -> Rows:
+    rows: list[Sequence[Text]] = []
     if state.ready and state.no_master:
         rows.append((Text("no master", BAD), Text(in_a_line(readable(state.no_master)))))
     if len(state.masters) > 1:
         masters = " and ".join(map(in_a_line, state.masters))
-        rows.append((Text("split brain", BAD), Text(f"{masters} accept writes")))
+        rows.append((Text("split brain", BAD), Text(f"{masters} are primaries")))
     rows += [
         (Text(name(host), _condition(host)[1]), Text(text))
         for host in hosts
         if (text := _problem(host))
     ]
-    return details(rows)
+    return rows

@@ -45,7 +45,8 @@ def summary(words: Sequence[tuple[str, str]]) -> Verdict:
     """Of several clusters, each with its name: the worst word, and which clusters it concerns."""
     if not words:
         return WARN, "no cluster is defined"
-    text = f"{sum(word == OK for _, word in words)} of {len(words)} clusters are OK"
+    are = "cluster is" if len(words) == 1 else "clusters are"
+    text = f"{sum(word == OK for _, word in words)} of {len(words)} {are} OK"
     for severe in (FAILED, WARN):
         names = [name for name, word in words if word == severe]
         if names:

@@ -87,7 +87,7 @@ def elect(
         )
     winner = eligible[0] if eligible else None
     reasons = {
-        c.index: _outdated(c.timeline, newest_timeline)
+        c.index: _outdated(c, newest_timeline)
         if winner is None or is_older(c.timeline, newest_timeline)
         else f"also a master, on timeline {c.timeline}; {winner.name} is preferred"
         for c in candidates
@@ -101,8 +101,10 @@ def is_older(timeline: int | None, newest: int | None) -> bool:
     return timeline is not None and newest is not None and timeline < newest
 
 
-def _outdated(timeline: int | None, newest: int | None) -> str:
+def _outdated(candidate: Candidate, newest: int | None) -> str:
+    # One that does not respond is perhaps down, and accepts no writes then.
+    lost = ": its new writes will be lost" if candidate.healthy else ""
     return (
-        f"master on timeline {timeline}, but timeline {newest} exists: its new writes will be "
-        "lost; rebuild it as a replica"
+        f"master on timeline {candidate.timeline}, but timeline {newest} exists{lost}; "
+        "rebuild it as a replica"
     )

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from math import inf
@@ -319,6 +320,8 @@ def reason_of(error: Exception) -> str:
             text = f"TLS: {error.verify_message}"
         case ssl.SSLError():
             text = f"TLS: {error.reason or error}"
+        case socket.gaierror():
+            text = error.strerror or str(error)
         case OSError():
             # asyncio describes the call.
             text = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

@@ -18,6 +18,7 @@ from pgstatus.monitor.login import Login
 from pgstatus.monitor.reader import NoTransactionsError, Reader, Shortcoming
 from pgstatus.monitor.resolver import PeerWatch, Resolver
 from pgstatus.monitor.session import ConnectionLostError, QueryError, Session
+from pgstatus.settings.libpq_files import usable_password_file
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
 
@@ -100,7 +101,7 @@ class Probe:
                 return await self._with_session(observe)
         except TimeoutError:
             if self._session is None:
-                raise CheckError(Cause.TIMEOUT, self._no_connection(limit)) from None
+                raise CheckError(Cause.TIMEOUT, self._no_connection()) from None
             self._drop()
             raise CheckError(Cause.TIMEOUT, f"no answer to the query within {limit:g} s") from None
         except (QueryError, ConnectionLostError, ValueError) as error:
@@ -169,7 +170,7 @@ class Probe:
                 )
             self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection(limit)))
+            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection()))
         except CheckError as error:
             return self._rejected(error)
         except Exception as error:
@@ -190,7 +191,9 @@ class Probe:
             self._on_lost()
         return error
 
-    def _no_connection(self, limit: float) -> str:
+    def _no_connection(self) -> str:
+        # The same text, whether the check or the login that it waits for has ended first.
+        limit = min(self._target.query_timeout, self._target.connect_timeout)
         blocked = self._login.blocked_for
         is_blocked = blocked is not None and blocked > limit + 1
         reason = f": libpq has not returned for {blocked:.0f} s" if is_blocked else ""
@@ -200,8 +203,9 @@ class Probe:
         try:
             return await self._resolver.addresses()
         except OSError as error:
-            name = self._target.params["host"]
-            raise CheckError(Cause.RESOLVE, f"cannot resolve {name}: {error}") from None
+            # Without "[Errno -2]".
+            reason = error.strerror or error
+            raise CheckError(Cause.RESOLVE, f"cannot resolve the host name: {reason}") from None
 
     def _params(self) -> Mapping[str, str]:
         """The connection parameters; called in the thread of the login."""
@@ -214,6 +218,8 @@ class Probe:
         }
         # Empty: as if it was not set.
         params["application_name"] = params.get("application_name") or self._target.application_name
+        if file := params.get("passfile"):
+            params["passfile"] = usable_password_file(file)
         if self._target.password_file is not None:
             try:
                 params["password"] = read_secret(self._target.password_file)

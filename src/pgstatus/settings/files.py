@@ -46,12 +46,19 @@ def is_file(path: Path) -> bool:
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
-def is_world_readable(path: Path) -> bool:
-    """A regular file exists at this path, and every user of the machine can read it."""
+def exposure(path: Path, *, is_secret: bool) -> str | None:
+    """A warning if every user of the machine can change a file or directory, or read its secret."""
     status = _status(path)
-    return (
-        status is not None and stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IROTH)
-    )
+    if status is None or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return None
+    if status.st_mode & stat.S_IWOTH:
+        return f"{path} can be changed by every user of this machine (use chmod o-w)"
+    if is_secret and status.st_mode & stat.S_IROTH:
+        return (
+            f"{path} contains a secret and is readable by every user of this machine "
+            "(use chmod o-r)"
+        )
+    return None
 
 
 def writable_file_problem(path: Path) -> str | None:

@@ -86,7 +86,7 @@ def _token(reader: Reader) -> bytes | None:
     file = reader.read(v.UPSTREAMS_TOKEN_FILE)
     if file is None:
         return None
-    reader.warn_if_world_readable(v.UPSTREAMS_TOKEN_FILE, file)
+    reader.warn_if_exposed(v.UPSTREAMS_TOKEN_FILE, file)
     try:
         return read_tokens(file)[0]
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pgstatus.errors import in_a_line
-from pgstatus.settings.files import is_file, read_text
+from pgstatus.settings.files import exposure, is_file, read_text
 from pgstatus.settings.parsers import is_unicode
 
 Params = dict[str, str]
@@ -139,6 +139,19 @@ def read_service(name: str, environ: Mapping[str, str]) -> Params:
             return params
     shown = in_a_line(repr(name))
     raise ValueError(f"unknown service {shown} (searched: {', '.join(searched) or 'no file'})")
+
+
+def service_file_warnings(environ: Mapping[str, str]) -> list[str]:
+    """About service files with passwords, and files that other users can change."""
+    warnings = []
+    for file, _ in _service_files(environ):
+        try:
+            is_secret = re.search(r"^\s*password\s*=", read_text(file), re.MULTILINE) is not None
+        except (OSError, ValueError):
+            continue  # reported if it is required
+        if remark := exposure(file, is_secret=is_secret):
+            warnings.append(f"service file: {remark}")
+    return warnings
 
 
 def _service_files(environ: Mapping[str, str]) -> list[tuple[Path, bool]]:

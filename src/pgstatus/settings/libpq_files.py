@@ -12,6 +12,7 @@ from pathlib import Path
 from pgstatus.settings.files import is_file, read_file
 from pgstatus.settings.libpq import Params
 
+_NOWHERE = "/nonexistent/pg-status"
 _GROUP_OR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # The key of root may be readable by a group.
 _KEY_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
@@ -35,6 +36,13 @@ def password_file_warning(path: Path) -> str | None:
     if mode & _GROUP_OR_OTHERS:
         return f"{path}: accessible by group or others; libpq ignores it (use chmod 600)"
     return None
+
+
+def usable_password_file(path: str) -> str:
+    """The path, or another one without a file if libpq would ignore it: libpq writes a warning to
+    standard error at each login.
+    """
+    return _NOWHERE if password_file_warning(Path(path)) else path
 
 
 def tls_problems(params: Params, home: Path | None) -> list[str]:

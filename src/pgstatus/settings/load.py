@@ -43,9 +43,11 @@ def load(environ: Mapping[str, str]) -> Configuration:
     path = environ.get(v.ENV_FILE.full_name)
     file, problems = read_env_file(Path(path)) if path else ({}, [])
     reader = Reader({**environ, **file}, problems)
-    if path and has_password(file):
-        reader.warn_if_world_readable(v.ENV_FILE, Path(path))
+    if path:
+        reader.warn_if_exposed(v.ENV_FILE, Path(path), is_secret=has_password(file))
     process, sources = read_process(reader), read_sources(reader)
+    if directory := reader.read(v.CLUSTERS_DIR):
+        reader.warn_if_exposed(v.CLUSTERS_DIR, directory, is_secret=False)
     clusters: dict[str, Settings] = {}
     rejected: dict[str, Sequence[str]] = {}
     files = {source.name for source in sources if source.file is not None}
@@ -78,8 +80,9 @@ def _read(
     if not source.name:
         return read_cluster(reader, _libpq(reader, environ, file))
     reader.problems += source.problems
-    if source.file is not None and has_password(source.variables):
-        reader.warn_if_world_readable(v.CLUSTERS_DIR, source.file)
+    if source.file is not None:
+        is_secret = has_password(source.variables)
+        reader.warn_if_exposed(v.CLUSTERS_DIR, source.file, is_secret=is_secret)
     settings = read_cluster(reader, _libpq(reader, environ, file), source.name)
     reader.finish_cluster(source.variables)
     for sentences in (reader.problems, reader.warnings):

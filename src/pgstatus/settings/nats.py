@@ -147,7 +147,7 @@ def _credentials_file(reader: Reader) -> Path | None:
     path = reader.read(v.NATS_CREDENTIALS_FILE)
     if path is None:
         return None
-    reader.warn_if_world_readable(v.NATS_CREDENTIALS_FILE, path)
+    reader.warn_if_exposed(v.NATS_CREDENTIALS_FILE, path)
     try:
         read_login(path)
     except (OSError, ValueError) as error:

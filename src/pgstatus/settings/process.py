@@ -99,7 +99,7 @@ def _tokens(reader: Reader) -> tuple[bytes, ...]:
     file = reader.read(v.HTTP_TOKEN_FILE)
     if file is None:
         return ()
-    reader.warn_if_world_readable(v.HTTP_TOKEN_FILE, file)
+    reader.warn_if_exposed(v.HTTP_TOKEN_FILE, file)
     try:
         return read_tokens(file)
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from environs import EnvValidationError
 
 from pgstatus.errors import in_a_line
-from pgstatus.settings.files import is_world_readable
+from pgstatus.settings.files import exposure
 from pgstatus.settings.parsers import MappingEnv, is_unicode
 from pgstatus.settings.variables import (
     CLUSTERS,
@@ -73,13 +73,12 @@ class Reader:
         """Report an error whose text contains the path or the value."""
         self.problems.append(f"{variable.full_name}: expected {variable.parser.expected} ({error})")
 
-    def warn_if_world_readable(self, variable: Variable[object], path: Path) -> None:
-        """Warn about a file that contains a secret."""
-        if is_world_readable(path):
-            self.warnings.append(
-                f"{variable.full_name}: {path} contains a secret and is readable by every user of "
-                "this machine (use chmod o-r)"
-            )
+    def warn_if_exposed(
+        self, variable: Variable[object], path: Path, *, is_secret: bool = True
+    ) -> None:
+        """Warn about a file that every user of the machine can change, or read if it is secret."""
+        if remark := exposure(path, is_secret=is_secret):
+            self.warnings.append(f"{variable.full_name}: {remark}")
 
     def read_pair(
         self,
@@ -94,7 +93,7 @@ class Reader:
         """
         of_certificate, of_key = self.read(certificate), self.read(key)
         if of_certificate is not None and of_key is not None:
-            self.warn_if_world_readable(key, of_key)
+            self.warn_if_exposed(key, of_key)
             return of_certificate, of_key
         if required or of_certificate is not None or of_key is not None:
             missing = certificate if of_certificate is None else key

@@ -14,7 +14,14 @@ from pgstatus.settings import libpq_files
 from pgstatus.settings import variables as v
 from pgstatus.settings.application_name import application_name
 from pgstatus.settings.hosts import parse_hosts, parse_port, split_list, split_per_host
-from pgstatus.settings.libpq import Params, home, invalid, params_of_variables, parse_uri
+from pgstatus.settings.libpq import (
+    Params,
+    home,
+    invalid,
+    params_of_variables,
+    parse_uri,
+    service_file_warnings,
+)
 from pgstatus.settings.reader import Reader
 from pgstatus.settings.secrets import read_secret
 from pgstatus.settings.target import Target
@@ -65,6 +72,8 @@ def read_hosts(reader: Reader, libpq: Libpq) -> Sequence[Params]:
         entries, ports, _default_port(reader, libpq), partial(parse_uri, environ=reader.environ)
     )
     reader.problems += [v.PREFIX + problem for problem in problems]
+    if reader.environ.get("PGSERVICE") or "service=" in (reader.read(v.HOSTS) or ""):
+        reader.warnings += service_file_warnings(reader.environ)
     return found
 
 
@@ -126,14 +135,15 @@ def _password(reader: Reader, params: Params, home: Path | None) -> Params:
         return {"password": v.PG_PASSWORD.default}
     if warning := libpq_files.password_file_warning(file):
         reader.warnings.append(f"password file: {warning}")
-    return {}
+    # Named, so that a login can leave it out if libpq would ignore it with a warning of its own.
+    return {"passfile": str(file)}
 
 
 def _password_file(reader: Reader) -> Path | None:
     path = reader.read(v.PG_PASSWORD_FILE)
     if path is None:
         return None
-    reader.warn_if_world_readable(v.PG_PASSWORD_FILE, path)
+    reader.warn_if_exposed(v.PG_PASSWORD_FILE, path)
     try:
         read_secret(path)
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -150,4 +151,6 @@ def reason(error: Exception) -> str:
         return f"certificate: {error.verify_message}"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio's text is "Connect call failed"
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return error.strerror
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
