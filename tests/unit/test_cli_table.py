@@ -64,8 +64,8 @@ def test_a_split_brain() -> None:
     shown = lines(split())
     assert shown[1] == "split brain"
     assert "master b:5432" in "\n".join(shown)
-    assert any(line.split() == ["a:5432", "second", "master", "not", "used", "-", "-", "1", "0/3E8"]
-               for line in shown)  # fmt: skip
+    row = ["a:5432", "second", "master", "not", "the", "master", "-", "-", "1", "0/3E8"]
+    assert row in [line.split() for line in shown]
     assert any(line.startswith("split brain  a:5432 and b:5432 are primaries") for line in shown)
     assert max(map(len, shown)) <= 80
 
@@ -81,6 +81,22 @@ def test_the_former_master() -> None:
     shown = lines(replace(state_of(snapshot), former_master="a:5432"))
     assert shown[5].startswith("b:5432  master")
     assert shown[6].startswith("a:5432  former master  dead") or "former master" in shown[6]
+
+
+def test_the_upstreams_of_a_relay() -> None:
+    lost = {"name": "http://w3:8000", "error": "Connection refused"}
+    upstreams = [{"name": "http://w1:8000", "error": None}, lost]
+    text = "upstreams 1 of 2: http://w3:8000 Connection refused"
+    assert text in lines(replace(healthy(), upstreams=upstreams))
+    assert "upstreams 1 of 1 deliver evidence" in lines(replace(healthy(), upstreams=upstreams[:1]))
+    assert not any("upstreams" in line for line in lines(healthy()))
+
+
+def test_a_master_that_is_down() -> None:
+    world = World(2).see_all(a=master(0), b=replica(0, receiving=False)).see("a", refused(5))
+    assert any(
+        line.split()[:3] == ["a:5432", "master", "down"] for line in lines(state_of(world.snapshot))
+    )
 
 
 def test_not_ready_and_stale() -> None:

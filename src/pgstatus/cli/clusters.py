@@ -157,11 +157,14 @@ def _summary(clusters: Sequence[Entry]) -> Text:
     count = len(clusters)
     masters = sum(one["master"] is not None for one in clusters)
     levels = [one["level"] for one in clusters]
-    errors, warnings = levels.count("error"), levels.count("warning")
+    problems = [
+        Text(f"{number} {level}{'s' if number > 1 else ''}", style)
+        for level, style in (("error", BAD), ("warning", WARNING))
+        if (number := levels.count(level))
+    ]
     text = Text.assemble((f"{masters} of {count}", GOOD if masters == count else BAD))
     text.append(f" cluster{'s' if count != 1 else ''} with a master, ")
-    text.append(f"{errors or 'none'} with errors", BAD if errors else "").append(", ")
-    return text.append(f"{warnings or 'none'} with warnings", WARNING if warnings else "")
+    return text.append(Text(", ").join(problems or [Text("no problems")]))
 
 
 def _explanation(cluster: Entry) -> str:
