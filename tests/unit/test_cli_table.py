@@ -85,7 +85,7 @@ def test_the_former_master() -> None:
 
 def test_the_upstreams_of_a_relay() -> None:
     lost = {"name": "http://w3:8000", "error": "Connection refused"}
-    upstreams = [{"name": "http://w1:8000", "error": None}, lost]
+    upstreams: list[dict[str, Any]] = [{"name": "http://w1:8000", "error": None}, lost]
     text = "upstreams 1 of 2: http://w3:8000 Connection refused"
     assert text in lines(replace(healthy(), upstreams=upstreams))
     assert "upstreams 1 of 1 deliver evidence" in lines(replace(healthy(), upstreams=upstreams[:1]))
