@@ -46,6 +46,7 @@ matrix: .venv ## the tests with every Python and PostgreSQL; PYTHONS=3.14 POSTGR
 # Tools that nothing else needs have environments of their own.
 docs: | $(UV) ## site/: the documentation as a web site; it can be read without network and server
 	$(UV) run --frozen --isolated --only-group docs zensical build --clean --strict
+	rm site/404.html  # its links are those of a site at the root of a server
 
 workflows: | $(UV) ## check .github
 	$(UV) run --frozen --isolated --only-group workflows zizmor --quiet --offline .github

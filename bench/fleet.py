@@ -58,11 +58,11 @@ def main() -> int:
         relay = undo.enter_context(_relay(place, watchers, "relay"))
         time.sleep(_SETTLE)
         for name, daemon in (("a relay", relay), ("a watcher", watchers[0])):
-            row(f"memory of {name}", _memory(daemon))
+            row(f"memory of {name}", memory(daemon))
             row(
                 f"CPU time of {name}", f"{share_of_a_core(daemon, options.seconds):.2f} % of a core"
             )
-        delays = [_failover(place.cluster, watchers, relay)[0] for _ in range(options.failovers)]
+        delays = [failover(place.cluster, watchers, relay)[0] for _ in range(options.failovers)]
         row(
             f"delay from the first watcher to a relay, {len(delays)} failovers",
             f"median {statistics.median(delays):.1f} ms, worst {max(delays):.1f} ms",
@@ -73,9 +73,9 @@ def main() -> int:
             row(f"connections per PostgreSQL host, {count}", _connections(place.cluster))
             cpu = share_of_a_core(watchers[0], options.seconds)
             row(f"CPU time of a watcher, {count}", f"{cpu:.1f} % of a core")
-            row(f"memory of a watcher, {count}", _memory(watchers[0]))
+            row(f"memory of a watcher, {count}", memory(watchers[0]))
             runs = [
-                _failover(place.cluster, watchers, relay, loads) for _ in range(options.failovers)
+                failover(place.cluster, watchers, relay, loads) for _ in range(options.failovers)
             ]
             received = [receipts for _, receipts in runs]
             row(
@@ -111,7 +111,7 @@ def _relay(place: Place, watchers: Sequence[Daemon], name: str) -> Iterator[Daem
         yield daemon
 
 
-def _memory(daemon: Daemon) -> str:
+def memory(daemon: Daemon) -> str:
     """Beside other processes with the same files, and the most that it can be alone."""
     resident = 0
     for line in Path(f"/proc/{daemon.pid}/smaps_rollup").read_text().splitlines():
@@ -200,7 +200,7 @@ def _hold(addresses: Sequence[Address], relays: int, pipe: Any) -> None:
                     wanted = None
 
 
-def _failover(
+def failover(
     cluster: Cluster,
     watchers: Sequence[Daemon],
     relay: Daemon,

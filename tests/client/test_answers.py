@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,7 +135,10 @@ def test_a_forked_child(make_asker: AskerFactory, server: Server) -> None:
     if "Async" in type(ask.client).__name__:
         pytest.skip("an event loop cannot be used in a forked child")
     ask("replica")
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # The test process has threads.
+        warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         try:
             os._exit(0 if ask("replica").host == "pg2" else 1)

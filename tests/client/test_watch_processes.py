@@ -16,7 +16,7 @@ from tests.client.support import answer
 from tests.support.waiting import wait_until
 
 COMMON = """
-import asyncio, os, sys, threading, time
+import asyncio, os, sys, threading, time, warnings
 from pgstatus.client import AsyncPgStatusClient, PgStatusClient
 url = sys.argv[1]
 """
@@ -86,6 +86,8 @@ def wait_for(name):
 
 client.on_change(changed)
 wait_for("pg1")
+# It has threads: those of the client.
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 if child := os.fork():
     show("parent", os.getpid(), child)
     wait_for("pg2")

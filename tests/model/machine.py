@@ -260,6 +260,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
+        # What has changed before is seen before.
+        self._round(list(NAMES))
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
@@ -354,9 +356,9 @@ class Machine(RuleBasedStateMachine):
         if master is None or master.timeline is None or self.moved:
             return
         for server in self.cluster.servers.values():
-            if server.no_control_functions and not server.primary:
-                # It does not show a timeline any more. The server that it receives from does, but
-                # may not have been checked yet.
+            if server.login_only and not server.primary:
+                # It does not show what it receives. The server that it receives from does, but may
+                # not have been checked yet, or may have been rebuilt since.
                 continue
             newer = self.shown.get(server.name, 0) > master.timeline
             is_known = self.state.system_identifier in (None, server.identifier)

@@ -255,10 +255,14 @@ def test_the_variables_of_the_dashboard_have_values(story: Story, variable: Any)
     assert "" not in values
 
 
-def test_every_metric_in_use_exists(story: Story) -> None:
-    answer = story.daemons[0].get("/metrics")
-    scrape = Scrape(answer.headers["Content-Type"], answer.text)
-    existing = {sample.name for family in scrape.families for sample in family.samples}
+def test_every_metric_in_use_exists(story: Story, session_daemons: Daemons) -> None:
+    watcher = story.daemons[0]
+    relay = session_daemons.start(upstreams=f"http://{watcher.address}:{watcher.port}")
+    existing = set()
+    for daemon in (watcher, relay):
+        answer = daemon.get("/metrics")
+        scrape = Scrape(answer.headers["Content-Type"], answer.text)
+        existing |= {sample.name for family in scrape.families for sample in family.samples}
     used = "\n".join(re.findall(r"expr: (.*\n(?: {10,}.*\n)*)", RULES) + EXPRESSIONS)
     names = set(re.findall(r"\b(?:pg_status|process)_\w+", used))
     assert len(names) > 20

@@ -1,8 +1,5 @@
 """The documentation as a web site: opened as files, it loads nothing from other servers."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -10,13 +7,12 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.support.browser import Browser, chromium_of_module, needs_chromium, page_in_chromium
+from tests.support.site import build_site
 from tests.support.waiting import wait_until
 
 __all__ = ["chromium_of_module", "page_in_chromium"]
 pytestmark = needs_chromium
 
-ROOT = Path(__file__).parents[2]
-UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")
 # The search is in a tree of its own.
 _TEXT_OF_SEARCH = """
     return [...document.querySelectorAll("body > div")]
@@ -25,18 +21,7 @@ _TEXT_OF_SEARCH = """
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("site")
-    shutil.copy(ROOT / "mkdocs.yml", directory)
-    shutil.copytree(ROOT / "docs", directory / "docs")
-    done = subprocess.run(
-        [
-            UV, "run", "--quiet", "--project", ROOT, "--frozen", "--isolated",
-            "--only-group", "docs", "zensical", "build", "--strict",
-        ],
-        cwd=directory, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return directory / "site"
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 def requested(page: Browser) -> set[str]:

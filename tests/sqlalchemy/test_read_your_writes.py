@@ -149,6 +149,9 @@ class Held:
 
 
 def _paused(replica: Server) -> bool:
+    [(version,)] = replica.sql("SELECT current_setting('server_version_num')::int")
+    if version < 14_00_00:  # it has no function for it; the next record is not replayed
+        return replica.sql("SELECT pg_is_wal_replay_paused()") == [(True,)]
     return replica.sql("SELECT pg_get_wal_replay_pause_state()") == [("paused",)]
 
 

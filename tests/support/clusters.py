@@ -23,6 +23,11 @@ def _new_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="pg-status-test-", dir=_MEMORY if in_memory else None))
 
 
+def programs(postgres: str) -> Path:
+    """The directory of the programs of an item of `POSTGRES`."""
+    return Path(postgres) if postgres.startswith("/") else bundled(postgres)
+
+
 class Templates:
     """One initialized data directory for each PostgreSQL, which all clusters are copied from."""
 
@@ -35,8 +40,7 @@ class Templates:
         """The programs of a PostgreSQL, accessible to its account, and its data directory."""
         if postgres not in self._found:
             directory = self._directory()
-            bindir = Path(postgres) if postgres.startswith("/") else bundled(postgres)
-            binaries = Binaries.prepare(bindir, directory)
+            binaries = Binaries.prepare(programs(postgres), directory)
             server = Server(binaries, directory / "data", self._network.address(250), 5432)
             server.initialize()
             self._found[postgres] = binaries.bindir, server.data

@@ -41,7 +41,8 @@ def _rows(variable: Variable[object]) -> Iterator[str]:
     restart = " Requires a restart." if variable.restart else ""
     yield f"| `{variable.full_name}` | {shown} | {variable.description}{restart} |"
     if variable.older is not None:
-        yield f"| `{PREFIX}{variable.older}` | none | The name of `{variable.name}` in 1.0. |"
+        older = f"The name of `{variable.name}` in the C service 1.0."
+        yield f"| `{PREFIX}{variable.older}` | none | {older} |"
 
 
 def offered() -> list[Variable[object]]:

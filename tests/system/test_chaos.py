@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from pgstatus.demo.network import Network
+from tests.support.clusters import POSTGRES, programs
 from tests.support.running import Program
 from tests.support.waiting import wait_until
 
@@ -35,7 +36,11 @@ def test_sigterm_stops_all_servers(tmp_path: Path, network: Network) -> None:
     """While it waits for the other pg-status to be started."""
     directory = Path(tempfile.mkdtemp(prefix="pg-status-test-"))
     directory.chmod(0o755)
-    command = [sys.executable, "-m", "tests.chaos", "--url", f"http://{network.address(1)}:1"]
+    command = [
+        sys.executable, "-m", "tests.chaos",
+        "--url", f"http://{network.address(1)}:1",
+        "--bindir", str(programs(POSTGRES[-1])),
+    ]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(directory)}
     with Campaign(command, tmp_path / "log", environment) as campaign:
         assert len(processes(str(directory))) >= 3

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clusters import POSTGRES
+
 ROOT = Path(__file__).parents[2]
 # A name server whose packets the tests can drop; nothing outside the namespace changes.
 START = """
@@ -26,7 +28,7 @@ exec "$2" -m pytest -q -p no:cacheprovider tests/network
 def test_in_a_namespace_of_its_own(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-euc", START, "sh", tmp_path, sys.executable],
-        env={**os.environ, "PGSTATUS_IN_NAMESPACE": "1", "PGSTATUS_TEST_POSTGRES": "18"},
+        env={**os.environ, "PGSTATUS_IN_NAMESPACE": "1", "PGSTATUS_TEST_POSTGRES": POSTGRES[-1]},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -27,10 +27,16 @@ def test_the_commands_of_the_tutorial(environment: dict[str, str], tmp_path: Pat
             )  # fmt: skip
             assert done.returncode == 0, f"{commands}{done.stdout}{done.stderr}"
             output.append(done.stdout)
+        log = demo.log
     asked, explained, failover, explained_later, watched = output
     assert asked.count("\n") == 5
     assert asked.splitlines()[3].startswith('{"host": "127.')
     assert explained.count("\n+ ") == 2
     assert re.search(r"^after: .* s after the crash$", failover, re.MULTILINE)
-    assert explained_later.count("is the master") == 1
+    change = r"INFO +\S+:\d+ is now the master \(timeline 2, previously \S+:\d+\)$"
+    assert re.search(change, log, re.MULTILINE)
+    assert re.search(rf"^{change}", PAGE, re.MULTILINE)
+    reasons = sorted(line.split(" ", 2)[2] for line in explained_later.strip().splitlines())
+    assert reasons[0] == "is the master"
+    assert [reason in " ".join(PAGE.split()) for reason in reasons[1:]] == [True, True]
     assert "event: answer\n" in watched

@@ -44,6 +44,38 @@ def test_links_within_the_repository(page: Path) -> None:
     assert [link for link in links if not has_target(page, link)] == []
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_links_of_the_site_do_not_leave_it(page: Path) -> None:
+    """A published copy contains the directory docs only."""
+    assert re.findall(r"\]\((\.\.[^)]*)", prose(page)) == []
+
+
+# Not a value in a table, and not the first stable version of this program.
+FORMER = re.compile(
+    r"(?<![\d.])(?<!\| )(?<!Before version )(?:1\.0|2\.2)(?![\d.]*\d| *(?:%|[kMG]i?B|m?s\b))"
+)
+
+
+def test_versions_of_the_c_service_are_named() -> None:
+    """Otherwise they look like versions of this program, of which they are greater."""
+    rows = [
+        (page.name, row)
+        for page in PAGES
+        for row in re.split(r"\n\n|\n(?=[|*-])", prose(page))
+        if page.name != "CHANGELOG.md"
+    ]
+    assert [row for row in rows if FORMER.search(row[1]) and "C service" not in row[1]] == []
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_pages_do_not_refer_to_what_was_never_released(page: Path) -> None:
+    """No version is on PyPI, and there was none before this one."""
+    text = page.read_text()
+    if re.search(r"pip install '?pg-status", text):
+        assert "Until the project is published" in text
+    assert not re.search(r"former (?:version|default)s?\b", text)
+
+
 def test_the_files_of_the_architecture_page_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     files = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
@@ -81,3 +113,36 @@ def test_no_role_has_a_reserved_name() -> None:
     texts = {page.name: page.read_text() for page in [*PAGES, chart]}
     role = re.compile(r"(?:pg_user=|CREATE ROLE \"?|^ *user: )pg_", re.MULTILINE)
     assert [name for name, text in texts.items() if role.search(text)] == []
+
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+PEOPLE = re.compile(
+    r"\b(?:tells?|told|hears?|nobody|says?|asks? for|is asked|gives? up|given up|(?:is|are) away)\b"
+)
+
+
+def test_programs_are_not_described_as_people() -> None:
+    texts = {
+        **{page.name: prose(page) for page in PAGES if page.name != "CHANGELOG.md"},
+        "openapi.yaml": (ROOT / "docs/openapi.yaml").read_text(),
+        "alerts.yml": (ROOT / "packaging/prometheus/alerts.yml").read_text(),
+        "summary": "".join(re.findall(r"^description = .*", PYPROJECT, re.MULTILINE)),
+        "--help": (ROOT / "src/pgstatus/cli/parser.py").read_text(),
+    }
+    found = {name: PEOPLE.findall(text) for name, text in texts.items()}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_the_minimum_versions_of_the_libraries_are_those_of_the_distribution() -> None:
+    """docs/support.md, and the page of each library."""
+    declared = (ROOT / "packaging/client/pyproject.toml").read_text()
+    extras = declared.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    support = (ROOT / "docs/support.md").read_text().lower()
+    for page in ("sqlalchemy", "psycopg", "asyncpg", "django"):
+        text = (ROOT / f"docs/{page}.md").read_text().lower()
+        (line,) = re.findall(rf"^{page} = .*", extras, re.MULTILINE)
+        for name, version in re.findall(r'"([\w-]+)(?:\[\w+\])?>=([\d.]+)', line):
+            if name != "itsdangerous" and (page, name) != ("django", "psycopg"):
+                minimum = f"{name.replace('-', '_')} {version}"
+                assert minimum in support
+                assert minimum in text

@@ -1,4 +1,4 @@
-"""docs/failover.md quotes reasons as the source contains them."""
+"""docs/failover.md and docs/troubleshooting.md quote messages as the source contains them."""
 
 import re
 from pathlib import Path
@@ -43,3 +43,27 @@ def test_a_quoted_reason_is_one_of_the_source(text: str) -> None:
 
 def test_there_are_quotations() -> None:
     assert len(quoted()) > 10
+
+
+TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text()
+_VALUE = re.compile(r"…|exit status \d+|\d+(?:\.\d+)?|\(.*?\)|Too many open files|monitoring")
+_OF_OTHERS = {"Too many open files", "Out of memory: Killed process"}
+
+
+def messages() -> list[str]:
+    """The log messages in the table about pg-status itself, without values."""
+    section = TROUBLESHOOTING.partition("## It stops")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    return [text for text in quoted if " " in text and text not in _OF_OTHERS]
+
+
+@pytest.mark.parametrize("text", messages())
+def test_a_quoted_message_is_one_of_the_source(text: str) -> None:
+    """The text between the values: numbers, reasons in parentheses, and what is omitted."""
+    parts = _VALUE.split(text.removesuffix(": …"))
+    assert re.search(".{1,8}".join(map(re.escape, parts)), SOURCE)
+
+
+def test_there_are_messages() -> None:
+    assert len(messages()) > 7

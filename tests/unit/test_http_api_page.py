@@ -69,7 +69,13 @@ def openapi_list(after: str) -> list[str]:
 
 def test_the_openapi_document_has_every_path() -> None:
     documented = set(re.findall(r"^  (/\S*):$", OPENAPI, re.MULTILINE))
-    templates = {"/explain/{question}", "/watch/{question}", "/explain/master", "/watch/master"}
+    templates = {
+        "/explain/{question}",
+        "/watch/{question}",
+        "/explain/master",
+        "/watch/master",
+        "/c/{cluster}",
+    }
     assert templates <= documented
     assert documented - templates == routes() - {"/explain"} | {f"/{kind}" for kind in Kind}
 

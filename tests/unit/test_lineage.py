@@ -4,7 +4,7 @@ import pytest
 
 from pgstatus.core.selection import Fallback, Kind, Place, Thresholds, choose
 from pgstatus.core.snapshot import Host, Observation, Standby
-from pgstatus.core.state import Look, State
+from pgstatus.core.state import Look, Rules, State
 from tests.support.world import World, master, refused, replica, silent
 
 A, B, C = frozenset({"10.0.0.1"}), frozenset({"10.0.0.2"}), frozenset({"10.0.0.3"})
@@ -164,6 +164,19 @@ class TestSeveralWriters:
         world.see("b", master(1, addresses=B)).see("a", from_b(1, addresses=A))
         assert (world.master, world["c"].same_history) == ("b", False)
         assert world.see("c", from_a(2, addresses=C))["c"].same_history
+
+    def test_a_demoted_master_of_an_older_timeline_that_shows_nothing(self) -> None:
+        """It has writes of its own, and therefore cannot stream from the new master. LOGIN only,
+        control functions revoked.
+        """
+        world = World(rules=Rules(max_fails=1)).see_all(a=master(0, 1500, addresses=A))
+        world.see_all(b=replica(0, timeline=None), c=replica(0, timeline=None))
+        world.see("b", master(1, 1200, timeline=2)).see("a", refused(1))
+        world.see("b", master(2, 1400, timeline=2))
+        world.see("a", replica(2, 1500, timeline=None, receiving=False, addresses=A))
+        assert world.master == "b"
+        assert world["a"].reason == "on timeline 1 (master's timeline: 2)"
+        assert "a" not in reads(world, min_lsn=1100)
 
     def test_a_role_does_not_move_because_of_a_failed_check(self) -> None:
         """multigres#1287: a standby is restarted as writable, the master freezes for 2 s."""

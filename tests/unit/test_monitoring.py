@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/monitoring.md").read_text()
+TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text()
 RULES = (ROOT / "packaging/prometheus/alerts.yml").read_text()
 DASHBOARD = json.loads((ROOT / "packaging/prometheus/pg-status.json").read_text())
 
@@ -29,6 +30,17 @@ def test_every_alert_describes_an_action() -> None:
         assert re.search(r"summary: '.+'\n", rule)
         description = rule.partition("description: >-\n")[2]
         assert len(description.split()) > 15
+
+
+def test_every_alert_refers_to_its_section_of_the_documentation() -> None:
+    sections = re.findall(r"^### (\w+)$", TROUBLESHOOTING, re.MULTILINE)
+    assert sections == re.findall(r"- alert: (\w+)$", RULES, re.MULTILINE)
+    page = "https://pg-status.example/troubleshooting.html"
+    assert re.findall(r"runbook_url: '(.*)'$", RULES, re.MULTILINE) == [
+        f"{page}#{section.lower()}" for section in sections
+    ]
+    (command,) = re.findall(r"^sed -i 's\|(.*?)\|.*alerts\.yml$", PAGE, re.MULTILINE)
+    assert page.startswith(command)
 
 
 def test_panels_use_the_selected_data_source_and_do_not_overlap() -> None:

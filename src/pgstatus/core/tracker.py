@@ -50,6 +50,7 @@ def fold(
     """The state after one more result for host ``index``."""
     before = state.records[index]
     if isinstance(result, Observation):
+        result = _with_timeline(before, result, state.evidence.get(str(state.hosts[index])))
         record = _succeeded(before, result, checked_at, look)
         if _went_back(before, record):
             rebuilt = str(state.hosts[index])
@@ -186,12 +187,6 @@ def _unexpired(record: Record, now: float, rules: Rules) -> Record:
 
 def _succeeded(before: Record, seen: Observation, checked_at: datetime, look: Look) -> Record:
     known = before.seen
-    if known is not None and known.in_recovery and seen.in_recovery and not seen.receiving:
-        # Without a receiver a replica shows the timeline of its last restartpoint, which can be
-        # older than what it has received; but a data directory never goes back.
-        timelines = [t for t in (known.timeline, seen.timeline) if t is not None]
-        if not _control_went_back(before, seen):
-            seen = replace(seen, timeline=max(timelines, default=None))
     same_role = known is None or known.in_recovery == seen.in_recovery
     same_timeline = known is None or known.timeline in (None, seen.timeline)
     return before._replace(
@@ -217,6 +212,21 @@ def _succeeded(before: Record, seen: Observation, checked_at: datetime, look: Lo
         follows=before.follows if seen.in_recovery and same_timeline else None,
         refuted_at=before.refuted_at if seen.in_recovery else None,
     )
+
+
+def _with_timeline(before: Record, seen: Observation, shown: int | None) -> Observation:
+    """The observation with the timeline of a replica that has no receiver.
+
+    It shows the timeline of its last restartpoint, which can be older than what it has received, or
+    none; but a data directory never goes back. ``shown`` is the highest one that it has shown.
+    """
+    if not seen.in_recovery or seen.receiving or _control_went_back(before, seen):
+        return seen
+    known = before.seen.timeline if before.seen is not None and before.seen.in_recovery else None
+    is_hidden = seen.timeline is None and seen.control_timeline is None
+    timelines = (known, seen.timeline, shown if is_hidden else None)
+    timeline = max((t for t in timelines if t is not None), default=None)
+    return seen if timeline == seen.timeline else replace(seen, timeline=timeline)
 
 
 def _response_time(before: Record, seen: Observation, look: Look) -> float:

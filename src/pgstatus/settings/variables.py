@@ -33,7 +33,7 @@ class Variable(Generic[T_co]):
     description: str
     """Markdown."""
     older: str | None = None
-    """Its name in 1.0, with the same values."""
+    """Its name in the C service 1.0, with the same values."""
     restart: bool = False
     """A reload does not apply a change."""
     process: bool = False
@@ -131,7 +131,7 @@ SLEEP: Variable[float | None] = _declare(
     "sleep",
     seconds(),
     None,
-    "The name of `sleep_ms` in 1.0: seconds, may have a fraction.",
+    "The name of `sleep_ms` in the C service 1.0: seconds, may have a fraction.",
 )
 FAILOVER_SLEEP_MS = _declare(
     "schedule",
@@ -163,8 +163,9 @@ CONN_MAX_AGE_MS = _declare(
     "conn_max_age_ms",
     whole(0),
     15_000,
-    "A connection to a host is replaced after this time, milliseconds, which also shows whether "
-    "the host accepts new sessions. `0`: a new connection for every check.",
+    "A connection to a host is replaced at the latest after this time (usually after 0.7 of it), "
+    "milliseconds, which also shows whether the host accepts new sessions. `0`: a new connection "
+    "for every check.",
 )
 MAX_FAILS = _declare(
     "schedule",
@@ -213,7 +214,7 @@ FALLBACK = _declare(
     "fallback",
     one_of(*Fallback),
     "master",
-    "The response to a question about replicas if no replica is within the limits. `master`: the "
+    "The response to a request for a replica if no replica is within the limits. `master`: the "
     "master, or 404 if it is down. `stale`: the master, or if it is down the live replica of its "
     "history with the least lag, marked as stale. `none`: 404. The parameter `fallback=` of a "
     "request takes precedence.",
@@ -223,7 +224,7 @@ FALLBACK_PER_S: Variable[int | None] = _declare(
     "fallback_per_s",
     whole(1),
     None,
-    "Maximum number of questions per second that fall back to the master. For further ones the "
+    "Maximum number of requests per second that fall back to the master. For further ones the "
     "response is as if the master were down.",
     shown_default="no limit",
 )
@@ -233,7 +234,7 @@ SPLIT_BRAIN = _declare(
     one_of(*SplitBrain),
     "newest_timeline",
     "The response of `/master` if several hosts are masters: the one on the `newest_timeline`; the "
-    "`first` in the list (as in 2.2); `none`, a 503 that lists them.",
+    "`first` in the list (as in the C service 2.2); `none`, a 503 that lists them.",
 )
 HOSTS_DC: Variable[str | None] = _declare(
     "responses",
