@@ -26,7 +26,7 @@ _OF_POSTGRES = ("tests/system", "tests/sqlalchemy")
 
 # The demo's PostgreSQL has no wheel for it.
 _WITHOUT_DEMO = ("3.15",)
-_NEEDS_DEMO = "tests/system/test_demo.py"
+_NEED_DEMO = ("tests/system/test_demo.py", "tests/system/test_tutorial.py", "examples")
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def with_python(version: str, tests: Sequence[str], directory: Path) -> Result:
     _run(UV, "venv", "--quiet", "--python", python(version), environment)
     extras = ["--all-extras"]
     if version in _WITHOUT_DEMO:
-        extras = ["--extra", "client", "--extra", "sqlalchemy"]
-        tests = [*tests, f"--ignore={_NEEDS_DEMO}"]
+        extras += ["--no-extra", "demo"]
+        tests = [*tests, *(f"--ignore={test}" for test in _NEED_DEMO)]
     _run(
         UV, "sync", "--quiet", "--frozen", *extras,
         UV_PROJECT_ENVIRONMENT=str(environment), AUTOBAHN_USE_NVX="0",

@@ -499,6 +499,10 @@ class Machine(RuleBasedStateMachine):
             and not self.server(n).shutting_down
             and self.server(n).received == self.server(n).log == writer.log
             and self.server(n).timeline == writer.timeline
+            # With LOGIN only, it shows the timeline of its last restartpoint.
+            and not (
+                self.server(n).login_only and self.server(n).control_timeline < writer.timeline
+            )
         ]
         if complete and self._was_in_sync(name, complete) and not self._is_contested():
             for question in _READS:

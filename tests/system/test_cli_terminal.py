@@ -201,6 +201,20 @@ def test_dead_hosts_with_long_names_on_a_small_terminal(
         assert "[Errno" not in screen.text
 
 
+@pytest.mark.parametrize("command", [["explain", "replica"], ["check"], ["hosts"]], ids=" ".join)
+def test_reasons_are_readable_below_long_names(
+    make_daemon: DaemonFactory, cluster: Cluster, command: list[str]
+) -> None:
+    long = "standby-1.a-rather-long-name.orders.database.svc.cluster.invalid"
+    daemon = make_daemon(hosts=f"{cluster.primary.address}:{cluster.primary.port},{long}")
+    arguments = [sys.executable, "-m", "pgstatus", *command]
+    with terminal(arguments, {**daemon.environment, "TERM": "xterm"}) as screen:
+        wait_until("it has ended", lambda: screen.process.poll() is not None)
+        number = next(i for i, line in enumerate(screen.lines) if line.endswith(f"{long}:5432"))
+        assert re.match(r"  \w.{20}", screen.lines[number + 1])
+        assert max(map(len, screen.lines)) <= COLUMNS
+
+
 def test_many_hosts_on_a_small_terminal(make_daemon: DaemonFactory, cluster: Cluster) -> None:
     """The master and the hosts with problems are shown; the others are counted."""
     hosts = [f"{cluster.primary.address}:{cluster.primary.port}"]

@@ -86,6 +86,15 @@ def test_a_port_in_use_is_an_error_that_names_a_free_one(environment: dict[str, 
     assert 'make run DEMO="--port ' in done.stderr
 
 
+def test_a_port_that_does_not_exist_is_an_invalid_argument(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pgstatus", "demo", "--port", "99999"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected a whole number, from 1 to 65535" in done.stderr
+
+
 def test_a_failover_without_a_demo(environment: dict[str, str]) -> None:
     done = fail_over(environment)
     assert (done.returncode, done.stdout) == (1, "")

@@ -281,6 +281,24 @@ def test_a_login_in_progress_does_not_outlive_the_loop(network: Network) -> None
         wait_until("the thread ends", lambda: not threads())
 
 
+def test_a_silent_host_has_the_same_error_in_each_check(network: Network) -> None:
+    """Whether the check or the login that it waits for has reached its limit."""
+    silent = network.address(249)
+
+    async def run(port: int) -> set[str]:
+        texts = set()
+        limits = {"connect_timeout": 0.3, "query_timeout": 0.2}
+        async with probing(target(silent, port, **limits)) as probe:
+            for _ in range(5):
+                with pytest.raises(CheckError) as caught:
+                    await probe.check()
+                texts.add(str(caught.value))
+        return texts
+
+    with listener(silent, None) as port:
+        assert asyncio.run(run(port)) == {"no connection within 0.2 s"}
+
+
 @pytest.mark.skipif(not Path(DEBIAN).exists(), reason="a server with TLS is missing")
 def test_checks_over_tls(make_cluster: ClusterFactory) -> None:
     server = make_cluster(DEBIAN, replicas=0).primary

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -130,6 +131,43 @@ def test_the_command_finds_the_configuration_in_the_environment_of_the_process(
     status, _, error = reload()
     assert (status, daemon.log.count("reloaded: ")) == (78, 1)
     assert "pg_status__sync_max_lag_ms" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["sleep", "600"], ["tail", "-f", "/dev/null", "pg-status"],
+     [sys.executable, "-m", "pgstatus", "hosts", "--watch"]],
+    ids=["another program", "its last argument", "a command of pg-status"],
+)  # fmt: skip
+def test_the_command_does_not_end_other_processes(daemon: Daemon, command: list[str]) -> None:
+    """SIGHUP would."""
+    with subprocess.Popen(
+        command, env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as other:
+        if "hosts" in command:
+            assert other.stdout is not None
+            other.stdout.readline()
+        try:
+            reload = [*daemon.command, "reload", "--url", daemon.url, "--pid", str(other.pid)]
+            done = subprocess.run(
+                reload, env=daemon.environment, capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"process {other.pid} is not an instance of pg-status" in done.stderr
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("pid", ["0", "-1", "x", "99999999999"])
+def test_the_process_is_a_positive_number(daemon: Daemon, pid: str) -> None:
+    """0 and -1 would be groups of processes."""
+    done = subprocess.run(
+        [*daemon.command, "reload", f"--pid={pid}"],
+        env=daemon.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "expected a whole number" in done.stderr
 
 
 def test_limits_are_those_of_the_file(daemon: Daemon, cluster: Cluster, write: Write) -> None:

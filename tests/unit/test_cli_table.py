@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from pgstatus.api.overview import overview
+from pgstatus.cli.clusters import ClustersScreen
 from pgstatus.cli.layout import Source
-from pgstatus.cli.state import State, parse
+from pgstatus.cli.state import Clusters, State, parse
 from pgstatus.cli.table import Screen
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.snapshot import Snapshot
@@ -243,6 +244,27 @@ def test_names_remain_readable_on_a_narrow_terminal(width: int, name: str) -> No
     rows = [line for line in shown if "not the master" in line]
     assert rows
     assert all(line.startswith(f"{name}:5432"[: 24 if width > 50 else 16]) for line in rows)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_clusters_on_a_narrow_terminal(width: int) -> None:
+    """Columns are left out before the address of a master is broken."""
+    entry = {
+        "name": "orders", "level": "error", "state": "master possibly dead", "ready": True,
+        "master": "127.100.200.201:5432", "master_since": None, "no_master": None,
+        "masters": [], "replicas": 2, "replicas_in_sync": 2, "error": "cluster orders: x; "
+        "cluster orders: y",
+    }  # fmt: skip
+    clusters = Clusters(now=NOON, version="1", instance=None, clusters=[entry])
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, highlight=False).print(
+        ClustersScreen(clusters, Source(URL))
+    )
+    shown = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, shown)) <= width
+    assert width == 40 or any("127.100.200.201:5432" in line for line in shown)
+    assert any(" possibly dead" in line for line in shown)
+    assert any(line.strip().removeprefix("orders").strip() == "x; y" for line in shown)
 
 
 def test_an_outdated_master_that_is_down_accepts_no_writes() -> None:

@@ -72,4 +72,16 @@ def test_the_reason_of_an_outdated_master() -> None:
     election = elect(
         candidates((0, 1, OK)), newest_timeline=2, current=None, policy=SplitBrain.NEWEST_TIMELINE
     )
-    assert "timeline 1, but timeline 2 exists" in election.reasons[0]
+    assert "timeline 1, but timeline 2 exists: its new writes will be lost" in election.reasons[0]
+
+
+def test_an_outdated_master_that_does_not_respond_may_accept_no_writes() -> None:
+    election = elect(
+        candidates((0, 1, ILL)),
+        newest_timeline=2,
+        current=None,
+        policy=SplitBrain.NEWEST_TIMELINE,
+    )
+    assert election.reasons[0] == (
+        "master on timeline 1, but timeline 2 exists; rebuild it as a replica"
+    )

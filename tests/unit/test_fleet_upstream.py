@@ -16,7 +16,7 @@ import pytest
 
 from pgstatus import clock
 from pgstatus.fleet.document import Document, encode
-from pgstatus.fleet.upstream import Upstream
+from pgstatus.fleet.upstream import Upstream, reason_of
 from pgstatus.settings.upstream import Address, parse_address
 from tests.support.certificates import Certificates
 
@@ -373,3 +373,8 @@ def test_a_server_without_tls() -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     assert reason(handler, ssl.create_default_context()).startswith("TLS: ")
+
+
+def test_a_name_that_cannot_be_resolved_is_plain_text() -> None:
+    error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert reason_of(error) == "Name or service not known"

@@ -104,7 +104,7 @@ class ClustersScreen:
 def _table(clusters: Sequence[Entry], now: datetime, columns: Sequence[str]) -> Table:
     rows = table()
     rows.add_column("Cluster", overflow="fold")
-    rows.add_column("State", no_wrap=True)
+    rows.add_column("State", overflow="fold")
     rows.add_column("Master", overflow="fold")
     shown = [heading for heading in ("Since", "In sync") if heading in columns]
     for heading in shown:

@@ -3,9 +3,14 @@
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pgstatus import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -84,7 +89,7 @@ examples:
 
 def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     """``commands``: what to run for each command; ``""``: without a command."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="pg-status",
         description="Monitors PostgreSQL hosts and reports over HTTP which one is the master and "
         "which replicas are in sync. Without a command it starts the daemon. It is configured by "
@@ -166,8 +171,7 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     health = add(
         "health",
         "test whether a running instance is healthy",
-        f"exit status: 0 healthy; 1 not healthy, or the instance cannot be reached; {_UNUSABLE}\n"
-        f"{_HEALTH_EXAMPLES}",
+        f"exit status: 0 healthy; 1 not healthy, or {_REFUSED}); {_UNUSABLE}\n{_HEALTH_EXAMPLES}",
     )
     health.add_argument(
         "path",
@@ -190,6 +194,13 @@ def parser(commands: Mapping[str, Run]) -> argparse.ArgumentParser:
     for command in (hosts, explain, health):
         _add_cluster(_add_instance(command), "request")
     return top
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """Unlike that of the base class it does not ignore errors, such as a full disk."""
+        if message:
+            (file or sys.stderr).write(message)
 
 
 class _Help(argparse.HelpFormatter):

@@ -17,7 +17,7 @@ from pgstatus.cli.remote import Instance
 from pgstatus.errors import StartError, UnreachableError, in_a_line
 from pgstatus.settings.variables import PREFIX
 
-_PROGRAMS = {b"pg-status", b"pgstatus"}
+_PROGRAMS = {"pg-status", "pgstatus"}
 _HEADER = "x-pg-status-reloads"
 _TIMEOUT = 60.0
 _INTERVAL = 0.02
@@ -80,7 +80,7 @@ def _require_daemon(pid: int) -> None:
     except OSError:  # a system without it
         return
     # The commands, which have an argument, are no daemons.
-    is_ours = os.path.basename(arguments[-1]) in _PROGRAMS
+    is_ours = Path(os.fsdecode(arguments[-1])).name in _PROGRAMS
     masks = re.findall(r"^Sig(?:Cgt|Blk):\s*(\w+)$", status, re.MULTILINE)
     handles = any(int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in masks)
     if not is_ours or not handles:

@@ -102,9 +102,12 @@ def is_older(timeline: int | None, newest: int | None) -> bool:
 
 
 def _outdated(candidate: Candidate, newest: int | None) -> str:
-    # One that does not respond is perhaps down, and accepts no writes then.
-    lost = ": its new writes will be lost" if candidate.healthy else ""
+    timeline = candidate.timeline
+    if not candidate.healthy:  # it is perhaps down, and accepts no writes then
+        return (
+            f"master on timeline {timeline}, but timeline {newest} exists; rebuild it as a replica"
+        )
     return (
-        f"master on timeline {candidate.timeline}, but timeline {newest} exists{lost}; "
-        "rebuild it as a replica"
+        f"master on timeline {timeline}, but timeline {newest} exists: its new writes will be "
+        "lost; rebuild it as a replica"
     )
