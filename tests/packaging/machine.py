@@ -5,10 +5,12 @@ address. Its changes are kept in memory and discarded at its end.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,13 @@ from pgstatus.demo.binaries import children_of
 from tests.support.running import Program
 
 MIRROR = os.environ.get("PGSTATUS_TEST_MIRROR", "http://deb.debian.org/debian")
+UBUNTU_MIRROR = os.environ.get("PGSTATUS_TEST_UBUNTU_MIRROR", "http://archive.ubuntu.com/ubuntu")
 CACHE = Path(os.environ.get("PGSTATUS_TEST_CACHE", "/var/cache/pg-status-tests"))
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")
+_UBUNTU = ("jammy", "noble")
+# Debian has no package with the keys of Ubuntu.
+_UBUNTU_KEYS = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
+_UBUNTU_KEYS_SHA256 = "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8"
 # Required by systemd of Debian 13 on a host with the cgroup hierarchy of version 1.
 _KERNEL_COMMAND_LINE = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 _ENVIRONMENT = (
@@ -32,12 +40,17 @@ def debootstrap(suite: str, packages: str, *options: str) -> Iterator[Path]:
     """The root directory of a new system on the file system of ``CACHE``; removed if not moved."""
     CACHE.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=CACHE, prefix=f"{suite}."))
+    # An older debootstrap does not know the name of a newer release.
+    mirror, script = MIRROR, _SCRIPTS / "sid"
     try:
+        if suite in _UBUNTU:
+            mirror, script = UBUNTU_MIRROR, _SCRIPTS / "gutsy"
+            keyring = f"--keyring={_ubuntu_keyring(directory)}"
+            options = (*options, keyring, "--components=main,universe")
         subprocess.run(
             [
                 "debootstrap", "--variant=minbase", f"--include={packages}", *options, suite,
-                # An older debootstrap does not know the name of a newer release.
-                directory / "root", MIRROR, "/usr/share/debootstrap/scripts/sid",
+                directory / "root", mirror, script,
             ],
             check=True,
             stdout=subprocess.DEVNULL,
@@ -45,6 +58,17 @@ def debootstrap(suite: str, packages: str, *options: str) -> Iterator[Path]:
         yield directory / "root"
     finally:
         shutil.rmtree(directory)
+
+
+def _ubuntu_keyring(directory: Path) -> Path:
+    package = directory / "keyring.deb"
+    with urllib.request.urlopen(f"{UBUNTU_MIRROR}/{_UBUNTU_KEYS}", timeout=60) as response:
+        package.write_bytes(response.read())
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    if digest != _UBUNTU_KEYS_SHA256:
+        raise LookupError(f"{_UBUNTU_KEYS} has another content than expected: SHA-256 {digest}")
+    subprocess.run(["dpkg-deb", "--extract", package, directory / "keyring"], check=True)
+    return directory / "keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
 
 def base(suite: str) -> Path:

@@ -110,12 +110,20 @@ def test_the_build_is_reproducible(package: Path, tmp_path: Path) -> None:
 
 def test_lintian_reports_nothing(package: Path) -> None:
     done = subprocess.run(
-        ["lintian", "--fail-on=error,warning", "--allow-root", package],
+        [
+            "lintian", "--profile=debian", "--fail-on=error,warning", "--allow-root", package,
+        ],
         capture_output=True,
         text=True,
         check=False,
-    )
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_package_is_compressed_with_the_same_program_on_every_release(package: Path) -> None:
+    """The default of dpkg is xz on Debian and zstd on Ubuntu."""
+    members = subprocess.run(["ar", "t", package], capture_output=True, text=True, check=True)
+    assert members.stdout.split() == ["debian-binary", "control.tar.xz", "data.tar.xz"]
 
 
 def test_the_package_is_small_and_contains_no_tools(package: Path) -> None:

@@ -16,11 +16,10 @@ import pytest
 from pgstatus import __version__
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory
-from tests.support import pythons
+from tests.matrix.pythons import CLIENT_PYTHONS, python
 
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 DAEMON = ("falcon", "gunicorn", "environs", "psycopg", "prometheus-client", "rich")
 
 ASK = """
@@ -45,13 +44,6 @@ def run(*command: object) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def interpreter(version: str) -> Path:
-    found = pythons.interpreter(version)
-    if found is None:
-        pytest.skip(f"there is no Python {version} here")
-    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ MakeEnvironment = Callable[[str], Environment]
 
 @pytest.fixture
 def make_environment(tmp_path: Path) -> MakeEnvironment:
-    return lambda version: Environment(tmp_path / f"python{version}", interpreter(version))
+    return lambda version: Environment(tmp_path / f"python{version}", python(version))
 
 
 def test_no_file_is_in_both_wheels(wheels: Wheels, make_environment: MakeEnvironment) -> None:
@@ -115,7 +107,7 @@ def test_no_file_is_in_both_wheels(wheels: Wheels, make_environment: MakeEnviron
     assert {"pgstatus/client/lsn.py", "pgstatus/client/py.typed"} <= client
 
 
-@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("version", CLIENT_PYTHONS)
 def test_the_client_beside_an_older_gunicorn_and_psycopg(
     wheels: Wheels,
     make_environment: MakeEnvironment,

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import pytest
@@ -36,7 +36,7 @@ from pgstatus.sqlalchemy import (
 )
 from pgstatus.sqlalchemy.fastapi_utils import add_fastapi_http_db_session_middleware
 from tests.conftest import ClusterFactory, DaemonFactory
-from tests.sqlalchemy.conftest import INSERT, url_of
+from tests.sqlalchemy.conftest import INSERT, until, url_of
 from tests.sqlalchemy.test_read_your_writes import COUNT, Held
 from tests.support.daemon import Daemon
 
@@ -313,7 +313,9 @@ async def test_a_lost_connection_is_not_a_missing_privilege(
     async def lost(service: Service, body: str) -> None:
         await plain(service, body)
         pid = await (await db_session(service.master)).scalar(text("SELECT pg_backend_pid()"))
-        cluster.primary.sql("SELECT pg_terminate_backend(%s, 60000)", pid)
+        cluster.primary.sql("SELECT pg_terminate_backend(%s)", pid)
+        activity: LiteralString = "SELECT FROM pg_stat_activity WHERE pid = %s"
+        await until(lambda: not cluster.primary.sql(activity, pid))
 
     service.way = lost
     with caplog.at_level(logging.WARNING, "pgstatus.sqlalchemy"):

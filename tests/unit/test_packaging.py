@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -21,18 +22,34 @@ _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 @pytest.mark.skipif(
     not (os.environ.get("UV") or shutil.which("uv")), reason="uv is not on the path"
 )
-def test_the_requirements_match_the_lock_file() -> None:
-    exported = subprocess.run(
-        [
-            os.environ.get("UV", "uv"), "export", "--quiet", "--frozen", "--no-dev",
-            "--extra", "nats", "--no-emit-project", "--no-annotate", "--no-header",
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+def test_the_requirements_match_the_lock_file(tmp_path: Path) -> None:
+    exported = tmp_path / "requirements.txt"
+    subprocess.run(
+        ["make", "requirements", f"REQUIREMENTS={exported}", f"UV={os.environ.get('UV', 'uv')}"],
+        cwd=ROOT, capture_output=True, check=True,
     )  # fmt: skip
-    assert (ROOT / "packaging/requirements.txt").read_text() == exported.stdout, (
-        "uv export --frozen --no-dev --extra nats --no-emit-project --no-annotate --no-header "
-        "--output-file packaging/requirements.txt"
+    assert (ROOT / "packaging/requirements.txt").read_text() == exported.read_text(), (
+        "execute `make requirements`"
     )
+
+
+def test_the_copyright_file_of_the_package_names_every_library() -> None:
+    text = (ROOT / "packaging/deb/debian/copyright").read_text()
+    patterns = re.findall(r"lib/\S+", text)
+    names = re.findall(
+        r"^([\w-]+)==", (ROOT / "packaging/requirements.txt").read_text(), re.MULTILINE
+    )
+    assert len(names) > 10
+    for name in names:
+        directory = f"lib/{name.replace('-', '_')}-1.0.dist-info"
+        assert any(fnmatch(directory, pattern) for pattern in patterns), name
+
+
+@pytest.mark.parametrize("page", ["packaging/pypi.md", "packaging/client/README.md"])
+def test_the_pages_on_pypi_refer_to_no_file(page: str) -> None:
+    """PyPI does not have the files of the repository."""
+    for target in re.findall(r"\]\(([^)]*)\)", (ROOT / page).read_text()):
+        assert target.startswith("https://")
 
 
 def test_the_configuration_file_of_the_service_lists_every_variable_with_its_default() -> None:

@@ -88,7 +88,7 @@ def fail_over() -> int:
     """Crash the primary of the running demo; returns when ``/master`` returns another host."""
     state = _running()
     if state is None:
-        raise StartError("no demo is running: start one with `make run` or `pg-status demo`")
+        raise StartError(f"no demo is running: start one with `{_command()} demo`")
     url = str(state["url"])
     before = _get(f"{url}/master")
     began = time.monotonic()
@@ -143,7 +143,7 @@ def _wait_until_ready(daemon: subprocess.Popen[bytes], url: str) -> None:
 
 
 def _print_instructions(url: str, port: int) -> None:
-    example = "make example" if port == DEFAULT_PORT else f"PG_STATUS_URL={url} make example"
+    command = _command()
     _print(
         f"""ready. In another terminal:
 
@@ -152,14 +152,21 @@ def _print_instructions(url: str, port: int) -> None:
     curl {url}/sync_by_time              # a replica that is at most one second behind
     curl -H 'Accept: application/json' '{url}/replica?lag_ms=50'
     curl {url}/hosts                     # the state of all hosts
-    {_command()} hosts --watch --url {url}     # the same as a table
+    {command} hosts --watch --url {url}     # the same as a table
     {url}/                               # the same in a browser
-    {example}                         # a web service that uses pg-status
-    make failover                        # crash the primary, promote a replica
-
+    {command} failover                   # crash the primary, promote a replica
+{_example(url, port)}
 Ctrl-C stops the demo and removes everything.
 """
     )
+
+
+def _example(url: str, port: int) -> str:
+    """The web service that uses pg-status, which only a checkout contains."""
+    if not Path("examples/fastapi/app.py").exists():
+        return ""
+    command = "make example" if port == DEFAULT_PORT else f"PG_STATUS_URL={url} make example"
+    return f"    {command}                         # a web service that uses pg-status\n"
 
 
 def _require_free(port: int) -> None:
@@ -170,14 +177,17 @@ def _require_free(port: int) -> None:
     if free != port:
         raise StartError(
             f"port {port} of {_HTTP_HOST} is in use; choose another one: "
-            f'make run DEMO="--port {free}", or pg-status demo --port {free}'
+            f"{_command()} demo --port {free}"
         )
 
 
 def _command() -> str:
     """The command as the user can enter it."""
     beside = Path(sys.executable).with_name("pg-status")
-    return os.path.relpath(beside) if beside.exists() else "pg-status"
+    on_the_path = shutil.which("pg-status")
+    if not beside.exists() or (on_the_path and beside.samefile(on_the_path)):
+        return "pg-status"
+    return os.path.relpath(beside)
 
 
 def _attend(
