@@ -93,6 +93,16 @@ def test_the_upstreams_of_a_relay() -> None:
     assert not any("upstreams" in line for line in lines(healthy()))
 
 
+def test_another_reason_or_upstream_is_more_than_a_change_of_figures() -> None:
+    state = healthy()
+    event = {"hosts": state.hosts, "ready": True, "stale": False, "no_master": None}
+    event["master"] = state.master
+    assert state.after(event) is not None
+    assert state.after({**event, "upstreams": ()}) is not None
+    assert state.after({**event, "no_master": "dead"}) is None
+    assert state.after({**event, "upstreams": [{"name": "w1", "error": None}]}) is None
+
+
 def test_a_master_that_is_down() -> None:
     world = World(2).see_all(a=master(0), b=replica(0, receiving=False)).see("a", refused(5))
     assert any(

@@ -76,9 +76,12 @@ class State:
     def after(self, event: Entry) -> "State | None":
         """With the figures of an event of ``/watch``; None if more than figures has changed."""
         hosts = event["hosts"]
-        if list(map(_facts, hosts)) != list(map(_facts, self.hosts)) or (
-            (event["ready"], event["stale"], event["master"])
-            != (self.ready, self.stale, self.master)
+        facts = [event[key] for key in ("ready", "stale", "master", "no_master")]
+        known = [self.ready, self.stale, self.master, self.no_master]
+        if (
+            list(map(_facts, hosts)) != list(map(_facts, self.hosts))
+            or facts != known
+            or list(event.get("upstreams", self.upstreams)) != list(self.upstreams)
         ):
             return None
         return replace(self, hosts=hosts, now=time_of(event) or self.now)
