@@ -127,7 +127,8 @@ class Cluster:
         return log if compatible else None
 
     def stop(self, server: Server) -> None:
-        server.running, server.shutting_down, server.ended_at = False, False, self.now
+        ended_at = self.now if server.running else server.ended_at
+        server.running, server.shutting_down, server.ended_at = False, False, ended_at
         self.pass_time(0)
 
     def start(self, server: Server) -> None:

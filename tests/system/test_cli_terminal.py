@@ -229,3 +229,5 @@ def test_many_hosts_on_a_small_terminal(make_daemon: DaemonFactory, cluster: Clu
         assert screen.lines[1].startswith(f"master {hosts[0]}")
         assert any(line.startswith(hosts[0]) for line in screen.lines)
         screen.wait_for("Connection refused")
+        screen.resize(COLUMNS, 60)
+        wait_until("all are shown", lambda: "more host" not in screen.text)

@@ -17,7 +17,7 @@ from pgstatus.core.schedule import Schedule
 from pgstatus.core.selection import Kind, Place, Question, Thresholds, choose
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
 from pgstatus.core.state import Rules, State
-from pgstatus.monitor import monitor
+from pgstatus.monitor import evaluation
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.monitor import Monitor
@@ -402,7 +402,7 @@ def test_a_result_that_cannot_be_evaluated_is_a_failed_check(
             raise OverflowError("too large")
         return tracker.fold(state, index, result, *rest)
 
-    monkeypatch.setattr(monitor, "fold", fold)
+    monkeypatch.setattr(evaluation, "fold", fold)
     watched = watch(FakeProbe("master"), FakeProbe(), sleep=0.02)
     wait_until("the check fails", lambda: watched.latest.read().hosts[1].error)
     assert "too large" in (watched.latest.read().hosts[1].error or "")
@@ -418,7 +418,7 @@ def test_after_a_defect_another_monitor_continues(
     def fold(*arguments: object) -> State:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(monitor, "fold", fold)
+    monkeypatch.setattr(evaluation, "fold", fold)
     assert first.failed.wait(5)
     assert all(probe.closed for probe in first.probes)
     monkeypatch.undo()

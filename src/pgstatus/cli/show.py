@@ -129,7 +129,9 @@ def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -
         with _ending_on_sigterm(), Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(screen, refresh=True)
-                received = follower.next(_TICK)
+                size, received = console.size, follower.next(_TICK)
+                while received is None and lost is None and console.size == size:
+                    received = follower.next(_TICK)
                 if isinstance(received, Lost):
                     lost = received.reason
                 elif received is not None:

@@ -16,18 +16,17 @@ from pgstatus.core.state import Look, Memory, Rules, State
 from pgstatus.core.tracker import (
     adopt,
     expire,
-    fold,
     fold_position,
     is_too_old,
     list_hosts,
     overdue,
 )
-from pgstatus.errors import Cause
 from pgstatus.fleet.direct import Direct
 from pgstatus.fleet.document import Document
 from pgstatus.fleet.merge import Counted, Merge
 from pgstatus.fleet.notices import Notices
 from pgstatus.fleet.source import Source
+from pgstatus.monitor.evaluation import evaluate
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.publisher import Publisher, Sink
 from pgstatus.monitor.task import MonitoringTask
@@ -249,17 +248,7 @@ class Relay(MonitoringTask):
         if isinstance(value, Failure) and look is Look.OVERDUE:
             return overdue(self._state, index, value)
         checked_at = clock.wall() - timedelta(seconds=min(now - value.finished, _LONGEST_AGE))
-        try:
-            return fold(self._state, index, value, checked_at, self._rules, look)
-        except Exception as error:  # a host can only harm itself
-            if isinstance(value, Failure):
-                raise
-            if self._state.records[index].failure is None:
-                host = self._state.hosts[index]
-                log.exception("%s: cannot evaluate the result of a check", host)
-            text = f"unexpected {type(error).__name__}: {error}"
-            failure = Failure(Cause.PROTOCOL, text, value.started, value.finished)
-            return fold(self._state, index, failure, checked_at, self._rules, look)
+        return evaluate(self._state, index, value, checked_at, self._rules, look)
 
     # Requests that wait for a position.
 

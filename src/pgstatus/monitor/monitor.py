@@ -18,12 +18,12 @@ from pgstatus.core.snapshot import Failure, Host, Observation, Role
 from pgstatus.core.state import Look, Memory, Rules, State
 from pgstatus.core.tracker import (
     expire,
-    fold,
     fold_position,
     is_too_old,
     overdue_after,
     suspect,
 )
+from pgstatus.monitor.evaluation import evaluate
 from pgstatus.monitor.latest import Latest
 from pgstatus.monitor.lost import LostConnections
 from pgstatus.monitor.positions import PositionChecks
@@ -174,7 +174,7 @@ class Monitor(MonitoringTask):
         state = expire(self._state, now, self._rules)
         if not is_too_old(result.started, now, self._rules):
             before = state.records[index]
-            state = self._folded(state, index, result, look)
+            state = evaluate(state, index, result, clock.wall(), self._rules, look)
             after = state.records[index]
             self._results.record(
                 index,
@@ -184,17 +184,6 @@ class Monitor(MonitoringTask):
                 matters=changes_decision(before, after),
             )
         self._keep(state)
-
-    def _folded(self, state: State, index: int, result: Observation | Failure, look: Look) -> State:
-        try:
-            return fold(state, index, result, clock.wall(), self._rules, look)
-        except Exception as error:
-            if isinstance(result, Failure):
-                raise
-            if state.records[index].failure is None:
-                log.exception("%s: cannot evaluate the result of a check", state.hosts[index])
-            failure = failure_of(error, result.started)
-            return fold(state, index, failure, clock.wall(), self._rules, look)
 
     def _ended(self, index: int) -> None:
         self._running.end(index)
