@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pgstatus.demo.cluster import Cluster
@@ -22,6 +23,10 @@ __all__ = ["POSTGRES", "ClusterFactory", "Clusters", "DaemonFactory", "Daemons"]
 ClusterFactory = Callable[..., Cluster]
 DaemonFactory = Callable[..., Daemon]
 
+
+# How long an example takes depends on the load of the machine.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 # The files that take longest. They begin first, so that no process works alone at the end.
 _FIRST = (

@@ -28,7 +28,7 @@ VALUES = st.lists(st.sampled_from(FRAGMENTS), max_size=5).map("".join)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, min_size=1, max_size=6))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_environment_is_loaded_or_reported(environ: dict[str, str]) -> None:
     problems: Sequence[str] = ()
     targets: Sequence[Target] = ()
