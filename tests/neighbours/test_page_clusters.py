@@ -53,12 +53,18 @@ def test_one_line_for_each_cluster_and_a_link_to_its_page(
         assert page.texts(f"{ROWS} .health") == ["no master", "rejected", "ok"]
         assert page.texts(f"{ROWS} .master-name")[2] == master
         assert page.texts(f"{ROWS} .synced")[2] == "2 of 2"
+        assert page.texts(f"{ROWS} .since")[::2] == ["before the start"] * 2
         assert page.texts(f"{ROWS} .alive") == ["0 of 1", "0 of 0", "3 of 3"]
-        assert "pg_status__hosts" in page.text(f"{ROWS}:nth-child(2) .why")
+        assert page.text(f"{ROWS}:nth-child(2) .why").startswith("pg_status__hosts")
         assert page.texts("#hosts, #history, #timeline, #back") == []
         assert page.text("#condition") == "healthy"
         links = "return [...document.querySelectorAll('#clusters a')].map((a) => a.href)"
         assert page.run(links) == [f"{proxy.url}/c/users/", "", f"{proxy.url}/c/orders/"]
+        colours = page.run(
+            """return [...document.querySelectorAll('#clusters a, #clusters .alive')].map(
+                (node) => getComputedStyle(node).color)"""
+        )
+        assert colours[2] == colours[1] != colours[0], "a name without a page is no link"
 
         page.run(f"document.querySelector('{ROWS}:nth-child(3) a').click()")
         wait_until(

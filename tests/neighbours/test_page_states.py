@@ -5,6 +5,7 @@ The page of a real daemon runs in a real browser with a modified overview.
 """
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -106,8 +107,9 @@ def test_a_host_that_rejects_new_sessions_shows_the_reason(
 ) -> None:
     modified.hosts[0].update(admits=False, refusal="too many clients")
     modified.show()
-    expected = "rejects new sessions: too many clients"
+    expected = "does not accept new sessions: too many clients"
     wait_until("the reason", lambda: page.text("tbody tr:nth-child(1) .why") == expected)
+    assert page.text("tbody tr:nth-child(1) .health") == "refuses logins"
 
 
 def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: ModifiedPage) -> None:
@@ -126,9 +128,16 @@ def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: Modified
     wait_until(
         "master possibly dead", lambda: page.title == f"{first['host']} possibly dead · {NAME}"
     )
-    assert page.banners == [f"{name} is possibly dead: the last check of the master failed."]
+    text = "the last check of the master failed (no response)."
+    assert page.banners == [f"{name} is possibly dead: {text}"]
 
-    first.update(master=False, alive=False, role="unknown")
+    first.update(down=True)
+    modified.show()
+    wait_until("master down", lambda: page.title == f"{first['host']} down · {NAME}")
+    assert page.banners == [f"{name} is down: {text}"]
+    assert page.text("tbody tr:nth-child(1) .health") == "down"
+
+    first.update(master=False, alive=False, down=False, role="unknown")
     modified.show(master=None, no_master="no live host is a primary")
     wait_until("no master", lambda: page.title == f"NO MASTER · {NAME}")
     assert page.banners == ["No master: no live host is a primary."]
@@ -141,6 +150,7 @@ def test_each_problem_has_a_banner_and_a_title(page: Browser, modified: Modified
     modified.show(stale=False, ready=False)
     wait_until("not ready", lambda: page.title == f"not ready · {NAME}")
     assert page.text("[role=status]") == "Not known yet"
+    assert page.text("#since") == ""
 
 
 def test_screen_readers_announce_changes_only(page: Browser, modified: ModifiedPage) -> None:
@@ -202,13 +212,13 @@ def test_a_narrow_screen_scrolls_vertically_only(page: Browser, modified: Modifi
 
 
 def test_the_keyboard_filters_the_history(page: Browser, modified: ModifiedPage) -> None:
-    kinds = ["sync", "master", "health", "role", "split_brain"]
+    kinds = ["sync", "master", "ready", "health", "role", "split_brain", "interruption"]
     modified.show(history=[modified.change(kind) for kind in kinds])
     wait_until("the history", lambda: len(page.texts("#history li")) == len(kinds))
     body = page.driver.find_element("css selector", "body")
     body.send_keys(Keys.TAB, Keys.TAB)
     page.driver.switch_to.active_element.send_keys(Keys.SPACE)
-    assert page.texts("#history .text") == ["master", "role", "split_brain"]
+    assert page.texts("#history .text") == ["master", "role", "split_brain", "interruption"]
 
 
 def test_a_failover_is_one_line_whose_details_the_keyboard_opens(
@@ -258,6 +268,43 @@ def test_the_condition_of_pg_status_itself(page: Browser, modified: ModifiedPage
     }
     assert links["Documentation"] == "https://docs.example.org/"
     assert str(links["Metrics"]).endswith("/metrics")
+
+
+def test_a_relay_shows_its_upstreams(page: Browser, modified: ModifiedPage) -> None:
+    assert page.text("#upstreams") == ""
+    lost = {"name": "http://w3:8000", "error": "Connection refused"}
+    upstreams = [{"name": "http://w1:8000", "error": None}, lost]
+    modified.show(upstreams=upstreams)
+    wait_until("they are shown", lambda: page.text("#upstreams") == "1 of 2 deliver evidence")
+    assert page.text("#condition") == "problems"
+    assert page.text("#service-why") == "no evidence from http://w3:8000: Connection refused"
+    assert page.run("return document.getElementById('condition').className") == "tag warning"
+    modified.show(upstreams=[lost])
+    wait_until("an error", lambda: page.text("#upstreams") == "0 of 1 deliver evidence")
+    assert page.run("return document.getElementById('condition').className") == "tag error"
+
+
+def test_since_when_there_is_a_master_or_none(page: Browser, modified: ModifiedPage) -> None:
+    """Also if it began before the start of pg-status."""
+    assert page.text("#since") == "since before the start of pg-status"
+    at = "2026-01-01T12:00:00Z"
+    modified.show(master=None, no_master="dead", no_master_since=at, last_master="pg1:5432")
+    shown = re.compile(r"no master since 1 Jan \d\d:00:00 \(\d+ d( \d+ h)?\), previously pg1:5432")
+    wait_until("the time", lambda: shown.fullmatch(page.text("#since")))
+    modified.show(no_master_since=None, last_master=None)
+    expected = "no master since before the start of pg-status"
+    wait_until("it is unknown", lambda: page.text("#since") == expected)
+
+
+def test_a_second_master_and_the_lag_of_the_master(page: Browser, modified: ModifiedPage) -> None:
+    modified.hosts[1].update(role="master", in_sync=False)
+    modified.show()
+    second = "tbody tr:nth-child(2)"
+    wait_until("its role", lambda: page.text(f"{second} .role") == "second master")
+    assert page.text(f"{second} .health") == "not the master"
+    assert page.text("tbody tr:nth-child(1) .lag") == ""
+    modified.show(master=None, no_master="split brain")
+    wait_until("no master", lambda: page.text(f"{second} .role") == "master")
 
 
 def test_the_peak_of_a_chart_is_at_least_the_present_lag(

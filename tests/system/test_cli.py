@@ -600,7 +600,8 @@ def test_health_prints_the_reason(daemons: Daemons, cluster: Cluster) -> None:
         wait_until("it responds", lambda: run(relay, "health", "/live").returncode == 0)
         done = run(relay, "health")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "pg-status: error: /health: status 503: pg_monitor is not ready\n"
+    reason = "not ready: no watcher has delivered evidence yet; "
+    assert done.stderr.startswith(f"pg-status: error: /health: status 503: {reason}{watcher.url}: ")
 
 
 @pytest.mark.parametrize("scheme", ["unix:", "unix://"])

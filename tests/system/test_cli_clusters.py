@@ -38,14 +38,14 @@ def test_the_table_of_clusters_has_the_problems_first(
     done = run(several, command)
     assert (done.returncode, done.stderr) == (3, "")
     heading, table, details, hint = done.stdout.rstrip("\n").split("\n\n")
-    assert "1 of 3 clusters with a master, 2 with problems" in heading
+    assert "1 of 3 clusters with a master, 2 errors" in heading
     assert several.url in heading
     rows = [re.split(r"  +", line) for line in table.splitlines()]
     assert rows == [
         ["Cluster", "State", "Master", "Since", "In sync"],
-        ["users", "no master", "-", "-", "0 of 0"],
+        ["users", "no master", "-", "before the start", "0 of 0"],
         ["stock", "rejected", "-", "-", "0 of 0"],
-        ["orders", "ok", name(cluster), "-", "2 of 2"],
+        ["orders", "ok", name(cluster), "before the start", "2 of 2"],
     ]
     assert "\nstock  pg_status__hosts" in details, "without its name again"
     assert re.search(r"^users  no ", details, re.MULTILINE)
@@ -147,7 +147,9 @@ def test_health(several: Daemon) -> None:
 def test_one_cluster_without_a_name(daemon: Daemon, cluster: Cluster) -> None:
     done = run(daemon, "clusters")
     assert done.returncode == 0
-    assert re.search(rf"^-  +ok  +{name(cluster)}  +-  +2 of 2$", done.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^-  +ok  +{name(cluster)}  +before the start  +2 of 2$", done.stdout, re.MULTILINE
+    )
     assert "--cluster" not in done.stdout, "it would fail"
     for command in (["hosts"], ["check"]):
         done = run(daemon, *command, "--cluster", "orders")
@@ -212,7 +214,7 @@ def test_a_hundred_clusters_on_a_small_terminal(several: Daemon) -> None:
 
         show(*clusters, *problems)
         with terminal([*command, proxy.url], {**several.environment, "TERM": "xterm"}) as screen:
-            screen.wait_for("80 of 100 clusters with a master, 20 with problems")
+            screen.wait_for("80 of 100 clusters with a master, 20 errors")
             assert re.search(r"^\d\d more clusters, \d+ no master$", screen.text, re.MULTILINE)
             rows = [line.split()[0] for line in screen.lines[4:7]]
             assert rows == ["stock", "billing00", "billing01"]
@@ -221,7 +223,7 @@ def test_a_hundred_clusters_on_a_small_terminal(several: Daemon) -> None:
             assert len([line for line in screen.lines if line]) > LINES - 6, "the height is used"
 
             show(*clusters, problems[0], *({**healthy, "name": "x"} for _ in problems[1:]))
-            screen.wait_for("98 of 100 clusters with a master, 2 with problems")
+            screen.wait_for("98 of 100 clusters with a master, 2 errors")
             assert [line.split()[0] for line in screen.lines[4:7]] == [
                 "stock",
                 "billing00",
@@ -241,7 +243,7 @@ def test_the_states_of_hidden_clusters_on_a_small_terminal(several: Daemon) -> N
     with reverse_proxy(several) as proxy:
         proxy.replaced["/overview"] = json.dumps({**overview, "clusters": clusters}).encode()
         with terminal([*command, proxy.url], {**several.environment, "TERM": "xterm"}) as screen:
-            screen.wait_for("40 with problems")
+            screen.wait_for("40 warnings")
             pattern = r"^(\d+) more clusters, \1 not in sync$"
             assert re.search(pattern, screen.text, re.MULTILINE)
             assert len([line for line in screen.lines if line]) > LINES - 6, "the height is used"

@@ -49,7 +49,7 @@ def test_the_commands_run_as_written(
 
 
 @pytest.mark.parametrize("word", ["former master", "second master", "possibly dead", "not in sync",
-                                  "refuses logins", "not used"])  # fmt: skip
+                                  "refuses logins", "not the master", "down"])  # fmt: skip
 def test_the_words_of_the_table_are_explained(word: str) -> None:
     source = (Path(__file__).parents[2] / "src/pgstatus/cli/table.py").read_text()
     assert f'"{word}"' in source
@@ -59,7 +59,7 @@ def test_the_words_of_the_table_are_explained(word: str) -> None:
 @pytest.mark.parametrize(
     "word",
     ["no master", "split brain", "stale", "not ready", "not in sync", "master possibly dead",
-     "second master", "hosts dead"],
+     "master down", "second master", "hosts dead"],
 )  # fmt: skip
 def test_the_states_of_clusters_are_explained(word: str) -> None:
     source = (Path(__file__).parents[2] / "src/pgstatus/api/overview.py").read_text()

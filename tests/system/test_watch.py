@@ -104,7 +104,8 @@ def test_without_an_answer_there_is_a_reason_and_the_stream_continues(server: Se
         assert event["reason"]
         publish(server, World().snapshot)
         event = stream.next("answer").data
-        assert (event["hosts"], event["reason"]) == ([], "pg_monitor is not ready")
+        assert event["hosts"] == []
+        assert event["reason"] == "not ready: not every host has been checked yet"
         assert event["fresh_ms"] == 0
         publish(server, snapshot_of(HEALTHY))
         assert stream.hosts() == ["a"]

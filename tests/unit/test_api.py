@@ -293,7 +293,8 @@ def test_always_json(path: str) -> None:
 @pytest.mark.parametrize("path", [*ABOUT_HOSTS, "/replica?lag_ms=x", "/status", "/master?format=x"])
 def test_not_ready_is_503(path: str) -> None:
     result = Asked(World().snapshot)(path)
-    assert (result.status_code, result.json()) == (503, {"error_text": "pg_monitor is not ready"})
+    text = "not ready: not every host has been checked yet"
+    assert (result.status_code, result.json()) == (503, {"error_text": text})
 
 
 def test_live_and_version_do_not_depend_on_the_state() -> None:

@@ -65,9 +65,9 @@ def test_a_split_brain() -> None:
     shown = lines(split())
     assert shown[1] == "split brain"
     assert "master b:5432" in "\n".join(shown)
-    assert any(line.split() == ["a:5432", "second", "master", "not", "used", "-", "-", "1", "0/3E8"]
-               for line in shown)  # fmt: skip
-    assert any(line.startswith("split brain  a:5432 and b:5432 accept writes") for line in shown)
+    row = ["a:5432", "second", "master", "not", "the", "master", "-", "-", "1", "0/3E8"]
+    assert row in [line.split() for line in shown]
+    assert any(line.startswith("split brain  a:5432 and b:5432 are primaries") for line in shown)
     assert max(map(len, shown)) <= 80
 
 
@@ -82,6 +82,32 @@ def test_the_former_master() -> None:
     shown = lines(replace(state_of(snapshot), former_master="a:5432"))
     assert shown[5].startswith("b:5432  master")
     assert shown[6].startswith("a:5432  former master  dead") or "former master" in shown[6]
+
+
+def test_the_upstreams_of_a_relay() -> None:
+    lost = {"name": "http://w3:8000", "error": "Connection refused"}
+    upstreams: list[dict[str, Any]] = [{"name": "http://w1:8000", "error": None}, lost]
+    text = "upstreams 1 of 2: http://w3:8000 Connection refused"
+    assert text in lines(replace(healthy(), upstreams=upstreams))
+    assert "upstreams 1 of 1 deliver evidence" in lines(replace(healthy(), upstreams=upstreams[:1]))
+    assert not any("upstreams" in line for line in lines(healthy()))
+
+
+def test_another_reason_or_upstream_is_more_than_a_change_of_figures() -> None:
+    state = healthy()
+    event = {"hosts": state.hosts, "ready": True, "stale": False, "no_master": None}
+    event["master"] = state.master
+    assert state.after(event) is not None
+    assert state.after({**event, "upstreams": ()}) is not None
+    assert state.after({**event, "no_master": "dead"}) is None
+    assert state.after({**event, "upstreams": [{"name": "w1", "error": None}]}) is None
+
+
+def test_a_master_that_is_down() -> None:
+    world = World(2).see_all(a=master(0), b=replica(0, receiving=False)).see("a", refused(5))
+    assert any(
+        line.split()[:3] == ["a:5432", "master", "down"] for line in lines(state_of(world.snapshot))
+    )
 
 
 def test_not_ready_and_stale() -> None:
@@ -225,7 +251,7 @@ def test_names_remain_readable_on_a_narrow_terminal(width: int, name: str) -> No
     state = with_hosts(split(), host=name, lag_ms=123_456_789, lag_bytes=2**63)
     shown = lines(state, width=width)
     assert max(map(len, shown)) <= width
-    rows = [line for line in shown if "not used" in line]
+    rows = [line for line in shown if "not the master" in line]
     assert rows
     assert all(line.startswith(f"{name}:5432"[: 24 if width > 50 else 16]) for line in rows)
 

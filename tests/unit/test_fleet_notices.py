@@ -98,6 +98,23 @@ def test_a_lasting_disagreement_is_logged_once() -> None:
     assert relay.logged(20) == ["pg1:5432: the watchers agree again"]
 
 
+def test_watchers_agree_only_if_there_are_several() -> None:
+    relay = Relay()
+    for second in range(1, 20):
+        failure = Failure(Cause.CONNECT, "Connection refused", second, second)
+        relay.send("http://w1", second, failure)
+        relay.send("http://w2", second, seen(second))
+        relay.logged(second)
+    for watcher in ("http://w1", "http://w2"):
+        relay.merge.lost(watcher)
+        relay.notices.lost(watcher, "Connection refused")
+        assert relay.logged(20) == [f"{watcher}: no evidence: Connection refused"]
+    relay.send("http://w2", 21, seen(21))
+    assert relay.logged(21) == ["http://w2: evidence is received again"]
+    relay.send("http://w1", 22, seen(22))
+    assert relay.logged(22)[1:] == ["pg1:5432: the watchers agree again"]
+
+
 def test_a_short_disagreement_is_not_logged() -> None:
     relay = Relay()
     relay.send("http://w1", 1, Failure(Cause.CONNECT, "Connection refused", 1, 1))

@@ -153,6 +153,26 @@ def test_it_begins_when_a_source_has_failed(running: Running) -> None:
     assert running.relay.upstreams == {"w1": True, "w2": False}
 
 
+def test_the_reason_for_not_being_ready_names_each_source(running: Running) -> None:
+    first, second = running.sources
+    first.call(lambda receiver: receiver.lost("w1", "no response in time"))
+    second.call(lambda receiver: receiver.lost("w2", "Connection refused"))
+
+    def reason() -> str | None:
+        return running.latest.read().unusable(clock.now())
+
+    expected = (
+        "not ready: no watcher has delivered evidence yet; w1: no response in time; "
+        "w2: Connection refused"
+    )
+    wait_until("the reasons", lambda: reason() == expected)
+    first.send(master())
+    running.ready()
+    upstreams = (("w1", None), ("w2", "Connection refused"))
+    wait_until("one delivers", lambda: running.latest.read().upstreams == upstreams)
+    assert reason() is None
+
+
 def test_it_does_not_wait_long_for_a_source(running: Running) -> None:
     running.sources[0].send(master())
     assert running.ready()["pg1"].watcher == "w1"

@@ -112,6 +112,21 @@ def test_since_when_there_is_no_master() -> None:
     assert history.former_master == "a:5432"
 
 
+def test_an_interruption_of_the_checks_does_not_change_since_when_the_master_has_its_role() -> None:
+    """Nor does a reload while there are no results, after which all is reported again."""
+    story = healthy()
+    story.see(b=master(5, 1100, timeline=2))
+    since = story.history.master_since
+    nothing = World().snapshot
+    event = Event(Change.MASTER, "b:5432", "b:5432 is now the master", timeline=2)
+    story.history.changed(nothing, [event], NOON + timedelta(minutes=9))
+    assert story.history.master_since == since is not None
+    assert story.history.former_master == "a:5432"
+    other = Event(Change.MASTER, "a:5432", "a:5432 is now the master", timeline=3)
+    story.history.changed(nothing, [other], NOON + timedelta(minutes=10))
+    assert story.history.master_since == NOON + timedelta(minutes=10)
+
+
 def test_a_cluster_without_a_master_at_the_start_has_no_time() -> None:
     story = Story(World(2))
     story.see(a=replica(0), b=replica(0))

@@ -110,7 +110,44 @@ def test_the_return_of_the_same_master() -> None:
     story.trouble(100, "a")
     story.no_master(100.1)
     story.master(103.7, "a", 1)
-    assert story.texts[1:] == ["a is the master again after 3.7 s"]
+    line = story.lines[-1]
+    assert (line.change, line.text) == ("interruption", "a is the master again after 3.7 s")
+    assert len(story.lines) == 2
+
+
+def test_a_master_that_was_never_lost_is_no_interruption() -> None:
+    """After a reload while there were no results, all is reported as at the start."""
+    story = started()
+    story.master(100, "a", 1)
+    assert [(line.change, line.text) for line in story.lines[1:]] == [
+        ("master", "a is now the master")
+    ]
+
+
+def interrupt(story: Story, seconds: float, until: float) -> None:
+    story.add(seconds, Change.READY, None, "not ready", level=logging.WARNING)
+    story.add(until, Change.READY, None, f"ready again after {until - seconds:g} s")
+
+
+def test_an_interruption_of_the_checks_is_one_line() -> None:
+    story = started()
+    for begin in (1, 200):
+        interrupt(story, begin, begin + 7)
+    story.add(300, Change.READY, None, "not ready", level=logging.WARNING)
+    assert [(line.change, line.text, len(line.entries)) for line in story.lines[1:]] == [
+        ("ready", "ready again after 7 s", 2),
+        ("ready", "ready again after 7 s", 2),
+        ("ready", "not ready", 1),
+    ]
+    assert story.lines[1].level == logging.WARNING
+
+
+def test_a_failover_during_an_interruption_of_the_checks() -> None:
+    story = started()
+    interrupt(story, 100, 107)
+    story.master(107, "b")
+    story.trouble(107, "a")
+    assert story.texts[1:] == ["ready again after 7 s", "failover from a to b (timeline 2)"]
 
 
 def test_a_planned_switchover_has_no_duration_if_it_was_noticed_at_once() -> None:

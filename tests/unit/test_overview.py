@@ -61,7 +61,7 @@ def test_the_response_has_the_same_fields_in_every_state(name: str) -> None:
     shown = answer.json()
     assert set(shown) == {
         "version", "cluster", "instance", "service", "documentation", "now", "ready", "stale",
-        "error", "master", "no_master", "no_master_since", "last_master", "masters",
+        "error", "master", "no_master", "no_master_since", "upstreams", "last_master", "masters",
         "former_master", "limits", "chart", "hosts", "history",
     }  # fmt: skip
     assert shown["hosts"] == [

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pgstatus import __version__
 from pgstatus.api.service import Daemon, Service
-from pgstatus.core.render import host_entry, rfc3339
+from pgstatus.core.render import host_entry, rfc3339, upstream_entries
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import SAMPLES, STEP, Entry
 from pgstatus.telemetry.incidents import Incident, incidents
@@ -39,6 +39,7 @@ def overview(
         "last_master": history.last_master,
         "masters": snapshot.claims,
         "former_master": _former_master(snapshot, history.former_master),
+        "upstreams": upstream_entries(snapshot),
         "limits": {"lag_ms": limits.lag_ms, "lag_bytes": limits.lag_bytes},
         "chart": {"step_s": STEP, "samples": SAMPLES},
         "hosts": [
@@ -107,6 +108,7 @@ def _condition(snapshot: Snapshot, is_stale: bool, is_rejected: bool) -> tuple[s
         (is_stale, "error", "stale"),
         (len(snapshot.claims) > 1, "error", "split brain"),
         (master is None, "error", "no master"),
+        (master is not None and master.down, "warning", "master down"),
         (master is not None and master.possible_dead, "warning", "master possibly dead"),
         (dead > 0, "warning", f"{dead} host{'s' if dead > 1 else ''} dead"),
         (len(replicas) < len(hosts) - 1, "warning", "second master"),

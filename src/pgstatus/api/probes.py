@@ -37,10 +37,14 @@ class Ready(Resource):
         self, req: falcon.Request, resp: falcon.Response, cluster: str | None = None
     ) -> None:
         services = self.services(req, cluster)
-        waiting = [name for name, service in services.items() if not service.read().ready]
+        found = {name: service.read() for name, service in services.items()}
+        waiting = {name: snapshot for name, snapshot in found.items() if not snapshot.ready}
         if waiting or not services:
-            clusters = f": {listed(waiting)}" if any(waiting) else ""
-            raise Refused(falcon.HTTP_503, f"pg_monitor is not ready{clusters}")
+            reasons = [str(snapshot.no_master) for snapshot in waiting.values()]
+            several = listed(waiting) or "no cluster is monitored"
+            raise Refused(
+                falcon.HTTP_503, f"not ready: {reasons[0] if len(found) == 1 else several}"
+            )
         params.send_text(resp, "OK")
 
 

@@ -148,7 +148,7 @@ def _since(cluster: Entry, now: datetime) -> str:
     """Since when it has this master, or none."""
     at = cluster["master_since"] if cluster["master"] else cluster.get("no_master_since")
     if at is None:
-        return "-"
+        return "before the start" if cluster["master"] or cluster["ready"] else "-"
     seconds = (now - datetime.fromisoformat(at)).total_seconds()
     return f"{duration(max(0, int(seconds)))} ago"
 
@@ -156,17 +156,22 @@ def _since(cluster: Entry, now: datetime) -> str:
 def _summary(clusters: Sequence[Entry]) -> Text:
     count = len(clusters)
     masters = sum(one["master"] is not None for one in clusters)
-    problems = sum(one["level"] != "ok" for one in clusters)
+    levels = [one["level"] for one in clusters]
+    problems = [
+        Text(f"{number} {level}{'s' if number > 1 else ''}", style)
+        for level, style in (("error", BAD), ("warning", WARNING))
+        if (number := levels.count(level))
+    ]
     text = Text.assemble((f"{masters} of {count}", GOOD if masters == count else BAD))
     text.append(f" cluster{'s' if count != 1 else ''} with a master, ")
-    return text.append(f"{problems or 'none'} with problems", WARNING if problems else "")
+    return text.append(Text(", ").join(problems or [Text("no problems")]))
 
 
 def _explanation(cluster: Entry) -> str:
     """What the table does not contain."""
     masters = cluster["masters"]
-    second = f"{' and '.join(masters)} accept writes" if len(masters) > 1 else None
-    reason = cluster["no_master"] if cluster["ready"] else None
+    second = f"{' and '.join(masters)} are primaries" if len(masters) > 1 else None
+    reason = cluster["no_master"]
     prefix = f"cluster {cluster['name']}: "  # it stands beside the name
     error = cluster["error"] and cluster["error"].removeprefix(prefix).replace(f"; {prefix}", "; ")
     texts = (reason, second, error)

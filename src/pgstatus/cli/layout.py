@@ -91,8 +91,10 @@ def title(name: str | None, instance: str | None) -> Text:
     return text.append(f"  on {instance}", QUIET) if instance else text
 
 
-def since(at: datetime, now: datetime) -> str:
-    """`` since 23:35:15 (5 s)``, with the date if it is long ago."""
+def since(at: datetime | None, now: datetime) -> str:
+    """`` since 23:35:15 (5 s)``, with the date if it is long ago; None: it is not known."""
+    if at is None:
+        return " since before the start of pg-status"
     seconds = max(0, int((now - at).total_seconds()))
     form = "%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M"
     return f" since {at.astimezone().strftime(form)} ({duration(seconds)})"

@@ -46,6 +46,8 @@ class State:
     last_master: str | None
     masters: Sequence[str]
     former_master: str | None
+    upstreams: Sequence[Entry]
+    """Of a relay: name and error."""
     hosts: Sequence[Entry]
 
     @property
@@ -67,15 +69,19 @@ class State:
             "no_master_since": _time(self.no_master_since),
             "masters": self.masters,
             "former_master": self.former_master,
+            "upstreams": self.upstreams,
             "hosts": self.hosts,
         }
 
     def after(self, event: Entry) -> "State | None":
         """With the figures of an event of ``/watch``; None if more than figures has changed."""
         hosts = event["hosts"]
-        if list(map(_facts, hosts)) != list(map(_facts, self.hosts)) or (
-            (event["ready"], event["stale"], event["master"])
-            != (self.ready, self.stale, self.master)
+        facts = [event[key] for key in ("ready", "stale", "master", "no_master")]
+        known = [self.ready, self.stale, self.master, self.no_master]
+        if (
+            list(map(_facts, hosts)) != list(map(_facts, self.hosts))
+            or facts != known
+            or list(event.get("upstreams", self.upstreams)) != list(self.upstreams)
         ):
             return None
         return replace(self, hosts=hosts, now=time_of(event) or self.now)
@@ -231,6 +237,7 @@ def parse(found: Entry) -> State:
         last_master=_line(found.get("last_master")),
         masters=found["masters"],
         former_master=found.get("former_master"),
+        upstreams=found.get("upstreams") or (),
         hosts=hosts,
     )
 

@@ -103,6 +103,7 @@ def _heading(state: State, source: Source) -> RenderableType:
     return Group(
         both_sides(title(state.cluster, state.instance), Text(source.url, QUIET)),
         _master(state),
+        *_upstreams(state),
         both_sides(_replicas(state), Text(f"{state.now.astimezone():%Y-%m-%d %H:%M:%S}")),
     )
 
@@ -117,15 +118,24 @@ def _master(state: State) -> Text:
         text.append("split brain\n", BAD)
     if state.master is None:
         text.append("no master", BAD)
-        if state.no_master_since is not None:
-            text.append(since(state.no_master_since, state.now), BAD)
+        text.append(since(state.no_master_since, state.now), BAD)
         if state.last_master is not None:
             text.append(f", previously {state.last_master}")
         return text
     text.append("master ").append(state.master, "bold green")
-    if state.since is not None:
-        text.append(since(state.since, state.now))
-    return text
+    return text.append(since(state.since, state.now))
+
+
+def _upstreams(state: State) -> Sequence[Text]:
+    """Of a relay: how many of its upstreams deliver evidence, and the errors of the others."""
+    if not state.upstreams:
+        return ()
+    lost = [one for one in state.upstreams if one["error"] is not None]
+    count = len(state.upstreams)
+    text = Text("upstreams ")
+    text.append(f"{count - len(lost)} of {count}", WARNING if lost else GOOD)
+    errors = "; ".join(f"{one['name']} {one['error']}" for one in lost)
+    return (text.append(f": {in_a_line(errors)}" if lost else " deliver evidence"),)
 
 
 def _replicas(state: State) -> Text:
@@ -186,9 +196,9 @@ def _condition(host: Entry) -> Verdict:
     if not host["alive"]:
         return ("dead", BAD) if host["error"] else ("unknown", WARNING)
     if host["possible_dead"]:
-        return "possibly dead", WARNING
+        return ("down" if host.get("down") else "possibly dead"), WARNING
     if host["role"] == "master" and not host["master"]:
-        return "not used", BAD
+        return "not the master", BAD
     if host.get("admits") is False:
         return "refuses logins", WARNING
     if host["master"]:
@@ -210,7 +220,7 @@ def _explanations(state: State, hosts: Sequence[Entry]) -> Rows:
         rows.append((Text("no master", BAD), Text(in_a_line(readable(state.no_master)))))
     if len(state.masters) > 1:
         masters = " and ".join(map(in_a_line, state.masters))
-        rows.append((Text("split brain", BAD), Text(f"{masters} accept writes")))
+        rows.append((Text("split brain", BAD), Text(f"{masters} are primaries")))
     rows += [
         (Text(name(host), _condition(host)[1]), Text(text))
         for host in hosts

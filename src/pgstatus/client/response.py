@@ -119,7 +119,7 @@ def _error(url: str, status: int, body: bytes) -> ClientError:
     if status == 503 and isinstance(fields.get("split_brain"), list):
         return SplitBrainError(map(str, fields["split_brain"]), f"{url}: {reason}")
     if status == 503:
-        return NotReadyError(f"pg-status is not ready: {reason}")
+        return NotReadyError(f"pg-status is not ready: {reason.removeprefix('not ready: ')}")
     if 400 <= status < 500:
         return RefusedError(status, f"pg-status refused {url} with status {status}: {reason}")
     return UnreachableError(f"{url}: unexpected status {status}, the server is not pg-status")

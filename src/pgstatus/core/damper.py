@@ -17,7 +17,7 @@ _SAME = 3
 _LINES = 30
 # More summaries than this are summarised themselves.
 _SUMMARIES = 5
-_ALWAYS = frozenset({Change.MASTER, Change.SPLIT_BRAIN})
+_ALWAYS = frozenset({Change.MASTER, Change.READY, Change.SPLIT_BRAIN})
 """Not counted against the limit for all lines."""
 
 

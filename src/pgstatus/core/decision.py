@@ -7,7 +7,7 @@ has to be decided again.
 
 from collections.abc import Sequence
 
-from pgstatus.core.election import Candidate, elect
+from pgstatus.core.election import Candidate, elect, is_older
 from pgstatus.core.evidence import determine_cluster, determine_timeline
 from pgstatus.core.lineage import Upstreams, follow, may_stream_from, upstreams
 from pgstatus.core.snapshot import Observation
@@ -61,7 +61,9 @@ def decide(state: State, rules: Rules, now: float) -> State:
     state = state._replace(election=election, incumbent=incumbent, ready=ready)
     state = follow(_with_history(state), streams)
     return state._replace(
-        down_since=_down_since(state, streams, now), in_transition=_in_transition(state)
+        down_since=_down_since(state, streams, now),
+        down=_down(state, streams),
+        in_transition=_in_transition(state),
     )
 
 
@@ -107,15 +109,35 @@ def _down_since(state: State, streams: Upstreams, now: float) -> float | None:
     )
     if writer is None or not _is_down(state.records[writer]):
         return None
-    for index, record in enumerate(state.records):
-        if (
-            record.is_live_replica
-            and record.seen is not None
-            and not state.is_foreign(record)
-            and may_stream_from(record.seen, streams[index], writer)
-        ):
-            return None
+    if _may_be_followed(state, streams, writer):
+        return None
     return state.down_since if state.down_since is not None else now
+
+
+def _down(state: State, streams: Upstreams) -> frozenset[int]:
+    """The primaries that are down, by the same rule."""
+    return frozenset(
+        index
+        for index, record in enumerate(state.records)
+        if _is_down(record)
+        and record.seen is not None
+        and not record.seen.in_recovery
+        and not _may_be_followed(state, streams, index)
+    )
+
+
+def _may_be_followed(state: State, streams: Upstreams, index: int) -> bool:
+    """A live replica may stream from this host; one on a newer timeline does not."""
+    server = state.records[index].seen
+    timeline = None if server is None else server.timeline
+    return any(
+        record.is_live_replica
+        and record.seen is not None
+        and not state.is_foreign(record)
+        and may_stream_from(record.seen, streams[replica], index)
+        and not is_older(timeline, record.seen.timeline)
+        for replica, record in enumerate(state.records)
+    )
 
 
 def _in_transition(state: State) -> bool:

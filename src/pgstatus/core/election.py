@@ -83,12 +83,12 @@ def elect(
         eligible = sorted(candidates, key=lambda c: (not c.healthy, c.index))
     else:
         eligible = sorted(
-            (c for c in candidates if not _is_older(c.timeline, newest_timeline)), key=preference
+            (c for c in candidates if not is_older(c.timeline, newest_timeline)), key=preference
         )
     winner = eligible[0] if eligible else None
     reasons = {
         c.index: _outdated(c, newest_timeline)
-        if winner is None or _is_older(c.timeline, newest_timeline)
+        if winner is None or is_older(c.timeline, newest_timeline)
         else f"also a master, on timeline {c.timeline}; {winner.name} is preferred"
         for c in candidates
         if c is not winner
@@ -96,7 +96,8 @@ def elect(
     return Election(None if winner is None else winner.index, reasons, None, tuple(candidates))
 
 
-def _is_older(timeline: int | None, newest: int | None) -> bool:
+def is_older(timeline: int | None, newest: int | None) -> bool:
+    """Both timelines are known, and the first one is older."""
     return timeline is not None and newest is not None and timeline < newest
 
 

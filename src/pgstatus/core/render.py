@@ -81,6 +81,11 @@ def change_report(snapshot: Snapshot, changes: Sequence[str], cluster: str) -> M
     }
 
 
+def upstream_entries(snapshot: Snapshot) -> Sequence[Json]:
+    """The upstreams of a relay, and why each delivers no evidence."""
+    return [{"name": name, "error": error} for name, error in snapshot.upstreams]
+
+
 def host_entry(status: HostStatus) -> Mapping[str, object]:
     """One entry of ``/hosts``; at a relay with the watcher that has checked the host, and what each
     watcher reports if they disagree.
@@ -109,6 +114,7 @@ def host_status(status: HostStatus) -> Json:
         "lsn": _lsn(status),
         "role": status.role,
         "possible_dead": status.possible_dead,
+        "down": status.down,
         "timeline": status.timeline,
         "checked_at": rfc3339(status.checked_at),
         "error": status.error,

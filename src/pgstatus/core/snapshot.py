@@ -142,8 +142,8 @@ class HostStatus:
     alive: bool = False
     possible_dead: bool = False
     down: bool = False
-    """The master is known to be down: it cannot commit anything. Its connections are refused and no
-    live replica streams from it."""
+    """A primary that is known to be down: it cannot commit anything. Its connections are refused
+    and no live replica streams from it."""
     timeline: int | None = None
     lsn: int | None = None
     lag_ms: int | None = None
@@ -200,9 +200,13 @@ class Snapshot:
     masters: tuple[HostStatus, ...] = ()
     """The healthy hosts of this cluster that are not in recovery; two or more: split brain."""
     no_master: str | None = None
-    """Why no master is reported."""
+    """Why no master is reported; while it is not ready, why it is not."""
+    last_master: Host | None = None
+    """The master; while there is none, the last one."""
     split_brain: bool = False
     """No master is reported *because* several servers are not in recovery."""
+    upstreams: tuple[tuple[str, str | None], ...] = ()
+    """At a relay: its sources of evidence, and why each delivers none; None: it delivers."""
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""
     basis: object = field(default=None, repr=False, compare=False)
@@ -225,7 +229,7 @@ class Snapshot:
     def unusable(self, now: float) -> str | None:
         """Why questions are not answered from it; None: they are."""
         if not self.ready:
-            return "pg_monitor is not ready"
+            return f"not ready: {self.no_master}"
         if self.is_stale(now):
             return "the last checks of the hosts are too old"
         return None

@@ -144,12 +144,16 @@ class State(NamedTuple):
     """The identifier is from before that; it stands until every host was checked."""
     down_since: float | None = None
     """From this moment on the master is known to be unable to commit."""
+    down: frozenset[int] = frozenset()
+    """The primaries that are known to be down."""
     in_transition: bool = True
     """Not all is known: hosts were not checked yet, the master does not respond, or a replica does
     not follow its timeline yet."""
     newest_check: float = -inf
     oldest_evidence: float = inf
     """No result that is in use is older than this."""
+    upstreams: tuple[tuple[str, str | None], ...] = ()
+    """At a relay: its sources of evidence, and why each delivers none; None: it delivers."""
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> "State":
@@ -210,6 +214,7 @@ class State(NamedTuple):
             records=tuple(Record() if index < 0 else self.records[index] for index in kept),
             election=Election(kept.index(self.master) if self.master in kept else None),
             incumbent=kept.index(self.incumbent) if self.incumbent in kept else None,
+            down=frozenset(),
             evidence={
                 name: self.evidence[name] for name in map(str, hosts) if name in self.evidence
             },
@@ -231,6 +236,7 @@ class State(NamedTuple):
             restored=self.restored or self.ready,
             in_transition=True,
             newest_check=-inf,
+            upstreams=(),
         )
 
     def reported_by(
@@ -242,6 +248,10 @@ class State(NamedTuple):
             return self
         record = record._replace(watcher=watcher, watchers=watchers)
         return self._replace(records=(*self.records[:index], record, *self.records[index + 1 :]))
+
+    def received_from(self, upstreams: tuple[tuple[str, str | None], ...]) -> "State":
+        """The state of a relay with the condition of its sources."""
+        return self if upstreams == self.upstreams else self._replace(upstreams=upstreams)
 
     @property
     def master(self) -> int | None:

@@ -26,7 +26,7 @@ class _Context:
     timeline: int | None
     writer: str | None
     writers: frozenset[str]
-    is_down: bool
+    down: frozenset[int]
     has_samples: bool
     rules: Rules
 
@@ -49,7 +49,7 @@ def view(state: State, rules: Rules, before: Snapshot | None = None) -> Snapshot
         state.current_timeline,
         state.history.writer,
         state.writers,
-        state.down_since is not None,
+        state.down,
         bool(state.history.samples),
         rules,
     )
@@ -72,7 +72,9 @@ def view(state: State, rules: Rules, before: Snapshot | None = None) -> Snapshot
         ready=state.ready,
         masters=tuple(hosts[c.index] for c in state.election.candidates if c.healthy),
         no_master=_no_master(state, election) if election.winner is None else None,
+        last_master=None if state.incumbent is None else state.hosts[state.incumbent],
         split_brain=election.split_brain is not None,
+        upstreams=state.upstreams,
         stale_after=state.newest_check + rules.max_staleness if rules.max_staleness else inf,
         basis=_Basis(context, state.hosts, state.records),
     )
@@ -105,10 +107,11 @@ def _status(state: State, index: int, election: Election, rules: Rules) -> HostS
             sync_by_bytes=True,
             same_history=True,
             history=seen.timeline,
-            down=state.down_since is not None and str(host) == state.history.writer,
+            down=index in state.down,
         )
     if not seen.in_recovery:
-        return _present(state, index, record, seen, reason=election.reasons.get(index))
+        reason, down = election.reasons.get(index), index in state.down
+        return _present(state, index, record, seen, reason=reason, down=down)
     return _replica(state, index, record, seen, rules)
 
 
@@ -231,7 +234,8 @@ def _not_ready(records: Sequence[Record]) -> str:
 
 def _no_master(state: State, election: Election) -> str:
     if not state.ready:
-        return _not_ready(state.records)
+        lost = [f"{name}: {why}" for name, why in state.upstreams if why is not None]
+        return "; ".join([_not_ready(state.records), *lost])
     if election.split_brain is not None:
         return election.split_brain
     rejected = [f"{state.hosts[index]}: {reason}" for index, reason in election.reasons.items()]

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from pgstatus.core.render import host_entry, selection
+from pgstatus.core.render import host_entry, selection, upstream_entries
 from pgstatus.core.selection import Choice, Place, Question, choose, why_none
 from pgstatus.core.snapshot import HostStatus, Snapshot
 
@@ -89,6 +89,7 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
         "stale": is_stale,
         "master": master,
         "no_master": snapshot.no_master,
+        "upstreams": upstream_entries(snapshot),
         "hosts": entries,
     }
     key = (is_stale, condition(snapshot))
@@ -104,6 +105,7 @@ def condition(snapshot: Snapshot) -> Hashable:
     return (
         snapshot.ready,
         snapshot.no_master,
+        snapshot.upstreams,
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )
 

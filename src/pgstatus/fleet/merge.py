@@ -203,6 +203,10 @@ class Merge:
             times += [_outweighs(w, address, failure) for w in live if w is not of]
         return min((time for time in times if time > now), default=inf)
 
+    def count_of(self, address: Address, now: float) -> int:
+        """The number of live watchers that report this host."""
+        return sum(address in watcher.reports for watcher in self.live(now))
+
     def watchers_of(self, address: Address, now: float) -> tuple[tuple[str, str | None], ...]:
         """What the live watchers report of a host, if they disagree: the error, or None."""
         found = [

@@ -1,12 +1,13 @@
 """What is logged about watchers: each change once. Pure: the time is an argument."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pgstatus import __version__
 from pgstatus.core.changes import Change, Event
 from pgstatus.core.snapshot import Host
 from pgstatus.core.state import Rules
+from pgstatus.fleet.direct import Direct
 from pgstatus.fleet.evidence import SILENCE
 from pgstatus.fleet.merge import Merge
 
@@ -34,12 +35,21 @@ class Notices:
         """The source cannot deliver."""
         self._reasons[source] = reason
 
+    def upstreams(self, delivering: Mapping[str, bool]) -> tuple[tuple[str, str | None], ...]:
+        """Why each source delivers no evidence; None: it delivers. Without the relay itself."""
+        return tuple(
+            (source, None if delivers else self._reasons.get(source, "no evidence yet"))
+            for source, delivers in delivering.items()
+            if source != Direct.name
+        )
+
     def events(
         self, merge: Merge, hosts: Sequence[Host], rules: Rules, now: float
     ) -> Iterator[Event]:
         """What is to be logged now."""
         yield from self._of_sources(merge, now)
         yield from self._of_intervals(merge, rules)
+        self._logged.intersection_update(hosts)
         for host in hosts:
             yield from self._of_host(merge, host, now)
 
@@ -76,7 +86,8 @@ class Notices:
         reports = merge.watchers_of(host.address, now)
         if not reports:
             self._disagree.pop(host, None)
-            if host in self._logged:
+            # A single watcher does not agree with another one.
+            if host in self._logged and merge.count_of(host.address, now) > 1:
                 self._logged.discard(host)
                 yield _event(str(host), f"{host}: the watchers agree again")
             return

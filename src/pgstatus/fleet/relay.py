@@ -76,7 +76,7 @@ class Relay(MonitoringTask):
         super().__init__(
             thread,
             state,
-            Publisher(state, rules, latest, waiters, sink),
+            Publisher(state, rules, latest, waiters, sink, before=before),
             heartbeat=heartbeat,
             on_failure=on_failure,
             cluster=cluster,
@@ -212,6 +212,7 @@ class Relay(MonitoringTask):
         self._upstreams = self._merge.delivering(now)
         for event in self._notices.events(self._merge, self._state.hosts, self._rules, now):
             self._publisher.log(event, now)
+        self._keep(self._state.received_from(self._notices.upstreams(self._upstreams)))
 
     def _update_hosts(self, now: float) -> None:
         hosts = self._merge.hosts(now)

@@ -83,7 +83,7 @@ class Monitor(MonitoringTask):
         super().__init__(
             thread,
             state,
-            Publisher(state, rules, latest, waiters, sink, quiet=quiet),
+            Publisher(state, rules, latest, waiters, sink, before=before, quiet=quiet),
             heartbeat=heartbeat,
             on_failure=on_failure,
             cluster=cluster,

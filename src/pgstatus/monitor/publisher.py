@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from pgstatus.core.changes import Event, Update, events
+from pgstatus.core.changes import Event, Reporter, Update
 from pgstatus.core.damper import Damper
 from pgstatus.core.snapshot import Failure, Host, Observation, Snapshot
 from pgstatus.core.state import Rules, State
@@ -37,9 +37,10 @@ class Publisher:
         waiters: Waiters,
         sink: Sink,
         *,
+        before: State | None = None,
         quiet: bool = False,
     ) -> None:
-        """``quiet``: changes are not logged."""
+        """``before``: the state whose changes were reported; ``quiet``: changes are not logged."""
         self._quiet = quiet
         self._rules = rules
         self._latest = latest
@@ -50,6 +51,7 @@ class Publisher:
         """The state that was published, or found not to be worth it."""
         self.snapshot: Snapshot = view(state, rules)
         """The last one that was published."""
+        self._reporter = Reporter(self.snapshot if before is None else view(before, rules))
         latest.publish(self.snapshot)
 
     def reconsider(self) -> None:
@@ -70,7 +72,7 @@ class Publisher:
         if position_only and not self._waiters.is_awaited(after):
             return False
         before, self.snapshot = self.snapshot, after
-        update = Update(before, after, tuple(events(before, after)))
+        update = Update(before, after, self._reporter.events(after))
         self._latest.publish(after)
         self._waiters.release(after)
         for event in update.events:

@@ -50,10 +50,12 @@ class History:
             for event in events:
                 former = None
                 if event.change is Change.MASTER:
-                    # How long the first master has had this role is not known.
-                    known = before.ready and event.host is not None
-                    self._master_since = at if known else None
                     former = self._new_master(event.host)
+                    has_remained = self._had_master and event.host == former
+                    if not has_remained:
+                        # How long the first master has had this role is not known.
+                        is_known = before.ready or former is not None
+                        self._master_since = at if is_known and event.host is not None else None
                     if event.host is not None:
                         self._no_master_since = None
                     elif self._had_master:  # otherwise only the reason is another one

@@ -2,7 +2,9 @@
 
 A failover begins with the first sign of trouble with the former master, and ends a few seconds
 after the new master was noticed, when the replicas have followed, and for the former master some
-time later. All other changes stand alone; those of one host at the same moment are one line.
+time later. So does an interruption, after which the same host is the master. The end of an
+interruption of the checks belongs to its beginning. All other changes stand alone; those of one
+host at the same moment are one line.
 """
 
 import logging
@@ -23,6 +25,8 @@ _BETWEEN = timedelta(seconds=10)
 """Signs before a new master that are further apart have different causes."""
 
 FAILOVER = "failover"
+INTERRUPTION = "interruption"
+"""Of the master, which is the same host before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Incident:
     """One line of the history."""
 
     change: str
-    """A `Change`, or `FAILOVER`."""
+    """A `Change`, `FAILOVER` or `INTERRUPTION`."""
     text: str
     entries: tuple[Entry, ...]
     """At least one, oldest first."""
@@ -50,15 +54,16 @@ class Incident:
 
 def incidents(entries: Sequence[Entry]) -> tuple[Incident, ...]:
     """The lines for these changes; both are in chronological order."""
-    found: list[Incident] = []
-    rest = entries
+    # An interruption of the checks is part of no failover.
+    found = list(_single([entry for entry in entries if entry.event.change is Change.READY]))
+    rest: Sequence[Entry] = [entry for entry in entries if entry.event.change is not Change.READY]
     while (index := _next_master(rest)) is not None:
         first = _first_sign(rest, index)
         found += _single(rest[:first])
         new = rest[index]
         together, rest = _split(rest[first:], index - first)
         found.append(_of_master(new, together))
-    return (*found, *_single(rest))
+    return tuple(sorted([*found, *_single(rest)], key=lambda incident: incident.at))
 
 
 def _next_master(entries: Sequence[Entry]) -> int | None:
@@ -107,25 +112,35 @@ def _split(entries: Sequence[Entry], index: int) -> tuple[Sequence[Entry], Seque
 def _of_master(new: Entry, entries: Sequence[Entry]) -> Incident:
     event, former = new.event, new.former
     took = new.at - entries[0].at
-    if event.host is None or former is None:
+    within = duration(took.total_seconds()) if took else None
+    if event.host is None or former is None or (event.host == former and within is None):
         return Incident(event.change, event.text, tuple(entries))
     if event.host == former:
-        text = f"{former} is the master again after {duration(took.total_seconds())}"
+        change, text = INTERRUPTION, f"{former} is the master again after {within}"
     else:
-        within = f" in {duration(took.total_seconds())}" if took else ""
-        text = f"failover from {former} to {event.host}{within} (timeline {event.timeline})"
+        change, text = FAILOVER, f"failover from {former} to {event.host}"
+        text += f" in {within}" if within else ""
+        text += f" (timeline {event.timeline})"
     if any(entry.event.change is Change.SPLIT_BRAIN for entry in entries):
         text += ", with a split brain"
-    return Incident(FAILOVER, text, tuple(entries))
+    return Incident(change, text, tuple(entries))
 
 
 def _single(entries: Sequence[Entry]) -> Iterator[Incident]:
-    """One line for each moment, host and kind."""
+    """One line for each moment, host and kind, and for each interruption of the checks."""
+    interruptions = 0
 
     def key(entry: Entry) -> object:
+        nonlocal interruptions
+        if entry.event.change is Change.READY:
+            interruptions += entry.event.level >= logging.WARNING
+            return interruptions
         return entry.at, entry.event.host, entry.event.change
 
     for _, group in groupby(entries, key):
         together = tuple(group)
-        texts = (entry.event.text for entry in together)
-        yield Incident(together[0].event.change, "; ".join(texts), together)
+        change = together[0].event.change
+        # The end of an interruption of the checks is described with its duration.
+        described = together[-1:] if change is Change.READY else together
+        texts = (entry.event.text for entry in described)
+        yield Incident(change, "; ".join(texts), together)
