@@ -29,7 +29,7 @@ _OF_POSTGRES = ("tests/system", "tests/sqlalchemy")
 
 # The demo's PostgreSQL has no wheel for it.
 _WITHOUT_DEMO = ("3.15",)
-_NEED_DEMO = ("tests/system/test_demo.py", "tests/system/test_tutorial.py", "examples")
+_NEED_DEMO = ("tests/system/test_demo.py", "tests/system/test_tutorial.py", "examples/*")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def with_python(version: str, tests: Sequence[str], directory: Path) -> Result:
     extras = ["--all-extras"]
     if version in _WITHOUT_DEMO:
         extras += ["--no-extra", "demo"]
-        tests = [*tests, *(f"--ignore={test}" for test in _NEED_DEMO)]
+        tests = [*tests, *(f"--ignore-glob={test}" for test in _NEED_DEMO)]
     _run(
         UV, "sync", "--quiet", "--frozen", *extras,
         UV_PROJECT_ENVIRONMENT=str(environment), AUTOBAHN_USE_NVX="0",
