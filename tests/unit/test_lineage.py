@@ -205,6 +205,30 @@ class TestAhead:
         world = World().see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
         return world.see("a", refused(3)).see("a", master(10, 3000, addresses=A))
 
+    def test_streaming_from_a_replica_of_the_former_history_proves_nothing(self) -> None:
+        """It has replayed more since it was checked; then it is connected to another replica."""
+        world = self.restored()
+        world.see_all(
+            b=replica(10.1, 5400, receiving=False, addresses=B),
+            c=replica(10.1, 5200, receiving=False, addresses=C),
+        )
+        world.see("a", master(11, 5600, addresses=A))
+        from_c = replica(11.1, 5400, upstream=("10.0.0.3", 5432), addresses=B)
+        world.see("b", from_c)
+        assert not world["b"].same_history
+        assert reads(world, min_lsn=5000) == ""
+        # Both were rebuilt from the master.
+        world.see("a", master(12, 5700, addresses=A)).see("c", from_a(12.1, 5700, addresses=C))
+        world.see("b", replica(12.1, 5700, upstream=("10.0.0.3", 5432), addresses=B))
+        assert [world[name].same_history for name in "bc"] == [True, True]
+
+    def test_a_host_that_is_created_from_a_replica_of_the_former_history(self) -> None:
+        world = World(4).see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
+        world.see("c", from_a(0, 5000, addresses=C)).see("a", refused(3))
+        world.see("a", master(10, 3000, addresses=A))
+        world.see("d", replica(11, 5000, upstream=("10.0.0.3", 5432)))
+        assert not world["d"].same_history
+
     def test_it_is_never_in_sync_again(self) -> None:
         world = self.restored()
         for at in range(11, 40):

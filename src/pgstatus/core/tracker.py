@@ -282,13 +282,9 @@ def _compare(state: State, index: int) -> State:
     seen = record.seen
     if not record.is_live_replica or seen is None or state.is_foreign(record):
         return state
-    # A replica restores its own WAL before it streams: a refuted one that streams and is at another
-    # position was rebuilt, or has continued the history of the server that it streams from.
-    trusted = record.follows == state.history.writer or (
-        record.follows is None and len(state.writers) <= 1
-    )
-    if record.refuted_at not in (None, seen.lsn) and seen.receiving and trusted:
-        record = record._replace(refuted_at=None)
+    refuted_at = _still_refuted_at(state, record, seen)
+    if refuted_at != record.refuted_at:
+        record = record._replace(refuted_at=refuted_at)
         state = state._replace(records=_with(state.records, index, record))
     if is_ahead(state.history, seen):
         record = _refuted(record, seen)
@@ -298,6 +294,34 @@ def _compare(state: State, index: int) -> State:
         if history is not state.history:
             return state._replace(history=history)
     return state
+
+
+def _still_refuted_at(state: State, record: Record, seen: Observation) -> int | None:
+    """Where the replica was found to have another history than the master; None: it was not.
+
+    A replica restores its own WAL before it streams: a refuted one that streams and is at another
+    position was rebuilt, or has continued the history of the server that it streams from.
+    """
+    refuted_at = record.refuted_at
+    upstream = _replica_upstream(state, record)
+    if upstream is not None and upstream.refuted_at is not None:
+        return seen.lsn if refuted_at is None else refuted_at
+    if refuted_at is None:
+        return None
+    if not seen.receiving:
+        return seen.lsn or refuted_at
+    trusted = record.follows == state.history.writer or (
+        record.follows is None and len(state.writers) <= 1
+    )
+    return None if trusted and seen.lsn != refuted_at else refuted_at
+
+
+def _replica_upstream(state: State, record: Record) -> Record | None:
+    """The replica that it streams from; None: it streams from the master, or from none known."""
+    if record.streams_from in {None, state.history.writer}:
+        return None
+    hosts = zip(state.hosts, state.records, strict=True)
+    return next((other for host, other in hosts if str(host) == record.streams_from), None)
 
 
 def _refuted(record: Record, seen: Observation) -> Record:
