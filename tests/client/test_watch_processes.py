@@ -164,9 +164,9 @@ def test_a_program_that_was_stopped_uses_no_outdated_answer(
             stdin.flush()
             return stdout.readline().strip()
 
-        def ask_after_a_stop(then: Callable[[], None]) -> str:
+        def ask_after_a_stop(then: Callable[[], None], seconds: float = 0.1) -> str:
             process.send_signal(signal.SIGSTOP)
-            time.sleep(0.4)
+            time.sleep(seconds)
             then()
             stdin.write("\n")
             stdin.flush()
@@ -178,7 +178,10 @@ def test_a_program_that_was_stopped_uses_no_outdated_answer(
         assert ask_after_a_stop(lambda: notifier.set(host("pg2"))) in {"pg2", "requested"}
         wait_until("an answer from memory", lambda: ask() == "pg2")
         notifier.head = NOT_FOUND  # no other stream
-        notifier.alive(fresh_ms=300)
-        assert ask_after_a_stop(lambda: None) == "requested"
+        notifier.alive(fresh_ms=10)
+        wait_until("a request", lambda: ask() == "requested")
+        notifier.alive(fresh_ms=1500)
+        wait_until("an answer from memory", lambda: ask() == "pg2")
+        assert ask_after_a_stop(lambda: None, seconds=1.6) == "requested"
         stdin.close()
         process.wait(60)
