@@ -197,6 +197,10 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     assert run(daemon, "hosts", *url, "--token-file", str(file)).returncode == 0
     assert run(daemon, "health", *url).returncode == 0
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr
+    # The list of clusters requires the token; the reason is that of the response.
+    unknown = run(daemon, "health", *url, "--cluster", "typo")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "pg-status: error: unknown cluster typo; see /clusters\n"
 
 
 def test_watch_into_a_pipe_continues_until_it_is_interrupted(daemon: Daemon) -> None:

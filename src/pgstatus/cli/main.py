@@ -146,7 +146,7 @@ def _health(options: argparse.Namespace) -> int:
         sys.stdout.write("OK\n")
         return 0
     if response.status == 404:
-        raise not_found(instance)
+        raise not_found(instance, response)
     report("error", f"{options.path}: status {response.status}: {refusal(response)}")
     return 1
 

@@ -170,7 +170,7 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
     response = instance.get(path, "application/json")
     if response.status == 404:
         if "error_text" in response.body:  # the cluster is unknown, or none is chosen
-            raise not_found(instance)
+            raise not_found(instance, response)
         raise StartError(
             f"unknown endpoint {question!r}: expected master, replica, sync_by_time or another one "
             "that selects a host, with its limits, as in replica?lag_ms=50"
