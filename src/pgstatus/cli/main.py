@@ -131,9 +131,18 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from pgstatus.cli.reload import environment_of, reload_and_wait  # noqa: PLC0415
+    from pgstatus.cli.reload import (  # noqa: PLC0415
+        environment_of,
+        reload_and_wait,
+        require_daemon,
+    )
 
-    instance = _instance(options, environment_of(options.pid))
+    require_daemon(options.pid)
+    if options.url is not None:
+        instance = _instance(options)
+    else:
+        with environment_of(options.pid) as environ:
+            instance = _instance(options, environ)
     return reload_and_wait(instance.of_all, options.pid)
 
 
