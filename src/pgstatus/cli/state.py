@@ -65,6 +65,8 @@ class State:
             "ready": self.ready,
             "stale": self.stale,
             "master": self.master,
+            "master_since": _time(self.since),
+            "last_master": self.last_master,
             "no_master": self.no_master,
             "no_master_since": _time(self.no_master_since),
             "masters": self.masters,
