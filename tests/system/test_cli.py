@@ -321,6 +321,20 @@ def test_a_closed_pipe(daemon: Daemon) -> None:
         assert process.stderr.read() == ""
 
 
+def test_a_broken_pipe_of_the_daemon_is_not_taken_for_closed_output() -> None:
+    """It is a connection: the reader of standard output has not ended."""
+    code = (
+        "import pgstatus.daemon.process\n"
+        "def serve(*_): raise BrokenPipeError(32, 'Broken pipe')\n"
+        "pgstatus.daemon.process.serve = serve\n"
+        "from pgstatus.cli.main import main\n"
+        "main([])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")
+
+
 def test_check_of_a_healthy_cluster(daemon: Daemon, cluster: Cluster) -> None:
     """A verdict per host, and a summary."""
     done = run(daemon, "check")

@@ -33,19 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = argparse.Namespace(run=None)
+    try:
+        try:
+            options = parser(_COMMANDS).parse_args(arguments)
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()  # its errors are reported, also after --help
     except OSError as error:
+        # The daemon prints nothing: its errors are about connections, or files with a name.
+        if options.run is _serve and error.filename is None:
+            raise
         reason = end_of_output(error)
         if reason is not None:
             report("error", reason)
         return 1
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    try:
-        options = parser(_COMMANDS).parse_args(arguments)
-        return int(options.run(options))
-    finally:
-        sys.stdout.flush()  # its errors are reported, also after --help
 
 
 def _report_invalid(error: ConfigError) -> None:
