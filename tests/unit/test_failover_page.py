@@ -45,6 +45,14 @@ def test_there_are_quotations() -> None:
     assert len(quoted()) > 10
 
 
+def test_an_action_does_not_refer_to_another_row() -> None:
+    """Rows are inserted between them."""
+    table = PAGE.partition("## Symptoms")[2].partition("\n## ")[0]
+    actions = re.findall(r"\| ([^|]*) \|$", table, re.MULTILINE)
+    assert len(actions) > 10
+    assert not [text for text in actions if "above" in text]
+
+
 TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text()
 _VALUE = re.compile(r"…|exit status \d+|\d+(?:\.\d+)?|\(.*?\)|Too many open files|monitoring")
 _OF_OTHERS = {"Too many open files", "Out of memory: Killed process"}
