@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import httpx
 import pytest
 
-from pgstatus.api import Daemon, create_app
+from pgstatus.api import Application, Daemon, create_app
+from pgstatus.api.exchange import Exchange, Response
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.render import HostFormat, host_text
 from pgstatus.core.selection import Kind
@@ -306,21 +309,18 @@ def test_not_ready_is_503(path: str) -> None:
     assert (result.status_code, result.json()) == (503, {"error_text": text})
 
 
+NOT_CHECKED = "not every host has been checked yet"
+WITH_UPSTREAM = f"{NOT_CHECKED}; http://w1:8000: Connection refused"
+LOST = (("http://w1:8000", "Connection refused"), ("http://w2:8000", None))
+
+
 def _of_clusters(names: list[str], **more: object) -> Asked:
     """Of several clusters, and only of them, none of which is ready, at a relay."""
-    waiting = World().snapshot
-    lost = (("http://w1:8000", "Connection refused"), ("http://w2:8000", None))
-    snapshot = replace(
-        waiting, no_master=f"{waiting.no_master}; {lost[0][0]}: {lost[0][1]}", upstreams=lost
-    )
+    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, upstreams=LOST)
     clusters = dict.fromkeys(names, service(lambda: snapshot))
     return Asked(
         snapshot, of=replace(daemon(clusters[names[0]], **more), clusters=lambda: clusters)
     )
-
-
-NOT_CHECKED = "not every host has been checked yet"
-WITH_UPSTREAM = f"{NOT_CHECKED}; http://w1:8000: Connection refused"
 
 
 def test_why_clusters_are_not_ready() -> None:
@@ -342,6 +342,17 @@ def test_the_probes_disclose_no_names_without_a_token(names: list[str]) -> None:
             expected = {"error_text": f"not ready: {NOT_CHECKED}"}
             assert (response.status_code, response.json()) == (503, expected)
         assert WITH_UPSTREAM in guarded(path, authorization="Bearer secret").text
+
+
+def test_the_probes_disclose_no_names_without_a_client_certificate() -> None:
+    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, upstreams=LOST)
+    application = Application(create_app(daemon(service(lambda: snapshot))))
+    for missing, text in ((True, NOT_CHECKED), (False, WITH_UPSTREAM)):
+        environ: dict[str, Any] = {"PATH_INFO": "/ready"}
+        setup_testing_defaults(environ)
+        response = application.respond(environ, Exchange(certificate_missing=missing))
+        assert isinstance(response, Response)
+        assert json.loads(response.body) == {"error_text": f"not ready: {text}"}
 
 
 def test_live_and_version_do_not_depend_on_the_state() -> None:
