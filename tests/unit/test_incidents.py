@@ -78,7 +78,7 @@ def test_a_failover_is_one_line_with_its_duration() -> None:
     assert len(story.lines) == 2
 
 
-def test_the_fate_of_the_former_master_belongs_to_the_failover() -> None:
+def test_later_changes_of_the_former_master_belong_to_the_failover() -> None:
     """Changes of other hosts meanwhile do not."""
     story = started()
     story.trouble(99, "a", "possibly dead")
