@@ -142,6 +142,16 @@ def test_an_interruption_of_the_checks_is_one_line() -> None:
     assert story.lines[1].level == logging.WARNING
 
 
+def test_the_end_of_an_interruption_of_the_checks_whose_beginning_is_not_kept_any_more() -> None:
+    story = Story()
+    story.add(7, Change.READY, None, "ready again after 7 s")
+    interrupt(story, 100, 101)
+    assert [(line.text, len(line.entries)) for line in story.lines] == [
+        ("ready again after 7 s", 1),
+        ("ready again after 1 s", 2),
+    ]
+
+
 def test_a_failover_during_an_interruption_of_the_checks() -> None:
     story = started()
     interrupt(story, 100, 107)
