@@ -36,7 +36,7 @@ def overview(
         },
         "no_master": snapshot.no_master,
         "no_master_since": rfc3339(history.no_master_since),
-        "last_master": history.last_master,
+        "last_master": None if snapshot.last_master is None else str(snapshot.last_master),
         "masters": snapshot.claims,
         "former_master": _former_master(snapshot, history.former_master),
         "upstreams": upstream_entries(snapshot),
