@@ -24,7 +24,7 @@ class Subject:
 
     question: Question | None = None
     with_figures: bool = False
-    """All hosts: changed lag figures are sent too."""
+    """All hosts: changed lag figures and errors are sent too."""
     every: float = 0.0
     """Seconds between two events with no more than changed figures."""
 
@@ -96,16 +96,23 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
     figures = None
     if subject.with_figures:
         # Without the time of the check, which always changes.
-        figures = tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts)
+        figures = (
+            snapshot.no_master,
+            snapshot.upstreams,
+            tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts),
+        )
     return State("hosts", key, figures, payload)
 
 
 def condition(snapshot: Snapshot) -> Hashable:
-    """What a snapshot contains besides figures."""
+    """What a snapshot contains besides figures, and besides the errors of a relay's sources: these
+    may alternate with each attempt to connect.
+    """
     return (
         snapshot.ready,
-        snapshot.no_master,
-        snapshot.upstreams,
+        # While it is not ready, the reason contains these errors.
+        snapshot.no_master if snapshot.ready else None,
+        tuple((name, error is None) for name, error in snapshot.upstreams),
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )
 
