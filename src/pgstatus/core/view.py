@@ -74,7 +74,7 @@ def view(state: State, rules: Rules, before: Snapshot | None = None) -> Snapshot
         no_master=_no_master(state, election) if election.winner is None else None,
         last_master=None if state.incumbent is None else state.hosts[state.incumbent],
         split_brain=election.split_brain is not None,
-        upstreams=state.upstreams,
+        sources=state.sources,
         stale_after=state.newest_check + rules.max_staleness if rules.max_staleness else inf,
         basis=_Basis(context, state.hosts, state.records),
     )
@@ -234,7 +234,7 @@ def _not_ready(records: Sequence[Record]) -> str:
 
 def _no_master(state: State, election: Election) -> str:
     if not state.ready:
-        lost = [f"{name}: {why}" for name, why in state.upstreams if why is not None]
+        lost = [f"{name}: {why}" for name, why in state.sources if why is not None]
         return "; ".join([_not_ready(state.records), *lost])
     if election.split_brain is not None:
         return election.split_brain

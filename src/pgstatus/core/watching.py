@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from pgstatus.core.render import host_entry, selection, upstream_entries
+from pgstatus.core.render import host_entry, selection, source_entries
 from pgstatus.core.selection import Choice, Place, Question, choose, why_none
 from pgstatus.core.snapshot import HostStatus, Snapshot
 
@@ -89,7 +89,7 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
         "stale": is_stale,
         "master": master,
         "no_master": snapshot.no_master,
-        "upstreams": upstream_entries(snapshot),
+        "upstreams": source_entries(snapshot),
         "hosts": entries,
     }
     key = (is_stale, condition(snapshot))
@@ -98,7 +98,7 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
         # Without the time of the check, which always changes.
         figures = (
             snapshot.no_master,
-            snapshot.upstreams,
+            snapshot.sources,
             tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts),
         )
     return State("hosts", key, figures, payload)
@@ -112,7 +112,7 @@ def condition(snapshot: Snapshot) -> Hashable:
         snapshot.ready,
         # While it is not ready, the reason contains these errors.
         snapshot.no_master if snapshot.ready else None,
-        tuple((name, error is None) for name, error in snapshot.upstreams),
+        tuple((name, error is None) for name, error in snapshot.sources),
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )
 
