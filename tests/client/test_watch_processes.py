@@ -1,6 +1,7 @@
 """Programs that do not close their client, that fork, or that are stopped."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,10 @@ for _ in range(2):
 )
 
 
+# asyncio's message about a busy machine.
+SLOW = re.compile(r"Executing <.* took \d")
+
+
 def command(program: str, notifier: Notifier) -> list[str]:
     """Any warning is an error, and asyncio is in debug mode."""
     return [sys.executable, "-X", "dev", "-W", "error", "-c", COMMON + program, notifier.url]
@@ -57,7 +62,8 @@ def run(program: str, notifier: Notifier) -> str:
     done = subprocess.run(
         command(program, notifier), check=False, capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    errors = [line for line in done.stderr.splitlines() if not SLOW.match(line)]
+    assert (done.returncode, errors) == (0, [])
     return done.stdout
 
 

@@ -6,33 +6,40 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from pgstatus.demo.network import free_port
 from tests.support.waiting import wait_until
 
-COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
-    "uvicorn-asyncio-h11": lambda app, port: _uvicorn(app, port, "asyncio", "h11"),
-    "uvicorn-asyncio-httptools": lambda app, port: _uvicorn(app, port, "asyncio", "httptools"),
-    "uvicorn-uvloop-httptools": lambda app, port: _uvicorn(app, port, "uvloop", "httptools"),
-    "uvicorn-uvloop-h11": lambda app, port: _uvicorn(app, port, "uvloop", "h11"),
-    "hypercorn": lambda app, port: ["hypercorn", app, "--bind", f"127.0.0.1:{port}"],
-    "daphne": lambda app, port: ["daphne", app, "-b", "127.0.0.1", "-p", str(port)],
+
+def _uvicorn(loop: str, http: str, app: str, host: str, port: int) -> list[str]:
+    options = ["--loop", loop, "--http", http, "--log-level", "warning"]
+    return ["uvicorn", app, "--host", host, "--port", str(port), *options]
+
+
+COMMANDS: dict[str, Callable[[str, str, int], list[str]]] = {
+    "uvicorn-asyncio-h11": partial(_uvicorn, "asyncio", "h11"),
+    "uvicorn-asyncio-httptools": partial(_uvicorn, "asyncio", "httptools"),
+    "uvicorn-uvloop-httptools": partial(_uvicorn, "uvloop", "httptools"),
+    "uvicorn-uvloop-h11": partial(_uvicorn, "uvloop", "h11"),
+    "hypercorn": lambda app, host, port: ["hypercorn", app, "--bind", f"{host}:{port}"],
+    "daphne": lambda app, host, port: ["daphne", app, "-b", host, "-p", str(port)],
 }
 
 
-def _uvicorn(app: str, port: int, loop: str, http: str) -> list[str]:
-    options = ["--port", str(port), "--loop", loop, "--http", http, "--log-level", "warning"]
-    return ["uvicorn", app, *options]
-
-
 class ASGIServer:
-    """``app`` under one of COMMANDS, with ``environment`` added to this process's."""
+    """``app`` under one of COMMANDS, with ``environment`` added to this process's.
 
-    def __init__(self, kind: str, app: str, environment: dict[str, str], log: Path) -> None:
-        self.port = free_port(["127.0.0.1"], 8500)
-        self._command = [sys.executable, "-m", *COMMANDS[kind](app, self.port)]
+    ``host`` is an address that no other test run uses.
+    """
+
+    def __init__(
+        self, kind: str, app: str, environment: dict[str, str], log: Path, host: str
+    ) -> None:
+        self.address = host, free_port([host], 8500)
+        self._command = [sys.executable, "-m", *COMMANDS[kind](app, *self.address)]
         self._environment = {**os.environ, **environment}
         self._log = log
         self._undo = ExitStack()
@@ -40,7 +47,8 @@ class ASGIServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        host, port = self.address
+        return f"http://{host}:{port}"
 
     def __enter__(self) -> Self:
         log = self._undo.enter_context(self._log.open("wb"))

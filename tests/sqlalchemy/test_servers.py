@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from pgstatus.demo.cluster import Cluster
+from pgstatus.demo.network import Network
 from tests.sqlalchemy.servers import COMMANDS, ASGIServer
 from tests.support.waiting import wait_until
 
@@ -26,13 +27,17 @@ LARGE = 300_000
 
 @pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def server(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    network: Network,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ASGIServer]:
     kind, middleware = request.param
     primary = cluster.primary
     served = f"{middleware} asyncpg {primary.address} {primary.port}"
     log = tmp_path_factory.mktemp("server") / "log"
-    with ASGIServer(kind, "tests.sqlalchemy.served:app", {"SERVED": served}, log) as server:
+    environment, host = {"SERVED": served}, network.address(1)
+    with ASGIServer(kind, "tests.sqlalchemy.served:app", environment, log, host) as server:
         yield server
 
 
@@ -50,10 +55,10 @@ def request_bytes(path: str, body: bytes = b"") -> bytes:
     return head.encode() + body
 
 
-def exchange(port: int, data: bytes, responses: int) -> list[int]:
+def exchange(address: tuple[str, int], data: bytes, responses: int) -> list[int]:
     """Send everything at once on one connection; the status of each response."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(address, timeout=20) as connection:
         connection.sendall(data)
         while len(statuses := re.findall(rb"HTTP/1.1 (\d+) ", received)) < responses or (
             not received.endswith((b"written", b"early", b"0\r\n\r\n"))
@@ -83,7 +88,7 @@ def test_one_row_per_200_of_pipelined_requests(
     server: ASGIServer, cluster: Cluster, path: str
 ) -> None:
     data = b"".join(request_bytes(f"{path}?name={n}&pause=0.01") for n in range(5))
-    assert exchange(server.port, data, 5) == [200] * 5
+    assert exchange(server.address, data, 5) == [200] * 5
     suffix = " 0" if path.endswith("write") else ""
     expected = [f"{n}{suffix}" for n in range(5)]
     if path == "/beside":
@@ -95,7 +100,7 @@ def test_one_row_per_200_of_pipelined_requests(
 def test_pipelined_requests_end_by_their_own_status(server: ASGIServer, cluster: Cluster) -> None:
     paths = ["/write?name=a", "/write?name=b&status=400", "/early?name=c", "/write?name=d"]
     data = b"".join(request_bytes(path) for path in paths)
-    assert exchange(server.port, data, 4) == [200, 400, 409, 200]
+    assert exchange(server.address, data, 4) == [200, 400, 409, 200]
     assert rows(cluster) == ["a 0", "c", "d 0"]
 
 
@@ -109,15 +114,15 @@ def test_background_tasks_on_one_connection(server: ASGIServer, cluster: Cluster
     assert written == ["0", "1", "2", "last 0"]
 
 
-async def _aborted(port: int, count: int) -> list[int]:
+async def _aborted(url: str, count: int) -> list[int]:
     """Clients that leave while they are served, between others that stay."""
 
     async def one(n: int) -> int:
         timeout = 0.02 if n % 2 else 20
         try:
             async with httpx.AsyncClient(timeout=timeout) as client:
-                url = f"http://127.0.0.1:{port}/write?name={n}&pause=0.1"
-                return (await client.post(url, content=b"x" * LARGE)).status_code
+                path = f"/write?name={n}&pause=0.1"
+                return (await client.post(url + path, content=b"x" * LARGE)).status_code
         except httpx.HTTPError:
             return 0
 
@@ -125,7 +130,7 @@ async def _aborted(port: int, count: int) -> list[int]:
 
 
 def test_clients_that_disconnect(server: ASGIServer, cluster: Cluster) -> None:
-    statuses = asyncio.run(_aborted(server.port, 20))
+    statuses = asyncio.run(_aborted(server.url, 20))
     stayed = [f"{n} {LARGE}" for n, status in enumerate(statuses) if status == 200]
     assert len(stayed) >= 10
     assert set(stayed) <= set(rows(cluster))
@@ -141,7 +146,7 @@ def test_a_websocket_on_a_used_connection_has_no_context(
         b"GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(server.address, timeout=20) as connection:
         connection.sendall(request_bytes("/write?name=first", b"x" * LARGE))
         received = b""
         while not received.endswith(b"written"):

@@ -11,6 +11,7 @@ import pytest
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import Daemons
 from tests.support.daemon import Daemon
+from tests.support.running import answers
 from tests.support.waiting import wait_until
 
 TOKEN, OTHER = "a" * 32, "b" * 32
@@ -56,6 +57,22 @@ def test_everything_except_the_probes_requires_the_token(guarded: Daemon) -> Non
     answer = guarded.get("/master")
     assert answer.headers["www-authenticate"].startswith('Basic realm="pg-status"')
     assert "Authorization: Bearer TOKEN" in answer.json()["error_text"]
+
+
+def test_the_probes_of_a_relay_disclose_its_upstreams_with_the_token_only(
+    daemons: Daemons, token_file: Path
+) -> None:
+    upstream = "http://127.0.0.1:1"
+    relay = daemons.prepare(upstreams=upstream, http_token_file=token_file)
+    with relay.launched():
+        wait_until("it responds", lambda: answers(relay.client, "/live"))
+        for path in ("/ready", "/health"):
+            for _ in range(2):  # from the application, and from the response cache
+                assert relay.get(path).json() == {
+                    "error_text": "not ready: no watcher has delivered evidence yet"
+                }
+                assert upstream in relay.get(path, Authorization=f"Bearer {TOKEN}").text
+        assert upstream in relay.log
 
 
 @pytest.mark.parametrize(

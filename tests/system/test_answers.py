@@ -31,8 +31,8 @@ def test_host_entry_has_every_field_of_the_contract(daemon: Daemon, cluster: Clu
     entry = daemon.host(cluster.replicas[0].address)
     assert list(entry) == [
         "host", "port", "dc", "geo", "master", "alive", "lag_ms", "sync_by_time", "lag_bytes",
-        "sync_by_bytes", "in_sync", "lsn", "role", "possible_dead", "timeline", "checked_at",
-        "error", "reason", "upstream", "admits", "refusal",
+        "sync_by_bytes", "in_sync", "lsn", "role", "possible_dead", "down", "timeline",
+        "checked_at", "error", "reason", "upstream", "admits", "refusal",
     ]  # fmt: skip
     status = daemon.json(f"/status?host={cluster.replicas[0].address}")
     assert list(status) == list(entry)[1:]

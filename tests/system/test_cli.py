@@ -197,6 +197,10 @@ def test_a_token(cluster: Cluster, make_daemon: DaemonFactory, tmp_path: Path) -
     assert run(daemon, "hosts", *url, "--token-file", str(file)).returncode == 0
     assert run(daemon, "health", *url).returncode == 0
     assert "cannot be read" in run(daemon, "hosts", *url, "--token-file", "/nowhere").stderr
+    # The list of clusters requires the token; the reason is that of the response.
+    unknown = run(daemon, "health", *url, "--cluster", "typo")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "pg-status: error: unknown cluster typo; see /clusters\n"
 
 
 def test_watch_into_a_pipe_continues_until_it_is_interrupted(daemon: Daemon) -> None:
@@ -315,6 +319,20 @@ def test_a_closed_pipe(daemon: Daemon) -> None:
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == ""
+
+
+def test_a_broken_pipe_of_the_daemon_is_not_taken_for_closed_output() -> None:
+    """It is a connection: the reader of standard output has not ended."""
+    code = (
+        "import pgstatus.daemon.process\n"
+        "def serve(*_): raise BrokenPipeError(32, 'Broken pipe')\n"
+        "pgstatus.daemon.process.serve = serve\n"
+        "from pgstatus.cli.main import main\n"
+        "main([])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")
 
 
 def test_check_of_a_healthy_cluster(daemon: Daemon, cluster: Cluster) -> None:

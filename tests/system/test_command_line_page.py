@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pgstatus.cli.parser import parser
+from pgstatus.cli.state import State
 from pgstatus.demo.cluster import Cluster
 from tests.conftest import DaemonFactory
+from tests.support.world import NOON
 
 PAGE = (Path(__file__).parents[2] / "docs/command-line.md").read_text()
 COMMANDS = [
@@ -66,6 +68,18 @@ def test_the_states_of_clusters_are_explained(word: str) -> None:
     assert word in source.replace("{'s' if dead > 1 else ''}", "s")
     table = PAGE.partition("## Several clusters")[2].partition("## hosts")[0]
     assert re.search(rf"^\| [^|]*\b{word}\b[^|]* \|", table, re.MULTILINE)
+
+
+def test_the_fields_of_json_are_listed() -> None:
+    state = State(
+        now=NOON, version="", cluster=None, instance=None, ready=True, stale=False, master="a:5432",
+        since=NOON, no_master=None, no_master_since=None, last_master="a:5432", masters=[],
+        former_master=None, upstreams=[], hosts=[],
+    )  # fmt: skip
+    table = PAGE.partition("### JSON")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert [word for cell in cells for word in re.findall(r"`(\w+)`", cell)] == list(state.json)
+    assert state.json["master_since"] == NOON.isoformat(timespec="milliseconds")
 
 
 def test_every_command_is_listed() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pgstatus.demo.binaries import Binaries, bundled
 from pgstatus.demo.network import free_port
 from tests.support.running import Program, answers
 
@@ -100,3 +101,21 @@ def test_a_failover_without_a_demo(environment: dict[str, str]) -> None:
     done = fail_over(environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(r"no demo is running: start one with `\S*pg-status demo`", done.stderr)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root uses another account for the servers")
+def test_programs_that_the_account_of_the_servers_cannot_access(tmp_path: Path) -> None:
+    """As in a virtual environment below /root. They are copied, with their libraries."""
+    installation = bundled("18").parent
+    package, hidden = installation.parent, tmp_path / "site-packages"
+    hidden.mkdir(mode=0o700)
+    libraries = f"{package.name}.libs"
+    shutil.copytree(package.with_name(libraries), hidden / libraries, symlinks=True)
+    copied = hidden / package.name / installation.name
+    shutil.copytree(installation, copied, symlinks=True)
+    with tempfile.TemporaryDirectory() as workdir:
+        Path(workdir).chmod(0o755)
+        binaries = Binaries.prepare(copied / "bin", Path(workdir))
+        assert binaries.bindir.is_relative_to(workdir)
+        for program in ("postgres", "initdb", "pg_basebackup", "pg_controldata"):
+            assert "PostgreSQL" in binaries.run(program, "--version")

@@ -85,6 +85,7 @@ class Machines:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
             env=self._environment(server), user=_account(server), cwd="/",
+            input="new-secret\n" * 2 if r"\password" in text else "",
             capture_output=True, text=True, check=False, start_new_session=True,
         )  # fmt: skip
         output = f"{done.stdout}{done.stderr}{self._log(server)}"

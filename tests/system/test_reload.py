@@ -133,6 +133,39 @@ def test_the_command_finds_the_configuration_in_the_environment_of_the_process(
     assert "pg_status__sync_max_lag_ms" in error
 
 
+def test_relative_paths_are_those_in_the_directory_of_the_process(
+    daemons: Daemons, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is executed in another one."""
+    daemon = daemons.prepare(env_file="pg-status.env")
+    hosts = ",".join(server.address for server in cluster.servers)
+    lines = [
+        f"pg_status__hosts={hosts}\n",
+        f"pg_status__pg_port={cluster.primary.port}\n",
+        "pg_status__http_token_file=tokens\n",
+    ]
+    env_file = tmp_path / "pg-status.env"
+    env_file.write_text("".join(lines))
+    tmp_path.joinpath("tokens").write_text(f"{'t' * 32}\n")
+    bare = {k: v for k, v in daemon.environment.items() if not k.startswith("pg_status__")}
+
+    def reload() -> tuple[int, str, str]:
+        command = [*daemon.command, "reload", "--pid", str(daemon.pid)]
+        done = subprocess.run(
+            command, env=bare, cwd="/", capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    monkeypatch.chdir(tmp_path)
+    with daemon.launched():
+        wait_until("it is ready", daemon.is_ready)
+        assert reload() == (0, "reloaded\n", "")
+        env_file.unlink()
+        status, _, error = reload()
+    assert status == 78
+    assert f"environment of process {daemon.pid}: pg_status__env_file: expected a readable" in error
+
+
 @pytest.mark.parametrize(
     "command",
     [["sleep", "600"], ["tail", "-f", "/dev/null", "pg-status"],

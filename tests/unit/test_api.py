@@ -6,7 +6,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from pgstatus.api import create_app
+from pgstatus.api import Daemon, create_app
 from pgstatus.core.election import SplitBrain
 from pgstatus.core.render import HostFormat, host_text
 from pgstatus.core.selection import Kind
@@ -28,16 +28,25 @@ ALL = [*ABOUT_HOSTS, "/version", "/live", "/ready"]
 class Asked:
     """The application with one snapshot at one time."""
 
-    def __init__(self, snapshot: Snapshot, now: float = 0.0) -> None:
-        app = create_app(daemon(replace(service(lambda: snapshot), now=lambda: now)))
+    def __init__(self, snapshot: Snapshot, now: float = 0.0, of: Daemon | None = None) -> None:
+        only = replace(service(lambda: snapshot), now=lambda: now)
+        app = create_app(of or daemon(only))
         # Not falcon.testing: its validator requires a Content-Type for empty responses.
         self.client = httpx.Client(
             transport=httpx.WSGITransport(app), base_url="http://pg-status", headers={"Accept": ""}
         )
         del self.client.headers["Accept"]
 
-    def __call__(self, path: str, accept: str | None = None, method: str = "GET") -> httpx.Response:
+    def __call__(
+        self,
+        path: str,
+        accept: str | None = None,
+        method: str = "GET",
+        authorization: str | None = None,
+    ) -> httpx.Response:
         headers = {} if accept is None else {"Accept": accept}
+        if authorization is not None:
+            headers["Authorization"] = authorization
         return self.client.request(method, path, headers=headers)
 
 
@@ -295,6 +304,44 @@ def test_not_ready_is_503(path: str) -> None:
     result = Asked(World().snapshot)(path)
     text = "not ready: not every host has been checked yet"
     assert (result.status_code, result.json()) == (503, {"error_text": text})
+
+
+def _of_clusters(names: list[str], **more: object) -> Asked:
+    """Of several clusters, and only of them, none of which is ready, at a relay."""
+    waiting = World().snapshot
+    lost = (("http://w1:8000", "Connection refused"), ("http://w2:8000", None))
+    snapshot = replace(
+        waiting, no_master=f"{waiting.no_master}; {lost[0][0]}: {lost[0][1]}", sources=lost
+    )
+    clusters = dict.fromkeys(names, service(lambda: snapshot))
+    return Asked(
+        snapshot, of=replace(daemon(clusters[names[0]], **more), clusters=lambda: clusters)
+    )
+
+
+NOT_CHECKED = "not every host has been checked yet"
+WITH_UPSTREAM = f"{NOT_CHECKED}; http://w1:8000: Connection refused"
+
+
+def test_why_clusters_are_not_ready() -> None:
+    several = _of_clusters(["orders", "users"])
+    text = f"not ready: orders: {WITH_UPSTREAM}, users: {WITH_UPSTREAM}"
+    assert several("/ready").json() == {"error_text": text}
+    assert several("/c/users/ready").json() == {"error_text": f"not ready: {WITH_UPSTREAM}"}
+    many = _of_clusters([f"c{number}" for number in range(12)])("/ready").json()["error_text"]
+    assert many.endswith(f"c9: {WITH_UPSTREAM} and 2 more (see /clusters)")
+
+
+@pytest.mark.parametrize("names", [["orders"], ["orders", "users"]])
+def test_the_probes_disclose_no_names_without_a_token(names: list[str]) -> None:
+    guarded = _of_clusters(names, tokens=lambda: [b"secret"])
+    paths = ["/ready", "/c/orders/ready", "/c/orders/health"]
+    for path in [*paths, "/health"] if len(names) == 1 else paths:
+        for wrong in (None, "Bearer wrong"):
+            response = guarded(path, authorization=wrong)
+            expected = {"error_text": f"not ready: {NOT_CHECKED}"}
+            assert (response.status_code, response.json()) == (503, expected)
+        assert WITH_UPSTREAM in guarded(path, authorization="Bearer secret").text
 
 
 def test_live_and_version_do_not_depend_on_the_state() -> None:

@@ -93,6 +93,39 @@ def test_the_upstreams_of_a_relay() -> None:
     assert not any("upstreams" in line for line in lines(healthy()))
 
 
+def test_the_errors_of_the_upstreams_of_a_relay_that_is_not_ready_are_shown_once() -> None:
+    lost = ("http://w1:8000", "Connection refused")
+    waiting = World().snapshot
+    reason = f"{waiting.no_master}; {lost[0]}: {lost[1]}"
+    shown = lines(state_of(replace(waiting, no_master=reason, sources=(lost,))))
+    assert shown[1:3] == [
+        "not ready: not every host has been checked yet",
+        "upstreams 0 of 1: http://w1:8000 Connection refused",
+    ]
+
+
+def test_control_characters_of_a_response_are_not_written_to_the_terminal() -> None:
+    """The server at the URL may be another one than expected."""
+    text = "\x1b[2J\x07"
+    upstreams = [{"name": text, "error": text}]
+    texts = {"cluster": text, "instance": text, "version": text, "no_master": text}
+    found = {**_response(healthy()), **texts, "upstreams": upstreams, "last_master": text}
+    found["hosts"] = [
+        {**host, **dict.fromkeys(("host", "role", "lsn", "timeline", "error", "reason"), text)}
+        for host in found["hosts"]
+    ]
+    lost = {"master": None, "masters": [text, text]}
+    for more in ({}, lost, {"ready": False}, {**lost, "stale": True}):
+        shown = "\n".join(lines(parse({**found, **more})))
+        assert "[2J" in shown
+        assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+def _response(state: State) -> dict[str, Any]:
+    """The response of ``/overview`` with this state."""
+    return {**state.json, "master": {**state.hosts[0], "since": None}}
+
+
 def test_another_reason_or_upstream_is_more_than_a_change_of_figures() -> None:
     state = healthy()
     event = {"hosts": state.hosts, "ready": True, "stale": False, "no_master": None}

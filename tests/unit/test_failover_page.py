@@ -45,6 +45,23 @@ def test_there_are_quotations() -> None:
     assert len(quoted()) > 10
 
 
+def test_an_action_does_not_refer_to_another_row() -> None:
+    """Rows are inserted between them."""
+    table = PAGE.partition("## Symptoms")[2].partition("\n## ")[0]
+    actions = re.findall(r"\| ([^|]*) \|$", table, re.MULTILINE)
+    assert len(actions) > 10
+    assert not [text for text in actions if "above" in text]
+
+
+def test_the_page_of_procedures_has_the_name_by_which_it_is_linked() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    links = re.findall(r"\[([^]]+)\]\(operations\.md\)", (ROOT / "docs/index.md").read_text())
+    assert [page.partition("\n")[0]] == [f"# {name}" for name in links]
+    # It quotes the end of a reason.
+    (reason,) = re.findall(r"`reason` of the host ends with `([^`]+)`", page)
+    assert reason in SOURCE
+
+
 TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text()
 _VALUE = re.compile(r"…|exit status \d+|\d+(?:\.\d+)?|\(.*?\)|Too many open files|monitoring")
 _OF_OTHERS = {"Too many open files", "Out of memory: Killed process"}

@@ -67,6 +67,16 @@ def openapi_list(after: str) -> list[str]:
     return re.findall(r"- (\w+)", items)
 
 
+def test_the_examples_of_events_have_the_fields_that_every_event_has() -> None:
+    examples = re.findall(
+        r'^(?:data: )?(\{"id": .*\})$', section("Change notifications"), re.MULTILINE
+    )
+    (required,) = re.findall(r"^    Fresh:\n.*\n +required: \[(.*)\]", OPENAPI, re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        assert set(required.split(", ")) <= set(re.findall(r'"(\w+)": ', example))
+
+
 def test_the_openapi_document_has_every_path() -> None:
     documented = set(re.findall(r"^  (/\S*):$", OPENAPI, re.MULTILINE))
     templates = {

@@ -229,6 +229,39 @@ class TestAhead:
         world.see("d", replica(11, 5000, upstream=("10.0.0.3", 5432)))
         assert not world["d"].same_history
 
+    def test_what_streams_from_a_refuted_replica_is_refuted_at_once(self) -> None:
+        world = World(4).see_all(a=master(0, 5000), b=from_a(0, 5000, addresses=B))
+        world.see("c", replica(0, 5000, upstream=("10.0.0.2", 5432), addresses=C))
+        world.see("d", replica(0, 5000, upstream=("10.0.0.3", 5432)))
+        world.see("c", replica(1, 5400, upstream=("10.0.0.2", 5432), addresses=C))
+        world.see("d", replica(1, 5400, upstream=("10.0.0.3", 5432)))
+        world.see("b", from_a(1.1, 5600, addresses=B)).see("a", master(2, 5500))
+        assert [world[name].same_history for name in "bcd"] == [False, False, False]
+        assert world["d"].reason == "follows b:5432, which is ahead of the master"
+        assert reads(world, min_lsn=5000) == ""
+
+    def test_it_ends_with_its_cause(self) -> None:
+        """The refuted replica is rebuilt; the one that streams from it is idle."""
+        world = self.restored()
+        world.see("c", replica(11, 5000, receiving=False, addresses=C))
+        idle = replica(12, 5000, upstream=("10.0.0.3", 5432), addresses=B)
+        world.see("b", idle).see("a", master(13, 5700, addresses=A))
+        world.see("c", from_a(13.1, 5700, addresses=C))
+        world.see("b", replica(13.2, 5700, upstream=("10.0.0.3", 5432), addresses=B))
+        assert [world[name].same_history for name in "bc"] == [True, True]
+
+    def test_a_healthy_host_that_was_connected_to_a_refuted_replica(self) -> None:
+        world = World(4).see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
+        world.see("c", from_a(0, 5000, addresses=C)).see("a", refused(3))
+        world.see("a", master(10, 3000, addresses=A))
+        world.see("d", replica(11, 3000, upstream=("10.0.0.3", 5432)))
+        assert not world["d"].same_history
+        # It does not stream any more: what it has received remains.
+        world.see("d", replica(12, 3000, receiving=False))
+        assert not world["d"].same_history
+        world.see("a", master(13, 3100, addresses=A)).see("d", from_a(13.1, 3100))
+        assert world["d"].same_history
+
     def test_it_is_never_in_sync_again(self) -> None:
         world = self.restored()
         for at in range(11, 40):

@@ -27,20 +27,30 @@ class Access:
         self._daemon = daemon
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        if _OPEN.fullmatch(req.path):
+        refused, challenges = self._refusal(req)
+        if refused is None:
             return
+        if _OPEN.fullmatch(req.path):
+            exchange_of(req).anonymous = True
+            return
+        if challenges is not None:
+            resp.set_header("WWW-Authenticate", challenges)
+        raise refused
+
+    def _refusal(self, req: falcon.Request) -> tuple[Refused | None, str | None]:
+        """Why the request has no access to closed paths, and the value of WWW-Authenticate."""
         if exchange_of(req).certificate_missing:
-            raise Refused(falcon.HTTP_403, "client certificate required")
+            return Refused(falcon.HTTP_403, "client certificate required"), None
         tokens = self._daemon.tokens()
         if not tokens:
-            return
+            return None, None
         token = _token(req.auth or "")
         if not token:
-            resp.set_header("WWW-Authenticate", _CHALLENGES)
-            raise Refused(falcon.HTTP_401, "token required: 'Authorization: Bearer TOKEN'")
+            text = "token required: 'Authorization: Bearer TOKEN'"
+            return Refused(falcon.HTTP_401, text), _CHALLENGES
         if not _is_valid(token, tokens):
-            resp.set_header("WWW-Authenticate", _CHALLENGES + _INVALID)
-            raise Refused(falcon.HTTP_401, "invalid token")
+            return Refused(falcon.HTTP_401, "invalid token"), _CHALLENGES + _INVALID
+        return None, None
 
 
 def _is_valid(token: bytes, tokens: Sequence[bytes]) -> bool:

@@ -71,8 +71,8 @@ class Exchange:
     """One request; the first three are set by the server, the others by the API."""
 
     __slots__ = (
-        "cacheable", "certificate_missing", "choices", "cluster", "deferred", "endpoint", "feed",
-        "fell_back", "index", "may_defer", "once", "turn", "turns",
+        "anonymous", "cacheable", "certificate_missing", "choices", "cluster", "deferred",
+        "endpoint", "feed", "fell_back", "index", "may_defer", "once", "turn", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,8 @@ class Exchange:
         self.turn = turn
         """The turn of the round robin that was taken already; None: take the next."""
         self.deferred: Waiting | Slow | None = None
+        self.anonymous = False
+        """The credentials for other paths are missing: the response contains no names."""
         self.once = False
         """The response to the same request may be another one next time."""
         self.cacheable = False

@@ -2,14 +2,18 @@
 of one host for load balancers (``/is_master``, ``/is_replica``, ``/is_alive``).
 """
 
+from collections.abc import Mapping
+
 import falcon
 
 from pgstatus import __version__
 from pgstatus.api import params
+from pgstatus.api.exchange import exchange_of
 from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service, listed
 from pgstatus.core.selection import Kind, refusal, why_not_master
 from pgstatus.core.snapshot import HostStatus, Snapshot
+from pgstatus.core.view import without_sources
 
 
 class Version(Resource):
@@ -40,11 +44,7 @@ class Ready(Resource):
         found = {name: service.read() for name, service in services.items()}
         waiting = {name: snapshot for name, snapshot in found.items() if not snapshot.ready}
         if waiting or not services:
-            reasons = [str(snapshot.no_master) for snapshot in waiting.values()]
-            several = listed(waiting) or "no cluster is monitored"
-            raise Refused(
-                falcon.HTTP_503, f"not ready: {reasons[0] if len(found) == 1 else several}"
-            )
+            raise _not_ready(req, waiting, several=len(found) != 1)
         params.send_text(resp, "OK")
 
 
@@ -56,11 +56,35 @@ class Health(Resource):
     ) -> None:
         services = self.services(req, cluster)
         if len(services) == 1:
-            for service in services.values():
+            for name, service in services.items():
+                if not (snapshot := service.read()).ready:
+                    raise _not_ready(req, {name: snapshot}, several=False)
                 service.snapshot()  # which has the reason
         if not any(_has_answer(service) for service in services.values()):
             raise Refused(falcon.HTTP_503, "neither a master nor a live replica is known")
         params.send_text(resp, "OK")
+
+
+def _not_ready(req: falcon.Request, waiting: Mapping[str, Snapshot], *, several: bool) -> Refused:
+    """The response while these clusters, or ``several`` and none of them, are not ready.
+
+    Names and addresses are not part of it if the request has no credentials and requires them for
+    other paths.
+    """
+    reasons = {name: str(snapshot.no_master) for name, snapshot in waiting.items()}
+    if not waiting:
+        text = "no cluster is monitored"
+    elif exchange_of(req).anonymous:
+        text = "; ".join(
+            dict.fromkeys(
+                without_sources(reason, waiting[name].sources) for name, reason in reasons.items()
+            )
+        )
+    elif several:
+        text = listed(f"{name}: {reason}" for name, reason in reasons.items())
+    else:
+        (text,) = reasons.values()
+    return Refused(falcon.HTTP_503, f"not ready: {text}")
 
 
 def _has_answer(service: Service) -> bool:

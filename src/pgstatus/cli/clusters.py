@@ -112,7 +112,7 @@ def _table(clusters: Sequence[Entry], now: datetime, columns: Sequence[str]) -> 
     for one in clusters:
         cells = {
             "Since": _since(one, now),
-            "In sync": f"{one['replicas_in_sync']} of {one['replicas']}",
+            "In sync": in_a_line(f"{one['replicas_in_sync']} of {one['replicas']}"),
         }
         rows.add_row(
             _name(one),

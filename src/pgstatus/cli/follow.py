@@ -25,7 +25,7 @@ _RETRY = 1.0
 _TIMEOUT = 3.0
 """Seconds without a response until the instance is unavailable."""
 _STREAM_AGAIN = 60.0
-"""Seconds until an instance without a stream is asked for one again."""
+"""Seconds until the stream is requested again from an instance that has none."""
 
 
 @dataclass(frozen=True, slots=True)

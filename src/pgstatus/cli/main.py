@@ -33,19 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = argparse.Namespace(run=None)
+    try:
+        try:
+            options = parser(_COMMANDS).parse_args(arguments)
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()  # its errors are reported, also after --help
     except OSError as error:
+        # The daemon prints nothing: its errors are about connections, or files with a name.
+        if options.run is _serve and error.filename is None:
+            raise
         reason = end_of_output(error)
         if reason is not None:
             report("error", reason)
         return 1
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    try:
-        options = parser(_COMMANDS).parse_args(arguments)
-        return int(options.run(options))
-    finally:
-        sys.stdout.flush()  # its errors are reported, also after --help
 
 
 def _report_invalid(error: ConfigError) -> None:
@@ -131,9 +136,18 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from pgstatus.cli.reload import environment_of, reload_and_wait  # noqa: PLC0415
+    from pgstatus.cli.reload import (  # noqa: PLC0415
+        environment_of,
+        reload_and_wait,
+        require_daemon,
+    )
 
-    instance = _instance(options, environment_of(options.pid))
+    require_daemon(options.pid)
+    if options.url is not None:
+        instance = _instance(options)
+    else:
+        with environment_of(options.pid) as environ:
+            instance = _instance(options, environ)
     return reload_and_wait(instance.of_all, options.pid)
 
 
@@ -146,7 +160,7 @@ def _health(options: argparse.Namespace) -> int:
         sys.stdout.write("OK\n")
         return 0
     if response.status == 404:
-        raise not_found(instance)
+        raise not_found(instance, response)
     report("error", f"{options.path}: status {response.status}: {refusal(response)}")
     return 1
 

@@ -9,12 +9,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from pgstatus.cli.remote import Instance
-from pgstatus.errors import StartError, UnreachableError, in_a_line
+from pgstatus.errors import ConfigError, StartError, UnreachableError, in_a_line
 from pgstatus.settings.variables import PREFIX
 
 _PROGRAMS = {"pg-status", "pgstatus"}
@@ -23,26 +24,46 @@ _TIMEOUT = 60.0
 _INTERVAL = 0.02
 
 
-def environment_of(pid: int) -> Mapping[str, str]:
+@contextmanager
+def environment_of(pid: int) -> Iterator[Mapping[str, str]]:
     """The environment that the process was started with, which contains or names its configuration.
 
-    That of this command if it cannot be read, or has no configuration.
+    Meanwhile its directory is the current one, because paths may be relative. If the environment
+    cannot be read, or has no configuration, that of this command is used, in its directory.
     """
+    environ = _read_environment(pid)
+    if environ is None:
+        yield os.environ
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(chdir(f"/proc/{pid}/cwd"))
+        except OSError as error:
+            text = f"the directory of process {pid} cannot be used: {error.strerror}"
+            raise StartError(text) from None
+        try:
+            yield environ
+        except ConfigError as error:
+            problems = [f"environment of process {pid}: {problem}" for problem in error.problems]
+            raise ConfigError(problems, error.warnings, error.hint) from None
+
+
+def _read_environment(pid: int) -> Mapping[str, str] | None:
+    """None: it cannot be read, or has no configuration."""
     try:
         items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return os.environ
+        return None
     found = dict(os.fsdecode(item).split("=", 1) for item in items if b"=" in item)
-    return found if any(name.lower().startswith(PREFIX) for name in found) else os.environ
+    return found if any(name.lower().startswith(PREFIX) for name in found) else None
 
 
 def reload_and_wait(instance: Instance, pid: int, out: TextIO = sys.stdout) -> int:
-    """Reload process ``pid``, which ``instance`` is the address of; the exit status.
+    """Reload process ``pid``, for which `require_daemon` has been called; the exit status.
 
-    0: the new configuration is in effect; 1: it was refused. StartError: there is no such process,
-    or the result is unknown. UnreachableError: there is no response.
+    ``instance`` is its address. 0: the new configuration is in effect; 1: it was refused.
+    StartError: the result is unknown. UnreachableError: there is no response.
     """
-    _require_daemon(pid)
     before = _reloads(instance)
     _send(pid, signal.SIGHUP)
     deadline = time.monotonic() + _TIMEOUT
@@ -67,7 +88,7 @@ def _send(pid: int, signum: int) -> None:
         raise StartError(f"cannot send a signal to process {pid}: {error.strerror}") from None
 
 
-def _require_daemon(pid: int) -> None:
+def require_daemon(pid: int) -> None:
     """StartError unless the process is a pg-status, or passes signals on to it (tini).
 
     SIGHUP ends most other processes.

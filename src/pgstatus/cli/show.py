@@ -123,7 +123,7 @@ def _watch(instance: Instance, follower: Follower, output: Output) -> None:
 def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -> None:
     state: State | Clusters | None = None
     lost: str | None = None
-    heard = time.monotonic()
+    received_at = time.monotonic()
     screen: RenderableType = Text(f"connecting to {instance.shown}")
     try:
         with _ending_on_sigterm(), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -135,13 +135,13 @@ def _watch_on_screen(instance: Instance, follower: Follower, console: Console) -
                 if isinstance(received, Lost):
                     lost = received.reason
                 elif received is not None:
-                    lost, heard = None, time.monotonic()
+                    lost, received_at = None, time.monotonic()
                     if not isinstance(received, Unchanged):
                         state = received
                     elif state is not None:
                         state = replace(state, now=received.now)
                 if state is not None:
-                    source = Source(instance.shown, lost, time.monotonic() - heard)
+                    source = Source(instance.shown, lost, time.monotonic() - received_at)
                     screen = _screen(state, source, console.height)
                 elif lost is not None:
                     screen = Text(in_a_line(lost), BAD)
@@ -170,7 +170,7 @@ def show_explanation(instance: Instance, question: str, output: Output) -> int:
     response = instance.get(path, "application/json")
     if response.status == 404:
         if "error_text" in response.body:  # the cluster is unknown, or none is chosen
-            raise not_found(instance)
+            raise not_found(instance, response)
         raise StartError(
             f"unknown endpoint {question!r}: expected master, replica, sync_by_time or another one "
             "that selects a host, with its limits, as in replica?lag_ms=50"

@@ -65,6 +65,8 @@ class State:
             "ready": self.ready,
             "stale": self.stale,
             "master": self.master,
+            "master_since": _time(self.since),
+            "last_master": self.last_master,
             "no_master": self.no_master,
             "no_master_since": _time(self.no_master_since),
             "masters": self.masters,
@@ -121,7 +123,7 @@ def fetch(instance: Instance) -> State | Clusters:
     """
     response = instance.get("/overview")
     if response.status == 404:
-        raise not_found(instance)
+        raise not_found(instance, response)
     try:
         found = json.loads(body(response))
         return _clusters(found) if "clusters" in found else parse(found)
@@ -146,12 +148,15 @@ def fetch_clusters(instance: Instance) -> Clusters:
         raise foreign(instance) from None
 
 
-def not_found(instance: Instance) -> StartError | UnreachableError:
+def not_found(instance: Instance, response: Response) -> StartError | UnreachableError:
     """Why a path of pg-status has the status 404: the cluster is unknown, or none is chosen."""
     try:
+        reason = StartError(in_a_line(str(json.loads(response.body)["error_text"])))
         clusters = json.loads(body(instance.of_all.get("/clusters")))
         names = [in_a_line(cluster["name"] or "") for cluster in clusters]
-    except (ValueError, TypeError, KeyError, StartError):
+    except StartError:  # the list requires a token, which a probe does not
+        return reason
+    except (ValueError, TypeError, KeyError):
         return foreign(instance)
     if instance.cluster is not None:
         return unknown_cluster(instance.cluster, names)

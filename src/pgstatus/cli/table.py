@@ -28,6 +28,7 @@ from pgstatus.cli.layout import (
 )
 from pgstatus.cli.state import Entry, State, name
 from pgstatus.core.units import duration, readable, size
+from pgstatus.core.view import without_sources
 from pgstatus.errors import in_a_line
 
 _UNKNOWN = "-"
@@ -110,7 +111,10 @@ def _heading(state: State, source: Source) -> RenderableType:
 
 def _master(state: State) -> Text:
     if not state.ready:
-        return Text(f"not ready: {state.no_master}", WARNING)
+        # The errors of the upstreams stand in the next line.
+        upstreams = [(one["name"], one["error"]) for one in state.upstreams]
+        reason = without_sources(state.no_master or "", upstreams)
+        return Text(f"not ready: {in_a_line(readable(reason))}", WARNING)
     text = Text()
     if state.stale:
         text.append("stale: no check has ended recently\n", BAD)
@@ -171,8 +175,8 @@ def _table(state: State, hosts: Sequence[Entry], columns: Sequence[str]) -> Tabl
             "State": Text(*_condition(host)),
             "Lag": _or_unknown(host["lag_ms"], lambda ms: duration(ms / 1000), empty=is_master),
             "Behind": _or_unknown(host["lag_bytes"], size, empty=is_master),
-            "TL": _or_unknown(host["timeline"], str),
-            "LSN": _or_unknown(host["lsn"], str),
+            "TL": _or_unknown(host["timeline"], lambda timeline: in_a_line(str(timeline))),
+            "LSN": _or_unknown(host["lsn"], in_a_line),
         }
         rows.add_row(name(host), *(cells[heading] for heading in shown))
     return rows
@@ -189,7 +193,7 @@ def _role(state: State, host: Entry) -> Verdict:
         return "former master", BAD
     if host["role"] == "master":
         return ("second master" if state.master else "master"), BAD
-    return (_UNKNOWN if host["role"] == "unknown" else host["role"]), ""
+    return (_UNKNOWN if host["role"] == "unknown" else in_a_line(host["role"])), ""
 
 
 def _condition(host: Entry) -> Verdict:

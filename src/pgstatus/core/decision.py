@@ -22,7 +22,7 @@ def changes_decision(before: Record, after: Record) -> bool:
         or before.has_failed is not after.has_failed
         or _is_down(before) is not _is_down(after)
         or before.system_identifier != after.system_identifier
-        or (before.streams_from is not None and before.follows is None)
+        or before.unconfirmed
         or (old is not new and (old is None or new is None or _differ(old, new)))
     )
 

@@ -26,7 +26,9 @@ def determine_cluster(state: State) -> State:
             evidence={},
             writers=frozenset(),
             history=WalHistory(),
-            records=tuple(record._replace(refuted_at=None) for record in state.records),
+            records=tuple(
+                record._replace(refuted_at=None, refuted_upstream=None) for record in state.records
+            ),
         )
     state = state._replace(system_identifier=identifier)
     if all(record.member or not _has(record, identifier) for record in state.records):

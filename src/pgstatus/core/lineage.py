@@ -126,7 +126,7 @@ def _follow(
     seen = record.seen
     if seen is None or record.has_failed:
         return record
-    follows = record.follows
+    follows, unconfirmed = record.follows, False
     if not seen.in_recovery:
         follows = None
     elif chain:
@@ -139,10 +139,13 @@ def _follow(
         # A server that has another upstream now may have been rebuilt. That the replica could
         # continue to stream from it is shown by its next check.
         is_older = any(seen.started < records[index].upstream_since for index in chain)
-        follows = None if is_older and master != follows else master
+        unconfirmed = is_older and master != follows
+        follows = None if unconfirmed else master
     elif seen.receiving:
         follows = None
-    return record if follows == record.follows else record._replace(follows=follows)
+    if (follows, unconfirmed) == (record.follows, record.unconfirmed):
+        return record
+    return record._replace(follows=follows, unconfirmed=unconfirmed)
 
 
 def _chain(index: int, streams: Upstreams) -> Sequence[int]:
@@ -158,6 +161,23 @@ def _chain(index: int, streams: Upstreams) -> Sequence[int]:
         chain.append(upstream)
         upstream = streams[upstream]
     return chain
+
+
+def refuted_upstream(state: State, record: Record) -> str | None:
+    """The next server with another history than the master that this replica streams from."""
+    visited = {state.history.writer}
+    while (name := record.streams_from) is not None and name not in visited:
+        visited.add(name)
+        hosts = zip(state.hosts, state.records, strict=True)
+        upstream = next((other for host, other in hosts if str(host) == name), None)
+        if upstream is None:
+            return None
+        if upstream.refuted_at is not None:
+            return name
+        if upstream.refuted_upstream is not None:
+            return upstream.refuted_upstream
+        record = upstream
+    return None
 
 
 def may_stream_from(seen: Observation, upstream: int | None, server: int) -> bool:

@@ -93,8 +93,12 @@ class Record(NamedTuple):
     follows: str | None = None
     """The master that it streams from, directly or through other replicas; kept while its receiver
     does not run."""
+    unconfirmed: bool = False
+    """Whom it follows is not known until its next check: a server between has a new upstream."""
     refuted_at: int | None = None
     """The position at which it was found to be ahead of its master: its history differs."""
+    refuted_upstream: str | None = None
+    """A replica with another history that it has streamed from, directly or through others."""
     watcher: str | None = None
     """At a relay: the watcher that has made the check."""
     watchers: tuple[tuple[str, str | None], ...] = ()
@@ -290,6 +294,8 @@ def contradiction(state: State, record: Record) -> str | None:
         return f"on timeline {seen.timeline} ({whose}: {current})"
     if record.refuted_at is not None:
         return "ahead of the master: it has replayed WAL that the master has not written"
+    if record.refuted_upstream is not None:
+        return f"follows {record.refuted_upstream}, which is ahead of the master"
     return _unproven(state, record, seen)
 
 

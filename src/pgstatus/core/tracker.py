@@ -26,6 +26,7 @@ from math import inf
 
 from pgstatus.core.decision import changes_decision, decide
 from pgstatus.core.lag import byte_lag, is_ahead, is_conclusive, time_lag
+from pgstatus.core.lineage import refuted_upstream
 from pgstatus.core.snapshot import Failure, Host, Observation, Position
 from pgstatus.core.state import Lag, Look, Memory, Record, Rules, State, contradiction
 from pgstatus.errors import Cause
@@ -211,6 +212,7 @@ def _succeeded(before: Record, seen: Observation, checked_at: datetime, look: Lo
         in_recovery_at=seen.started if seen.in_recovery else before.in_recovery_at,
         follows=before.follows if seen.in_recovery and same_timeline else None,
         refuted_at=before.refuted_at if seen.in_recovery else None,
+        refuted_upstream=before.refuted_upstream if seen.in_recovery else None,
     )
 
 
@@ -282,13 +284,12 @@ def _compare(state: State, index: int) -> State:
     seen = record.seen
     if not record.is_live_replica or seen is None or state.is_foreign(record):
         return state
-    refuted_at = _still_refuted_at(state, record, seen)
-    if refuted_at != record.refuted_at:
-        record = record._replace(refuted_at=refuted_at)
+    record = _compared(state, record, seen)
+    if record is not state.records[index]:
+        before = state.records[index]
         state = state._replace(records=_with(state.records, index, record))
-    if is_ahead(state.history, seen):
-        record = _refuted(record, seen)
-        state = state._replace(records=_with(state.records, index, record))
+        if _is_newly_refuted(before, record):
+            state = _inherited(state)
     if contradiction(state, record) is None:
         history = state.history.with_received(seen)
         if history is not state.history:
@@ -296,32 +297,42 @@ def _compare(state: State, index: int) -> State:
     return state
 
 
-def _still_refuted_at(state: State, record: Record, seen: Observation) -> int | None:
-    """Where the replica was found to have another history than the master; None: it was not.
+def _compared(state: State, record: Record, seen: Observation) -> Record:
+    """The replica with what its check shows of its history.
 
     A replica restores its own WAL before it streams: a refuted one that streams and is at another
     position was rebuilt, or has continued the history of the server that it streams from.
     """
-    refuted_at = record.refuted_at
-    upstream = _replica_upstream(state, record)
-    if upstream is not None and upstream.refuted_at is not None:
-        return seen.lsn if refuted_at is None else refuted_at
-    if refuted_at is None:
-        return None
-    if not seen.receiving:
-        return seen.lsn or refuted_at
-    trusted = record.follows == state.history.writer or (
-        record.follows is None and len(state.writers) <= 1
+    trusted = seen.receiving and (
+        record.follows == state.history.writer
+        or (record.follows is None and len(state.writers) <= 1)
     )
-    return None if trusted and seen.lsn != refuted_at else refuted_at
+    upstream, refuted_at = refuted_upstream(state, record), record.refuted_at
+    if upstream is None and not trusted:
+        upstream = record.refuted_upstream
+    if refuted_at is not None:
+        if trusted and upstream is None and seen.lsn != refuted_at:
+            refuted_at = None
+        elif not seen.receiving:
+            refuted_at = seen.lsn or refuted_at
+    if (refuted_at, upstream) != (record.refuted_at, record.refuted_upstream):
+        record = record._replace(refuted_at=refuted_at, refuted_upstream=upstream)
+    return _refuted(record, seen) if is_ahead(state.history, seen) else record
 
 
-def _replica_upstream(state: State, record: Record) -> Record | None:
-    """The replica that it streams from; None: it streams from the master, or from none known."""
-    if record.streams_from in {None, state.history.writer}:
-        return None
-    hosts = zip(state.hosts, state.records, strict=True)
-    return next((other for host, other in hosts if str(host) == record.streams_from), None)
+def _is_newly_refuted(before: Record, after: Record) -> bool:
+    return before.refuted_at is None and after.refuted_at is not None
+
+
+def _inherited(state: State) -> State:
+    """The state after a replica was refuted: those that stream from it have its history."""
+    records = tuple(
+        record._replace(refuted_upstream=upstream, lag=Lag())
+        if (upstream := refuted_upstream(state, record)) is not None
+        else record
+        for record in state.records
+    )
+    return state._replace(records=records)
 
 
 def _refuted(record: Record, seen: Observation) -> Record:
@@ -353,8 +364,11 @@ def _sampled(state: State, master: Observation, rules: Rules, *, restarted: bool
             return _refuted(record, seen)
         return record._replace(lag=Lag(), unsettled=True) if restarted else record
 
-    records = tuple(compared(record) for record in state.records)
-    return _measure_all(state._replace(history=history, records=records), rules)
+    before, records = state.records, tuple(compared(record) for record in state.records)
+    state = state._replace(history=history, records=records)
+    if any(map(_is_newly_refuted, before, records)):
+        state = _inherited(state)
+    return _measure_all(state, rules)
 
 
 def _measure(state: State, index: int, look: Look, rules: Rules) -> State:

@@ -4,7 +4,7 @@ Pure: a state in, a snapshot out. Hosts for which nothing has changed since the 
 are taken from it, so that the cost of one result does not depend on the number of hosts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from math import ceil, inf
@@ -234,9 +234,17 @@ def _not_ready(records: Sequence[Record]) -> str:
 
 def _no_master(state: State, election: Election) -> str:
     if not state.ready:
-        lost = [f"{name}: {why}" for name, why in state.sources if why is not None]
-        return "; ".join([_not_ready(state.records), *lost])
+        return _not_ready(state.records) + _lost(state.sources)
     if election.split_brain is not None:
         return election.split_brain
     rejected = [f"{state.hosts[index]}: {reason}" for index, reason in election.reasons.items()]
     return "; ".join(rejected) or "no live host is a master"
+
+
+def without_sources(no_master: str, sources: Iterable[tuple[str, str | None]]) -> str:
+    """Why a snapshot is not ready, without the errors of its sources, which contain addresses."""
+    return no_master.removesuffix(_lost(sources))
+
+
+def _lost(sources: Iterable[tuple[str, str | None]]) -> str:
+    return "".join(f"; {name}: {why}" for name, why in sources if why is not None)

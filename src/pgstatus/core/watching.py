@@ -10,6 +10,7 @@ from math import inf
 from pgstatus.core.render import host_entry, selection, source_entries
 from pgstatus.core.selection import Choice, Place, Question, choose, why_none
 from pgstatus.core.snapshot import HostStatus, Snapshot
+from pgstatus.core.view import without_sources
 
 FRESH = 30.0
 """Seconds that a state may be used without another event, at most. It bounds how long a subscriber
@@ -110,8 +111,9 @@ def condition(snapshot: Snapshot) -> Hashable:
     """
     return (
         snapshot.ready,
-        # While it is not ready, the reason contains these errors.
-        snapshot.no_master if snapshot.ready else None,
+        None
+        if snapshot.no_master is None
+        else without_sources(snapshot.no_master, snapshot.sources),
         tuple((name, error is None) for name, error in snapshot.sources),
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )

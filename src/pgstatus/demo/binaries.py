@@ -50,6 +50,20 @@ def _version(program: Path) -> int:
     return int(name) if name.isdigit() else 0
 
 
+def _copied(bindir: Path, directory: Path) -> Path:
+    """A copy of the programs, which find their libraries relative to their own directory.
+
+    Those of a wheel are in a directory beside the package.
+    """
+    installation, package = bindir.parent, bindir.parents[1]
+    copy = directory / package.name / installation.name
+    shutil.copytree(installation, copy, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    return copy / bindir.name
+
+
 @dataclass(frozen=True, slots=True)
 class Binaries:
     """PostgreSQL programs, to be run as ``account`` (None: the current account)."""
@@ -68,9 +82,7 @@ class Binaries:
             entry = pwd.getpwnam(account)
             os.chown(workdir, entry.pw_uid, entry.pw_gid)
             if not binaries._works():
-                # The programs find their libraries relative to their own directory.
-                shutil.copytree(bindir.parent, workdir / "postgresql", symlinks=True)
-                binaries = cls(workdir / "postgresql" / "bin", account)
+                binaries = cls(_copied(bindir, workdir / "postgresql"), account)
         if not binaries._works():
             raise StartError(
                 f"PostgreSQL does not run as root, and the account {account} cannot access or run "
@@ -113,7 +125,8 @@ class Binaries:
 
     def _works(self) -> bool:
         try:
-            self.run("postgres", "--version")
+            for program in ("postgres", "initdb"):  # the latter needs libpq
+                self.run(program, "--version")
         except (OSError, StartError):
             return False
         return True
