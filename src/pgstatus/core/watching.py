@@ -111,9 +111,7 @@ def condition(snapshot: Snapshot) -> Hashable:
     """
     return (
         snapshot.ready,
-        None
-        if snapshot.no_master is None
-        else without_sources(snapshot.no_master, snapshot.sources),
+        snapshot.no_master and without_sources(snapshot.no_master, snapshot.sources),
         tuple((name, error is None) for name, error in snapshot.sources),
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )
