@@ -2,25 +2,28 @@
 
 import asyncio
 import os
+import re
 import resource
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from pgstatus.core.snapshot import Failure, Observation
 from pgstatus.demo.cluster import Cluster
 from pgstatus.demo.network import Network
 from pgstatus.errors import Cause, CheckError
+from pgstatus.monitor import libpq
 from pgstatus.monitor.probe import Probe
 from tests.conftest import ClusterFactory
 from tests.support.illhosts import listener
-from tests.support.probing import probing, target
+from tests.support.probing import Result, check_until, probing, target
 from tests.support.waiting import wait_until
 
 # The servers of the extra demo are built without TLS.
@@ -297,6 +300,70 @@ def test_a_silent_host_has_the_same_error_in_each_check(network: Network) -> Non
 
     with listener(silent, None) as port:
         assert asyncio.run(run(port)) == {"no connection within 0.2 s"}
+
+
+def test_a_login_within_its_limit_does_not_block(network: Network) -> None:
+    silent = network.address(249)
+
+    async def run(port: int) -> set[str]:
+        texts = set()
+        limits = {"connect_timeout": 3.0, "query_timeout": 0.1}
+        async with probing(target(silent, port, **limits)) as probe:
+            # The first ones are longer than a second together.
+            for _ in range(15):
+                with pytest.raises(CheckError) as caught:
+                    await probe.check()
+                texts.add(str(caught.value))
+        return texts
+
+    with listener(silent, None) as port:
+        assert asyncio.run(run(port)) == {"no connection within 0.1 s"}
+
+
+def test_a_login_that_blocks_is_reported(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, released = network.address(249), threading.Event()
+
+    def block(pgconn: object) -> NoReturn:
+        released.wait()
+        raise OSError
+
+    async def run(port: int) -> None:
+        limits = {"connect_timeout": 0.1, "query_timeout": 0.2}
+        async with probing(target(silent, port, **limits)) as probe:
+
+            def is_reported(result: Result) -> bool:
+                assert isinstance(result, Failure)
+                text = r"no connection within 0\.[12] s: libpq has not returned for \d+ s"
+                return re.fullmatch(text, result.message) is not None
+
+            try:
+                await check_until(probe, "it is reported", is_reported)
+            finally:
+                released.set()
+
+    monkeypatch.setattr(libpq, "connect_poll", block)
+    with listener(silent, None) as port:
+        asyncio.run(run(port))
+
+
+def test_a_second_login_that_takes_too_long_is_reported_with_its_own_limit(
+    cluster: Cluster,
+) -> None:
+    """No check waits for it: the kept connection works."""
+    server = cluster.primary
+    with listener_before(server.address, server.port, delay=0) as (address, port):
+
+        async def run() -> None:
+            limits = {"connect_timeout": 2.2, "query_timeout": 2.0, "max_age": 0.5}
+            async with probing(target(address, port, **limits)) as probe:
+                results = await check_until(
+                    probe, "it is reported", lambda r: isinstance(r, Observation) and not r.admits
+                )
+                refused = results[-1]
+                assert isinstance(refused, Observation)
+                assert refused.refusal == "no connection within 2.2 s"
+
+        asyncio.run(run())
 
 
 @pytest.mark.skipif(not Path(DEBIAN).exists(), reason="a server with TLS is missing")

@@ -316,7 +316,7 @@ LOST = (("http://w1:8000", "Connection refused"), ("http://w2:8000", None))
 
 def _of_clusters(names: list[str], **more: object) -> Asked:
     """Of several clusters, and only of them, none of which is ready, at a relay."""
-    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, upstreams=LOST)
+    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, sources=LOST)
     clusters = dict.fromkeys(names, service(lambda: snapshot))
     return Asked(
         snapshot, of=replace(daemon(clusters[names[0]], **more), clusters=lambda: clusters)
@@ -345,7 +345,7 @@ def test_the_probes_disclose_no_names_without_a_token(names: list[str]) -> None:
 
 
 def test_the_probes_disclose_no_names_without_a_client_certificate() -> None:
-    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, upstreams=LOST)
+    snapshot = replace(World().snapshot, no_master=WITH_UPSTREAM, sources=LOST)
     application = Application(create_app(daemon(service(lambda: snapshot))))
     for missing, text in ((True, NOT_CHECKED), (False, WITH_UPSTREAM)):
         environ: dict[str, Any] = {"PATH_INFO": "/ready"}

@@ -97,7 +97,7 @@ def test_the_errors_of_the_upstreams_of_a_relay_that_is_not_ready_are_shown_once
     lost = ("http://w1:8000", "Connection refused")
     waiting = World().snapshot
     reason = f"{waiting.no_master}; {lost[0]}: {lost[1]}"
-    shown = lines(state_of(replace(waiting, no_master=reason, upstreams=(lost,))))
+    shown = lines(state_of(replace(waiting, no_master=reason, sources=(lost,))))
     assert shown[1:3] == [
         "not ready: not every host has been checked yet",
         "upstreams 0 of 1: http://w1:8000 Connection refused",

@@ -150,7 +150,7 @@ def test_it_begins_when_a_source_has_failed(running: Running) -> None:
     second.call(lambda receiver: receiver.lost("w2", "Connection refused"))
     first.send(master())
     assert running.ready()["pg1"].master
-    assert running.relay.upstreams == {"w1": True, "w2": False}
+    assert running.relay.delivering == {"w1": True, "w2": False}
 
 
 def test_the_reason_for_not_being_ready_names_each_source(running: Running) -> None:
@@ -168,8 +168,8 @@ def test_the_reason_for_not_being_ready_names_each_source(running: Running) -> N
     wait_until("the reasons", lambda: reason() == expected)
     first.send(master())
     running.ready()
-    upstreams = (("w1", None), ("w2", "Connection refused"))
-    wait_until("one delivers", lambda: running.latest.read().upstreams == upstreams)
+    sources = (("w1", None), ("w2", "Connection refused"))
+    wait_until("one delivers", lambda: running.latest.read().sources == sources)
     assert reason() is None
 
 

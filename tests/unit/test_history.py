@@ -1,11 +1,14 @@
 """The history: changes, the time of the last failover, and the lag of each replica."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from pgstatus.core.changes import Change, Event, events
 from pgstatus.core.snapshot import Host, Snapshot
+from pgstatus.core.state import Memory
 from pgstatus.telemetry.history import SAMPLES, STEP, History
-from tests.support.world import NOON, World, master, refused, replica
+from pgstatus.telemetry.incidents import FAILOVER, incidents
+from tests.support.world import CLUSTER, NOON, World, master, refused, replica
 
 B = Host("b", 5432)
 
@@ -101,14 +104,14 @@ def test_since_when_there_is_no_master() -> None:
         story.see(a=refused(at))
     lost = NOON + timedelta(minutes=4)
     since = [story.history.no_master_since]
-    assert (story.history.last_master, story.history.former_master) == ("a:5432", None)
+    assert story.history.former_master is None
     story.see(a=master(20, timeline=0))
     assert story.world.snapshot.no_master != "no live host is a master"
     since.append(story.history.no_master_since)
     assert since == [lost, lost]
     story.see(b=master(25, 1100, timeline=2))
     history: History = story.history
-    assert (history.no_master_since, history.last_master) == (None, "b:5432")
+    assert history.no_master_since is None
     assert history.former_master == "a:5432"
 
 
@@ -117,7 +120,8 @@ def test_an_interruption_of_the_checks_does_not_change_since_when_the_master_has
     story = healthy()
     story.see(b=master(5, 1100, timeline=2))
     since = story.history.master_since
-    nothing = World().snapshot
+    story.history.changed(story.world.snapshot, [], NOON + timedelta(minutes=8))
+    nothing = replace(World().snapshot, last_master=B)
     event = Event(Change.MASTER, "b:5432", "b:5432 is now the master", timeline=2)
     story.history.changed(nothing, [event], NOON + timedelta(minutes=9))
     assert story.history.master_since == since is not None
@@ -133,6 +137,51 @@ def test_a_cluster_without_a_master_at_the_start_has_no_time() -> None:
     assert story.history.no_master_since is None
     story.see(a=replica(5), b=master(5, timeline=0))
     assert story.history.no_master_since is None
+
+
+def test_the_former_master() -> None:
+    history, last = History(), Host("a", 5432)
+    found: list[str | None] = []
+    for name in (None, "a", "b", None, "c"):
+        before = Snapshot((), ready=True, last_master=last)
+        last = last if name is None else Host(name, 5432)
+        event = Event(Change.MASTER, None if name is None else str(last), "")
+        history.changed(before, [event], NOON)
+        found.append(history.former_master)
+    assert found == [None, None, "a:5432", "a:5432", "b:5432"]
+
+
+def restarted() -> Story:
+    """``a`` was the master before the restart."""
+    world = World()
+    memory = Memory(CLUSTER, 1, frozenset({"a:5432"}), "a:5432")
+    world.state = world.state.restore(memory)
+    return Story(world)
+
+
+def test_a_failover_after_a_restart_without_the_master() -> None:
+    story = restarted()
+    story.see(a=refused(0), b=replica(0), c=replica(0))
+    assert story.history.no_master_since is None
+    story.see(b=master(5, 1100, timeline=2))
+    (line,) = (i for i in incidents(story.history.entries()) if i.change == FAILOVER)
+    assert line.text.startswith("failover from a:5432 to b:5432")
+    assert story.history.former_master == "a:5432"
+    assert story.history.master_since == NOON + timedelta(minutes=2)
+
+
+def test_a_failover_during_a_restart() -> None:
+    """Since when the new master has its role is not known."""
+    story = restarted()
+    story.see(a=refused(0), b=master(0, 1100, timeline=2), c=replica(0, 1100, timeline=2))
+    assert story.history.former_master == "a:5432"
+    assert story.history.master_since is None
+
+
+def test_a_restart_without_a_failover() -> None:
+    story = restarted()
+    story.see(a=master(0), b=replica(0), c=replica(0))
+    assert (story.history.former_master, story.history.master_since) == (None, None)
 
 
 def test_a_step_without_a_sample_is_unknown() -> None:

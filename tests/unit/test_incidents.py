@@ -4,25 +4,26 @@ import logging
 from datetime import timedelta
 
 from pgstatus.core.changes import Change, Event
-from pgstatus.core.snapshot import Snapshot
-from pgstatus.telemetry.history import History
+from pgstatus.telemetry.history import Entry
 from pgstatus.telemetry.incidents import Incident, incidents
 from tests.support.world import NOON
-
-READY = Snapshot((), ready=True)
 
 
 class Story:
     """Changes at certain seconds, and the lines that result."""
 
     def __init__(self) -> None:
-        self.history = History()
+        self.entries: list[Entry] = []
+        self._last_master: str | None = None
 
     def add(
         self, seconds: float, change: Change, host: str | None, text: str = "", **more: object
     ) -> None:
         event = Event(change, host, text or f"{host} {change}", **more)  # type: ignore[arg-type]
-        self.history.changed(READY, [event], NOON + timedelta(seconds=seconds))
+        former = self._last_master if change is Change.MASTER else None
+        self.entries.append(Entry(NOON + timedelta(seconds=seconds), event, former))
+        if change is Change.MASTER:
+            self._last_master = host or former
 
     def start(self) -> None:
         self.add(0, Change.HEALTH, "a")
@@ -40,7 +41,7 @@ class Story:
 
     @property
     def lines(self) -> tuple[Incident, ...]:
-        return incidents(self.history.entries())
+        return incidents(self.entries)
 
     @property
     def texts(self) -> list[str]:
@@ -78,7 +79,7 @@ def test_a_failover_is_one_line_with_its_duration() -> None:
     assert len(story.lines) == 2
 
 
-def test_the_fate_of_the_former_master_belongs_to_the_failover() -> None:
+def test_later_changes_of_the_former_master_belong_to_the_failover() -> None:
     """Changes of other hosts meanwhile do not."""
     story = started()
     story.trouble(99, "a", "possibly dead")
@@ -140,6 +141,16 @@ def test_an_interruption_of_the_checks_is_one_line() -> None:
         ("ready", "not ready", 1),
     ]
     assert story.lines[1].level == logging.WARNING
+
+
+def test_the_end_of_an_interruption_of_the_checks_whose_beginning_is_not_kept_any_more() -> None:
+    story = Story()
+    story.add(7, Change.READY, None, "ready again after 7 s")
+    interrupt(story, 100, 101)
+    assert [(line.text, len(line.entries)) for line in story.lines] == [
+        ("ready again after 7 s", 1),
+        ("ready again after 1 s", 2),
+    ]
 
 
 def test_a_failover_during_an_interruption_of_the_checks() -> None:
@@ -208,18 +219,5 @@ def test_no_change_is_lost() -> None:
         else:
             story.no_master(11 + 3 * second)
     entries = [entry for line in story.lines for entry in line.entries]
-    assert sorted(entries, key=lambda entry: entry.at) == list(story.history.entries())
+    assert sorted(entries, key=lambda entry: entry.at) == story.entries
     assert [line.at for line in story.lines] == sorted(line.at for line in story.lines)
-
-
-def test_the_former_master() -> None:
-    story = started()
-    assert story.history.former_master is None
-    found: list[str | None] = []
-    for second, host in enumerate((None, "a", "b", None, "c"), 10):
-        if host is None:
-            story.no_master(second)
-        else:
-            story.master(second, host)
-        found.append(story.history.former_master)
-    assert found == [None, None, "a", "a", "b"]

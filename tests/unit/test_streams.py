@@ -10,7 +10,8 @@ from pgstatus import clock
 from pgstatus.api.feeds import Epoch, Feed, Feeds
 from pgstatus.core.selection import Kind, Place, Question
 from pgstatus.core.snapshot import Snapshot
-from pgstatus.core.watching import Subject
+from pgstatus.core.view import view
+from pgstatus.core.watching import State, Subject, state_of
 from pgstatus.http.loop import Loop
 from pgstatus.http.streams import Streams
 from pgstatus.telemetry.counters import Watchers
@@ -146,6 +147,29 @@ def test_a_long_interval_of_figures_does_not_delay_the_event_that_they_are_too_o
     watching.publish(late(998), fresh=5)
     assert not feed.refresh()
     assert feed.due == watching.snapshot.stale_after
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_another_error_of_a_source_of_a_relay_is_a_figure(is_ready: bool) -> None:
+    world = World()
+    if is_ready:
+        world.see_all(a=master(1), b=replica(1), c=replica(1))
+
+    def lost(error: str | None) -> tuple[State, State]:
+        snapshot = view(world.state.received_from((("w1", None), ("w2", error))), world.rules)
+        both = Subject(), Subject(with_figures=True)
+        first, second = (
+            state_of(subject, snapshot, 1, Place(), limits_fallback=False) for subject in both
+        )
+        return first, second
+
+    (one, with_figures), (other, other_figures) = map(
+        lost, ("Connection refused", "no response in time")
+    )
+    assert (one.key, one.figures) == (other.key, other.figures)
+    assert with_figures.key == other_figures.key
+    assert with_figures.figures != other_figures.figures
+    assert lost(None)[0].key != one.key
 
 
 def test_a_subscriber_that_fails_is_disconnected_and_the_others_are_sent_the_event(

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pgstatus import __version__
 from pgstatus.api.service import Daemon, Service
-from pgstatus.core.render import host_entry, rfc3339, upstream_entries
+from pgstatus.core.render import host_entry, rfc3339, source_entries
 from pgstatus.core.snapshot import Snapshot
 from pgstatus.telemetry.history import SAMPLES, STEP, Entry
 from pgstatus.telemetry.incidents import Incident, incidents
@@ -36,10 +36,10 @@ def overview(
         },
         "no_master": snapshot.no_master,
         "no_master_since": rfc3339(history.no_master_since),
-        "last_master": history.last_master,
+        "last_master": None if snapshot.last_master is None else str(snapshot.last_master),
         "masters": snapshot.claims,
         "former_master": _former_master(snapshot, history.former_master),
-        "upstreams": upstream_entries(snapshot),
+        "upstreams": source_entries(snapshot),
         "limits": {"lag_ms": limits.lag_ms, "lag_bytes": limits.lag_bytes},
         "chart": {"step_s": STEP, "samples": SAMPLES},
         "hosts": [

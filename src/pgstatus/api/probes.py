@@ -13,7 +13,7 @@ from pgstatus.api.resource import Resource
 from pgstatus.api.service import Refused, Service, listed
 from pgstatus.core.selection import Kind, refusal, why_not_master
 from pgstatus.core.snapshot import HostStatus, Snapshot
-from pgstatus.core.view import without_upstreams
+from pgstatus.core.view import without_sources
 
 
 class Version(Resource):
@@ -77,8 +77,7 @@ def _not_ready(req: falcon.Request, waiting: Mapping[str, Snapshot], *, several:
     elif exchange_of(req).anonymous:
         text = "; ".join(
             dict.fromkeys(
-                without_upstreams(reason, waiting[name].upstreams)
-                for name, reason in reasons.items()
+                without_sources(reason, waiting[name].sources) for name, reason in reasons.items()
             )
         )
     elif several:

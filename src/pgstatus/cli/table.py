@@ -28,7 +28,7 @@ from pgstatus.cli.layout import (
 )
 from pgstatus.cli.state import Entry, State, name
 from pgstatus.core.units import duration, readable, size
-from pgstatus.core.view import without_upstreams
+from pgstatus.core.view import without_sources
 from pgstatus.errors import in_a_line
 
 _UNKNOWN = "-"
@@ -113,7 +113,7 @@ def _master(state: State) -> Text:
     if not state.ready:
         # The errors of the upstreams stand in the next line.
         upstreams = [(one["name"], one["error"]) for one in state.upstreams]
-        reason = without_upstreams(state.no_master or "", upstreams)
+        reason = without_sources(state.no_master or "", upstreams)
         return Text(f"not ready: {in_a_line(readable(reason))}", WARNING)
     text = Text()
     if state.stale:

@@ -6,7 +6,7 @@ as such, and what has changed meanwhile when it has ended.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import compress
@@ -119,20 +119,21 @@ def _split_brain(before: Snapshot, after: Snapshot) -> Iterator[Event]:
             yield Event(Change.SPLIT_BRAIN, None, split_brain(_claims(after)), logging.ERROR)
     elif len(before.masters) > 1:
         hosts = {status.host: status for status in after.hosts}
-        fates = [
-            _fate(one, hosts.get(one.host))
+        former = [
+            _after_split_brain(one, hosts.get(one.host))
             for one in before.masters
             if one.host not in {still.host for still in after.masters}
         ]
-        if all(is_certain for _, is_certain in fates):
-            yield Event(Change.SPLIT_BRAIN, None, f"split brain ended: {_listed(fates)}")
+        texts = ", ".join(text for text, _ in former)
+        if all(is_certain for _, is_certain in former):
+            yield Event(Change.SPLIT_BRAIN, None, f"split brain ended: {texts}")
         else:
-            text = f"the split brain is not observed any more: {_listed(fates)}"
+            text = f"the split brain is not observed any more: {texts}"
             yield Event(Change.SPLIT_BRAIN, None, text, logging.WARNING)
 
 
-def _fate(before: HostStatus, after: HostStatus | None) -> tuple[str, bool]:
-    """What has become of a primary, and whether it is certain that it does not accept writes as a
+def _after_split_brain(before: HostStatus, after: HostStatus | None) -> tuple[str, bool]:
+    """What a former primary is now, and whether it is certain that it does not accept writes as a
     server of this cluster.
     """
     if after is None:
@@ -143,10 +144,6 @@ def _fate(before: HostStatus, after: HostStatus | None) -> tuple[str, bool]:
         return f"{before.host} is a replica", True
     error = f" ({after.error})" if after.error else ""
     return f"{before.host} is {health(after)}{error}", after.down
-
-
-def _listed(fates: Sequence[tuple[str, bool]]) -> str:
-    return ", ".join(text for text, _ in fates)
 
 
 def _claims(snapshot: Snapshot) -> list[tuple[str, int | None]]:

@@ -81,9 +81,9 @@ def change_report(snapshot: Snapshot, changes: Sequence[str], cluster: str) -> M
     }
 
 
-def upstream_entries(snapshot: Snapshot) -> Sequence[Json]:
-    """The upstreams of a relay, and why each delivers no evidence."""
-    return [{"name": name, "error": error} for name, error in snapshot.upstreams]
+def source_entries(snapshot: Snapshot) -> Sequence[Json]:
+    """The sources of a relay, and why each delivers no evidence."""
+    return [{"name": name, "error": error} for name, error in snapshot.sources]
 
 
 def host_entry(status: HostStatus) -> Mapping[str, object]:

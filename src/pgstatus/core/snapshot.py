@@ -205,7 +205,7 @@ class Snapshot:
     """The master; while there is none, the last one."""
     split_brain: bool = False
     """No master is reported *because* several servers are not in recovery."""
-    upstreams: tuple[tuple[str, str | None], ...] = ()
+    sources: tuple[tuple[str, str | None], ...] = ()
     """At a relay: its sources of evidence, and why each delivers none; None: it delivers."""
     stale_after: float = field(default=float("inf"))
     """The moment from which this snapshot must not be served any more."""

@@ -156,7 +156,7 @@ class State(NamedTuple):
     newest_check: float = -inf
     oldest_evidence: float = inf
     """No result that is in use is older than this."""
-    upstreams: tuple[tuple[str, str | None], ...] = ()
+    sources: tuple[tuple[str, str | None], ...] = ()
     """At a relay: its sources of evidence, and why each delivers none; None: it delivers."""
 
     @classmethod
@@ -240,7 +240,7 @@ class State(NamedTuple):
             restored=self.restored or self.ready,
             in_transition=True,
             newest_check=-inf,
-            upstreams=(),
+            sources=(),
         )
 
     def reported_by(
@@ -253,9 +253,9 @@ class State(NamedTuple):
         record = record._replace(watcher=watcher, watchers=watchers)
         return self._replace(records=(*self.records[:index], record, *self.records[index + 1 :]))
 
-    def received_from(self, upstreams: tuple[tuple[str, str | None], ...]) -> "State":
+    def received_from(self, sources: tuple[tuple[str, str | None], ...]) -> "State":
         """The state of a relay with the condition of its sources."""
-        return self if upstreams == self.upstreams else self._replace(upstreams=upstreams)
+        return self if sources == self.sources else self._replace(sources=sources)
 
     @property
     def master(self) -> int | None:

@@ -74,7 +74,7 @@ def view(state: State, rules: Rules, before: Snapshot | None = None) -> Snapshot
         no_master=_no_master(state, election) if election.winner is None else None,
         last_master=None if state.incumbent is None else state.hosts[state.incumbent],
         split_brain=election.split_brain is not None,
-        upstreams=state.upstreams,
+        sources=state.sources,
         stale_after=state.newest_check + rules.max_staleness if rules.max_staleness else inf,
         basis=_Basis(context, state.hosts, state.records),
     )
@@ -234,17 +234,17 @@ def _not_ready(records: Sequence[Record]) -> str:
 
 def _no_master(state: State, election: Election) -> str:
     if not state.ready:
-        return _not_ready(state.records) + _lost(state.upstreams)
+        return _not_ready(state.records) + _lost(state.sources)
     if election.split_brain is not None:
         return election.split_brain
     rejected = [f"{state.hosts[index]}: {reason}" for index, reason in election.reasons.items()]
     return "; ".join(rejected) or "no live host is a master"
 
 
-def without_upstreams(no_master: str, upstreams: Iterable[tuple[str, str | None]]) -> str:
-    """Why a snapshot is not ready, without the errors of its upstreams, which contain addresses."""
-    return no_master.removesuffix(_lost(upstreams))
+def without_sources(no_master: str, sources: Iterable[tuple[str, str | None]]) -> str:
+    """Why a snapshot is not ready, without the errors of its sources, which contain addresses."""
+    return no_master.removesuffix(_lost(sources))
 
 
-def _lost(upstreams: Iterable[tuple[str, str | None]]) -> str:
-    return "".join(f"; {name}: {why}" for name, why in upstreams if why is not None)
+def _lost(sources: Iterable[tuple[str, str | None]]) -> str:
+    return "".join(f"; {name}: {why}" for name, why in sources if why is not None)

@@ -7,9 +7,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from pgstatus.core.render import host_entry, selection, upstream_entries
+from pgstatus.core.render import host_entry, selection, source_entries
 from pgstatus.core.selection import Choice, Place, Question, choose, why_none
 from pgstatus.core.snapshot import HostStatus, Snapshot
+from pgstatus.core.view import without_sources
 
 FRESH = 30.0
 """Seconds that a state may be used without another event, at most. It bounds how long a subscriber
@@ -24,7 +25,7 @@ class Subject:
 
     question: Question | None = None
     with_figures: bool = False
-    """All hosts: changed lag figures are sent too."""
+    """All hosts: changed lag figures and errors are sent too."""
     every: float = 0.0
     """Seconds between two events with no more than changed figures."""
 
@@ -89,23 +90,29 @@ def _hosts(subject: Subject, snapshot: Snapshot, now: float) -> State:
         "stale": is_stale,
         "master": master,
         "no_master": snapshot.no_master,
-        "upstreams": upstream_entries(snapshot),
+        "upstreams": source_entries(snapshot),
         "hosts": entries,
     }
     key = (is_stale, condition(snapshot))
     figures = None
     if subject.with_figures:
         # Without the time of the check, which always changes.
-        figures = tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts)
+        figures = (
+            snapshot.no_master,
+            snapshot.sources,
+            tuple((s.lag_ms, s.lag_bytes, s.lsn, s.error, s.reason) for s in snapshot.hosts),
+        )
     return State("hosts", key, figures, payload)
 
 
 def condition(snapshot: Snapshot) -> Hashable:
-    """What a snapshot contains besides figures."""
+    """What a snapshot contains besides figures, and besides the errors of a relay's sources: these
+    may alternate with each attempt to connect.
+    """
     return (
         snapshot.ready,
-        snapshot.no_master,
-        snapshot.upstreams,
+        snapshot.no_master and without_sources(snapshot.no_master, snapshot.sources),
+        tuple((name, error is None) for name, error in snapshot.sources),
         tuple(_state_of_host(status) for status in snapshot.hosts),
     )
 

@@ -94,9 +94,9 @@ class Cluster:
         return self._current.service
 
     @property
-    def upstreams(self) -> Mapping[str, bool]:
+    def delivering(self) -> Mapping[str, bool]:
         """Of a relay: whether each source delivers evidence."""
-        return self._current.monitor.upstreams
+        return self._current.monitor.delivering
 
     @property
     def is_replaced(self) -> bool:

@@ -32,7 +32,7 @@ def exposition(
                 checks=cluster.checks,
                 hook_runs=cluster.hook.runs.copy(),
                 hook_pending=cluster.hook.is_pending,
-                upstreams=cluster.upstreams,
+                delivering=cluster.delivering,
             )
             for cluster in clusters
         ],

@@ -35,7 +35,7 @@ class Notices:
         """The source cannot deliver."""
         self._reasons[source] = reason
 
-    def upstreams(self, delivering: Mapping[str, bool]) -> tuple[tuple[str, str | None], ...]:
+    def sources(self, delivering: Mapping[str, bool]) -> tuple[tuple[str, str | None], ...]:
         """Why each source delivers no evidence; None: it delivers. Without the relay itself."""
         return tuple(
             (source, None if delivers else self._reasons.get(source, "no evidence yet"))

@@ -88,7 +88,7 @@ class Relay(MonitoringTask):
         self._memory = memory
         """What the state file holds; used when the hosts are known."""
         waiters.look = self._request_waits
-        self._upstreams: Mapping[str, bool] = {source.name: False for source in self._sources}
+        self._delivering: Mapping[str, bool] = {source.name: False for source in self._sources}
         known = () if before is None else _known(before)
         self._merge = Merge((source.name for source in self._sources), known)
         self._notices = Notices()
@@ -102,9 +102,9 @@ class Relay(MonitoringTask):
         self._positions_due = inf
 
     @property
-    def upstreams(self) -> Mapping[str, bool]:
+    def delivering(self) -> Mapping[str, bool]:
         """Whether each source delivers evidence; from any thread."""
-        return self._upstreams
+        return self._delivering
 
     def request_positions(self, seconds: float) -> None:
         """A relay has no evidence of its own that another relay could request."""
@@ -209,10 +209,10 @@ class Relay(MonitoringTask):
                 watchers = self._merge.watchers_of(host.address, now)
                 watcher = self._state.records[index].watcher
                 self._keep(self._state.reported_by(index, watcher, watchers))
-        self._upstreams = self._merge.delivering(now)
+        self._delivering = self._merge.delivering(now)
         for event in self._notices.events(self._merge, self._state.hosts, self._rules, now):
             self._publisher.log(event, now)
-        self._keep(self._state.received_from(self._notices.upstreams(self._upstreams)))
+        self._keep(self._state.received_from(self._notices.sources(self._delivering)))
 
     def _update_hosts(self, now: float) -> None:
         hosts = self._merge.hosts(now)

@@ -70,6 +70,7 @@ class Login:
         self._name = name
         self._running: asyncio.Future[Connected] | None = None
         self._began = 0.0
+        self._is_abandoned = False
         self.unreachable = False
         """The last login failed before the server responded: a thread is started for the next one
         only when a TCP connection has succeeded."""
@@ -99,10 +100,11 @@ class Login:
             )
         except OSError as error:
             raise CheckError(Cause.CONNECT, str(error)) from None
-        self._began = time.monotonic()
+        self._began, self._is_abandoned = time.monotonic(), False
         try:
             connected = await asyncio.shield(self._running)
         except asyncio.CancelledError:
+            self._is_abandoned = True
             self._running.add_done_callback(_abandon)
             raise
         except AllLoginsError as error:
@@ -114,7 +116,7 @@ class Login:
     @property
     def blocked_for(self) -> float | None:
         """Seconds since an abandoned login began that has not returned; None: there is none."""
-        if self._running is None or self._running.done():
+        if not self._is_abandoned or self._running is None or self._running.done():
             return None
         return time.monotonic() - self._began
 

@@ -116,7 +116,7 @@ class Monitor(MonitoringTask):
         self._first_position = 0
 
     @property
-    def upstreams(self) -> Mapping[str, bool]:
+    def delivering(self) -> Mapping[str, bool]:
         """It checks the hosts itself."""
         return {}
 

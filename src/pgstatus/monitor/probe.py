@@ -101,7 +101,7 @@ class Probe:
                 return await self._with_session(observe)
         except TimeoutError:
             if self._session is None:
-                raise CheckError(Cause.TIMEOUT, self._no_connection()) from None
+                raise self._no_connection(limit) from None
             self._drop()
             raise CheckError(Cause.TIMEOUT, f"no answer to the query within {limit:g} s") from None
         except (QueryError, ConnectionLostError, ValueError) as error:
@@ -128,7 +128,7 @@ class Probe:
                 has_logged_in = True
                 error = await asyncio.shield(self._log_in())
                 if error is not None:
-                    raise error
+                    raise self._of_check(error)
                 continue
             try:
                 return await observe(self._session)
@@ -170,7 +170,7 @@ class Probe:
                 )
             self._next = Session(connected.pgconn, connected.address, self._on_lost)
         except TimeoutError:
-            return self._rejected(CheckError(Cause.TIMEOUT, self._no_connection()))
+            return self._rejected(self._no_connection(limit))
         except CheckError as error:
             return self._rejected(error)
         except Exception as error:
@@ -191,13 +191,19 @@ class Probe:
             self._on_lost()
         return error
 
-    def _no_connection(self) -> str:
-        # The same text, whether the check or the login that it waits for has ended first.
-        limit = min(self._target.query_timeout, self._target.connect_timeout)
+    def _of_check(self, error: CheckError) -> CheckError:
+        """The error of the check that waits for a login which has failed with ``error``."""
+        if error.cause is not Cause.TIMEOUT:
+            return error
+        # The same text as that of a check that ends before the login.
+        return self._no_connection(min(self._target.query_timeout, self._target.connect_timeout))
+
+    def _no_connection(self, limit: float) -> CheckError:
         blocked = self._login.blocked_for
-        is_blocked = blocked is not None and blocked > limit + 1
+        # A thread that is only late is not reported.
+        is_blocked = blocked is not None and blocked > self._target.connect_timeout + 1
         reason = f": libpq has not returned for {blocked:.0f} s" if is_blocked else ""
-        return f"no connection within {limit:g} s{reason}"
+        return CheckError(Cause.TIMEOUT, f"no connection within {limit:g} s{reason}")
 
     async def _addresses(self) -> tuple[str, ...]:
         try:

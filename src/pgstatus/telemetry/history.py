@@ -36,41 +36,37 @@ class History:
         self._entries: deque[Entry] = deque(maxlen=_MAX_EVENTS)
         self._lags: deque[tuple[int, dict[str, int | None]]] = deque(maxlen=SAMPLES + 1)
         self._master_since: datetime | None = None
-        self._last_master: str | None = None
-        """The present master; without one, the last."""
         self._former_master: str | None = None
-        self._had_master = False
         self._no_master_since: datetime | None = None
+        self._known = Snapshot(())
+        """The last snapshot before a change that was ready."""
 
     def changed(self, before: Snapshot, events: Sequence[Event], at: datetime) -> None:
         """Store the changes since the snapshot ``before``, in their order."""
+        last = None if before.last_master is None else str(before.last_master)
         with self._lock:
-            if before.master is not None:
-                self._last_master, self._had_master = str(before.master.host), True
+            if before.ready:
+                self._known = before
             for event in events:
-                former = None
-                if event.change is Change.MASTER:
-                    former = self._new_master(event.host)
-                    has_remained = self._had_master and event.host == former
-                    if not has_remained:
-                        # How long the first master has had this role is not known.
-                        is_known = before.ready or former is not None
-                        self._master_since = at if is_known and event.host is not None else None
-                    if event.host is not None:
-                        self._no_master_since = None
-                    elif self._had_master:  # otherwise only the reason is another one
-                        self._no_master_since = at
-                    self._had_master = event.host is not None
-                self._entries.append(Entry(at, event, former))
+                is_master = event.change is Change.MASTER
+                if is_master:
+                    self._master_changed(event.host, last, at)
+                self._entries.append(Entry(at, event, last if is_master else None))
 
-    def _new_master(self, host: str | None) -> str | None:
-        """``host`` is the master, or there is none; returns the last master before ``host``."""
-        former = self._last_master
-        if host is not None:
-            if former is not None and host != former:
-                self._former_master = former
-            self._last_master = host
-        return former
+    def _master_changed(self, host: str | None, last: str | None, at: datetime) -> None:
+        """``host`` is the master, or there is none; ``last`` was the last one before."""
+        before = self._known.master
+        if host is None:
+            self._master_since = None
+            if before is not None:  # otherwise only the reason is another one
+                self._no_master_since = at
+            return
+        if last not in (None, host):
+            self._former_master = last
+        if before is None or str(before.host) != host:
+            # How long the first master has had this role is not known.
+            self._master_since = at if self._known.ready else None
+        self._no_master_since = None
 
     def sample(self, snapshot: Snapshot, now: float) -> None:
         """Store the lag of all replicas. Of several samples within a step the largest is kept."""
@@ -91,11 +87,6 @@ class History:
     def no_master_since(self) -> datetime | None:
         """When the last master was lost; None: before the start, or there is a master."""
         return self._no_master_since
-
-    @property
-    def last_master(self) -> str | None:
-        """The present master, or the last one; None: none is known."""
-        return self._last_master
 
     @property
     def former_master(self) -> str | None:

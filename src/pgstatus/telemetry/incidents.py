@@ -55,7 +55,7 @@ class Incident:
 def incidents(entries: Sequence[Entry]) -> tuple[Incident, ...]:
     """The lines for these changes; both are in chronological order."""
     # An interruption of the checks is part of no failover.
-    found = list(_single([entry for entry in entries if entry.event.change is Change.READY]))
+    found = _interruptions([entry for entry in entries if entry.event.change is Change.READY])
     rest: Sequence[Entry] = [entry for entry in entries if entry.event.change is not Change.READY]
     while (index := _next_master(rest)) is not None:
         first = _first_sign(rest, index)
@@ -126,21 +126,22 @@ def _of_master(new: Entry, entries: Sequence[Entry]) -> Incident:
     return Incident(change, text, tuple(entries))
 
 
+def _interruptions(entries: Sequence[Entry]) -> list[Incident]:
+    """One line for each interruption of the checks. It begins with a warning."""
+    interruptions: list[list[Entry]] = []
+    for entry in entries:
+        if not interruptions or entry.event.level >= logging.WARNING:
+            interruptions.append([])
+        interruptions[-1].append(entry)
+    # The end is described with the duration.
+    return [Incident(Change.READY, one[-1].event.text, tuple(one)) for one in interruptions]
+
+
 def _single(entries: Sequence[Entry]) -> Iterator[Incident]:
-    """One line for each moment, host and kind, and for each interruption of the checks."""
-    interruptions = 0
-
-    def key(entry: Entry) -> object:
-        nonlocal interruptions
-        if entry.event.change is Change.READY:
-            interruptions += entry.event.level >= logging.WARNING
-            return interruptions
-        return entry.at, entry.event.host, entry.event.change
-
-    for _, group in groupby(entries, key):
+    """One line for each moment, host and kind."""
+    for _, group in groupby(
+        entries, lambda entry: (entry.at, entry.event.host, entry.event.change)
+    ):
         together = tuple(group)
-        change = together[0].event.change
-        # The end of an interruption of the checks is described with its duration.
-        described = together[-1:] if change is Change.READY else together
-        texts = (entry.event.text for entry in described)
-        yield Incident(change, "; ".join(texts), together)
+        texts = (entry.event.text for entry in together)
+        yield Incident(together[0].event.change, "; ".join(texts), together)

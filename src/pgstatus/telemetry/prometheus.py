@@ -49,7 +49,7 @@ class Figures:
     checks: Checks
     hook_runs: Mapping[str, int]
     hook_pending: bool
-    upstreams: Mapping[str, bool] = field(default_factory=dict)
+    delivering: Mapping[str, bool] = field(default_factory=dict)
     """Of a relay: whether each of them delivers evidence."""
 
     @property
@@ -152,7 +152,7 @@ def _upstreams(labels: Labels, clusters: Sequence[Figures]) -> Metric:
         labels=[*labels, "upstream"],
     )
     for figures in clusters:
-        for name, delivers in figures.upstreams.items():
+        for name, delivers in figures.delivering.items():
             up.add_metric([*figures.values, _label(name)], float(delivers))
     return up
 
