@@ -37,7 +37,8 @@ class Demo(Program):
     patience = 40.0
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
-        port = free_port([ADDRESS], 18000)
+        # The demo listens only after some seconds: test processes begin with different ports.
+        port = free_port([ADDRESS], 18000 + os.getpid() % 10_000)
         command = [sys.executable, "-m", "pgstatus", "demo", "--port", str(port)]
         super().__init__(command, log, environment)
         self.client = httpx.Client(base_url=f"http://{ADDRESS}:{port}", timeout=5)
