@@ -37,7 +37,7 @@ PAGE = (Path(__file__).parents[2] / "docs/security.md").read_text()
 SECTION = PAGE.partition("### Number of connections")[2].partition("\n## ")[0]
 
 
-@pytest.fixture(scope="module", params=[*POSTGRES, DEBIAN])
+@pytest.fixture(scope="module", params=list(dict.fromkeys([*POSTGRES, DEBIAN])))
 def server(request: pytest.FixtureRequest, session_clusters: Clusters) -> Server:
     """A primary with a role that only has LOGIN."""
     if request.param == DEBIAN and not Path(DEBIAN).exists():

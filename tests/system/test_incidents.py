@@ -32,7 +32,7 @@ from tests.support.probing import Result, check_until, longest_gap, probing, tar
 from tests.support.waiting import wait_until
 
 DEBIAN = "/usr/lib/postgresql/15/bin"
-VERSIONS = [*([DEBIAN] if Path(DEBIAN).exists() else []), *POSTGRES]
+VERSIONS = list(dict.fromkeys([*([DEBIAN] if Path(DEBIAN).exists() else []), *POSTGRES]))
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
