@@ -19,13 +19,14 @@ _NOT_IN_THE_FILE = {"env_file"}  # the file cannot name itself
 _EXAMPLES = {"hosts": "pg1,pg2,pg3", "http_listen_address": "127.0.0.1"}
 
 
-@pytest.mark.skipif(
-    not (os.environ.get("UV") or shutil.which("uv")), reason="uv is not on the path"
-)
+UV = os.environ.get("UV") or shutil.which("uv")
+
+
+@pytest.mark.skipif(UV is None, reason="uv is not on the path")
 def test_the_requirements_match_the_lock_file(tmp_path: Path) -> None:
     exported = tmp_path / "requirements.txt"
     subprocess.run(
-        ["make", "requirements", f"REQUIREMENTS={exported}", f"UV={os.environ.get('UV', 'uv')}"],
+        ["make", "requirements", f"REQUIREMENTS={exported}", f"UV={UV}"],
         cwd=ROOT, capture_output=True, check=True,
     )  # fmt: skip
     assert (ROOT / "packaging/requirements.txt").read_text() == exported.read_text(), (
