@@ -201,8 +201,9 @@ class TestOneWriter:
 class TestAhead:
     """patroni#2717: the master was restored from an older copy of its disk."""
 
-    def restored(self) -> World:
-        world = World().see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
+    def restored(self, hosts: int = 3) -> World:
+        world = World(hosts).see_all(a=master(0, 5000), b=from_a(0, 5000))
+        world.see("c", from_a(0, 5000, addresses=C))
         return world.see("a", refused(3)).see("a", master(10, 3000, addresses=A))
 
     def test_streaming_from_a_replica_of_the_former_history_proves_nothing(self) -> None:
@@ -223,9 +224,7 @@ class TestAhead:
         assert [world[name].same_history for name in "bc"] == [True, True]
 
     def test_a_host_that_is_created_from_a_replica_of_the_former_history(self) -> None:
-        world = World(4).see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
-        world.see("c", from_a(0, 5000, addresses=C)).see("a", refused(3))
-        world.see("a", master(10, 3000, addresses=A))
+        world = self.restored(hosts=4)
         world.see("d", replica(11, 5000, upstream=("10.0.0.3", 5432)))
         assert not world["d"].same_history
 
@@ -251,9 +250,7 @@ class TestAhead:
         assert [world[name].same_history for name in "bc"] == [True, True]
 
     def test_a_healthy_host_that_was_connected_to_a_refuted_replica(self) -> None:
-        world = World(4).see_all(a=master(0, 5000), b=from_a(0, 5000), c=from_a(0, 5000))
-        world.see("c", from_a(0, 5000, addresses=C)).see("a", refused(3))
-        world.see("a", master(10, 3000, addresses=A))
+        world = self.restored(hosts=4)
         world.see("d", replica(11, 3000, upstream=("10.0.0.3", 5432)))
         assert not world["d"].same_history
         # It does not stream any more: what it has received remains.

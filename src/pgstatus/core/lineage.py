@@ -163,23 +163,6 @@ def _chain(index: int, streams: Upstreams) -> Sequence[int]:
     return chain
 
 
-def refuted_upstream(state: State, record: Record) -> str | None:
-    """The next server with another history than the master that this replica streams from."""
-    visited = {state.history.writer}
-    while (name := record.streams_from) is not None and name not in visited:
-        visited.add(name)
-        hosts = zip(state.hosts, state.records, strict=True)
-        upstream = next((other for host, other in hosts if str(host) == name), None)
-        if upstream is None:
-            return None
-        if upstream.refuted_at is not None:
-            return name
-        if upstream.refuted_upstream is not None:
-            return upstream.refuted_upstream
-        record = upstream
-    return None
-
-
 def may_stream_from(seen: Observation, upstream: int | None, server: int) -> bool:
     """The replica streams from this server, or from one that is not known."""
     return seen.receiving and upstream in (None, server)

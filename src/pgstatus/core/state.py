@@ -94,7 +94,8 @@ class Record(NamedTuple):
     """The master that it streams from, directly or through other replicas; kept while its receiver
     does not run."""
     unconfirmed: bool = False
-    """Whom it follows is not known until its next check: a server between has a new upstream."""
+    """Its master is not known until its next check: a server that it streams from, directly or
+    through others, has a new upstream."""
     refuted_at: int | None = None
     """The position at which it was found to be ahead of its master: its history differs."""
     refuted_upstream: str | None = None

@@ -25,8 +25,8 @@ from datetime import datetime
 from math import inf
 
 from pgstatus.core.decision import changes_decision, decide
+from pgstatus.core.divergence import compared, inherited, is_newly_refuted, refuted
 from pgstatus.core.lag import byte_lag, is_ahead, is_conclusive, time_lag
-from pgstatus.core.lineage import refuted_upstream
 from pgstatus.core.snapshot import Failure, Host, Observation, Position
 from pgstatus.core.state import Lag, Look, Memory, Record, Rules, State, contradiction
 from pgstatus.errors import Cause
@@ -284,59 +284,17 @@ def _compare(state: State, index: int) -> State:
     seen = record.seen
     if not record.is_live_replica or seen is None or state.is_foreign(record):
         return state
-    record = _compared(state, record, seen)
+    record = compared(state, record, seen)
     if record is not state.records[index]:
         before = state.records[index]
         state = state._replace(records=_with(state.records, index, record))
-        if _is_newly_refuted(before, record):
-            state = _inherited(state)
+        if is_newly_refuted(before, record):
+            state = inherited(state)
     if contradiction(state, record) is None:
         history = state.history.with_received(seen)
         if history is not state.history:
             return state._replace(history=history)
     return state
-
-
-def _compared(state: State, record: Record, seen: Observation) -> Record:
-    """The replica with what its check shows of its history.
-
-    A replica restores its own WAL before it streams: a refuted one that streams and is at another
-    position was rebuilt, or has continued the history of the server that it streams from.
-    """
-    trusted = seen.receiving and (
-        record.follows == state.history.writer
-        or (record.follows is None and len(state.writers) <= 1)
-    )
-    upstream, refuted_at = refuted_upstream(state, record), record.refuted_at
-    if upstream is None and not trusted:
-        upstream = record.refuted_upstream
-    if refuted_at is not None:
-        if trusted and upstream is None and seen.lsn != refuted_at:
-            refuted_at = None
-        elif not seen.receiving:
-            refuted_at = seen.lsn or refuted_at
-    if (refuted_at, upstream) != (record.refuted_at, record.refuted_upstream):
-        record = record._replace(refuted_at=refuted_at, refuted_upstream=upstream)
-    return _refuted(record, seen) if is_ahead(state.history, seen) else record
-
-
-def _is_newly_refuted(before: Record, after: Record) -> bool:
-    return before.refuted_at is None and after.refuted_at is not None
-
-
-def _inherited(state: State) -> State:
-    """The state after a replica was refuted: those that stream from it have its history."""
-    records = tuple(
-        record._replace(refuted_upstream=upstream, lag=Lag())
-        if (upstream := refuted_upstream(state, record)) is not None
-        else record
-        for record in state.records
-    )
-    return state._replace(records=records)
-
-
-def _refuted(record: Record, seen: Observation) -> Record:
-    return record._replace(refuted_at=seen.lsn, lag=Lag())
 
 
 def _sampled(state: State, master: Observation, rules: Rules, *, restarted: bool) -> State:
@@ -353,7 +311,7 @@ def _sampled(state: State, master: Observation, rules: Rules, *, restarted: bool
     if history is state.history:
         return _measure_all(state, rules)
 
-    def compared(record: Record) -> Record:
+    def sampled(record: Record) -> Record:
         seen = record.seen
         if restored and (seen is None or seen.in_recovery):
             # Every replica may have the WAL of the former history, also one that is dead.
@@ -361,13 +319,13 @@ def _sampled(state: State, master: Observation, rules: Rules, *, restarted: bool
         if seen is None or not seen.in_recovery or record.refuted_at is not None:
             return record
         if is_ahead(history, seen):
-            return _refuted(record, seen)
+            return refuted(record, seen)
         return record._replace(lag=Lag(), unsettled=True) if restarted else record
 
-    before, records = state.records, tuple(compared(record) for record in state.records)
+    before, records = state.records, tuple(sampled(record) for record in state.records)
     state = state._replace(history=history, records=records)
-    if any(map(_is_newly_refuted, before, records)):
-        state = _inherited(state)
+    if any(map(is_newly_refuted, before, records)):
+        state = inherited(state)
     return _measure_all(state, rules)
 
 
