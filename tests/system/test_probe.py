@@ -284,40 +284,32 @@ def test_a_login_in_progress_does_not_outlive_the_loop(network: Network) -> None
         wait_until("the thread ends", lambda: not threads())
 
 
-def test_a_silent_host_has_the_same_error_in_each_check(network: Network) -> None:
-    """Whether the check or the login that it waits for has reached its limit."""
+def errors_of_a_silent_host(network: Network, checks: int, **limits: float) -> set[str]:
     silent = network.address(249)
 
     async def run(port: int) -> set[str]:
         texts = set()
-        limits = {"connect_timeout": 0.3, "query_timeout": 0.2}
         async with probing(target(silent, port, **limits)) as probe:
-            for _ in range(5):
+            for _ in range(checks):
                 with pytest.raises(CheckError) as caught:
                     await probe.check()
                 texts.add(str(caught.value))
         return texts
 
     with listener(silent, None) as port:
-        assert asyncio.run(run(port)) == {"no connection within 0.2 s"}
+        return asyncio.run(run(port))
+
+
+def test_a_silent_host_has_the_same_error_in_each_check(network: Network) -> None:
+    """Whether the check or the login that it waits for has reached its limit."""
+    texts = errors_of_a_silent_host(network, 5, connect_timeout=0.3, query_timeout=0.2)
+    assert texts == {"no connection within 0.2 s"}
 
 
 def test_a_login_within_its_limit_does_not_block(network: Network) -> None:
-    silent = network.address(249)
-
-    async def run(port: int) -> set[str]:
-        texts = set()
-        limits = {"connect_timeout": 3.0, "query_timeout": 0.1}
-        async with probing(target(silent, port, **limits)) as probe:
-            # The first ones are longer than a second together.
-            for _ in range(15):
-                with pytest.raises(CheckError) as caught:
-                    await probe.check()
-                texts.add(str(caught.value))
-        return texts
-
-    with listener(silent, None) as port:
-        assert asyncio.run(run(port)) == {"no connection within 0.1 s"}
+    # The checks take longer than a second together.
+    texts = errors_of_a_silent_host(network, 15, connect_timeout=3.0, query_timeout=0.1)
+    assert texts == {"no connection within 0.1 s"}
 
 
 def test_a_login_that_blocks_is_reported(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
